@@ -1,0 +1,86 @@
+# make demo   sets up, builds, runs the main job, ends with runs/demo/report.html
+# make test   sets up, builds, runs every test
+#
+# Everything lands in .venv, build and runs. Change on the command line what should be different:
+#   make test TORCH=torch==2.11.0 PYTHON=python3.12
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+JOBS ?= 2
+VENV ?= .venv
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: all demo study test test-cpp test-python bench lint format deps build clean
+all: build
+
+# Debian's Catch2 has no wheel; ccache is only for speed. Only what is missing is asked for.
+APT_NEEDED := $(shell command -v g++ >/dev/null || echo g++) \
+              $(if $(wildcard /usr/include/catch2 /usr/local/include/catch2),,catch2) \
+              $(shell command -v ccache >/dev/null || echo ccache)
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -n)
+
+.PHONY: apt
+apt:
+ifneq ($(strip $(APT_NEEDED)),)
+	@if command -v apt-get >/dev/null && $(SUDO) true 2>/dev/null; then \
+	  echo "installing $(strip $(APT_NEEDED))"; \
+	  $(SUDO) apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $(APT_NEEDED) >/dev/null; \
+	else \
+	  echo "please install: apt-get install $(strip $(APT_NEEDED))   (catch2 and ccache are not needed for 'make demo')"; \
+	fi
+endif
+
+deps: apt $(VENV)/.installed
+$(VENV)/.installed: requirements.txt
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet "$(TORCH)" numpy
+	$(PIP) install --quiet -r requirements.txt
+	touch $@
+
+CPP := $(shell find include cmake -type f) CMakeLists.txt
+PY_CPP := $(wildcard python/src/*) python/CMakeLists.txt pyproject.toml
+
+# The Python module, editable: changes of .py files need no new build.
+build: deps $(VENV)/.built
+$(VENV)/.built: $(VENV)/.installed $(CPP) $(PY_CPP)
+	CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(PIP) install --quiet --no-build-isolation --no-deps --editable .
+	touch $@
+
+# The C++ tests, examples and benchmarks.
+build/cpp/.built: $(VENV)/.installed $(CPP) $(shell find tests/cpp examples benchmarks -name '*.cpp' -o -name '*.hpp' -o -name CMakeLists.txt)
+	cmake --preset default -DPython_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python >build-cpp.log 2>&1 || { cat build-cpp.log; exit 1; }
+	rm -f build-cpp.log
+	cmake --build --preset default --parallel $(JOBS)
+	touch $@
+
+demo: build
+	$(VENV)/bin/pyrino study --preset demo --out runs/demo
+
+study: build
+	$(VENV)/bin/pyrino study --preset study --out runs/study
+
+test: test-cpp test-python
+
+test-cpp: deps build/cpp/.built
+	ctest --preset default --parallel $(JOBS)
+
+test-python: build build/cpp/.built
+	$(VENV)/bin/python -m pytest
+
+bench: build build/cpp/.built
+	$(VENV)/bin/python benchmarks/run.py
+
+SOURCES := $(shell find include python/src tests/cpp examples benchmarks -name '*.hpp' -o -name '*.cpp')
+lint: deps
+	clang-format --dry-run --Werror $(SOURCES)
+	ruff check .
+	ruff format --check .
+
+format: deps
+	clang-format -i $(SOURCES)
+	ruff format .
+	ruff check --fix .
+
+clean:
+	rm -rf build $(VENV)/.built

@@ -1,0 +1,273 @@
+#pragma once
+
+#include <array>
+#include <cmath>
+#include <concepts>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <Eigen/Core>
+
+#include <rino/core/error.hpp>
+#include <rino/jets/four_momentum.hpp>
+
+namespace rino {
+
+/// A batch of jets: their constituents' four-momenta, ragged, one array per component and `offsets`.
+///
+/// The constituents of jet j are rows offsets[j] .. offsets[j+1]-1. The components may lie anywhere in memory
+/// with any stride: `Jets` does not copy what it is given, it shares ownership of it. A `Jets` never changes
+/// after it was made, so copies are cheap and threads may share one.
+///
+/// Units: GeV. Every jet has at least one constituent.
+///
+/// Example:
+/// @code
+/// auto jets = rino::Jets<double>::from_columns({px, py, pz, e}, {0, 44, 91});
+/// double first_pt = rino::pt(jets.four_momentum(0));
+/// @endcode
+template <std::floating_point Scalar>
+class Jets {
+ public:
+  using Index = std::int64_t;
+  /// One component of all constituents, [T], read-only, possibly strided.
+  using Component = Eigen::Map<const Eigen::Array<Scalar, Eigen::Dynamic, 1>, Eigen::Unaligned, Eigen::InnerStride<>>;
+  /// A column of extras, [T].
+  using Extra = std::shared_ptr<const std::vector<Scalar>>;
+
+  /// E >= |p| (1 - kEnergyTolerance) is asked of every constituent: what float32 rounding of a massless
+  /// particle's components and of their sums leaves, with a margin of a hundred.
+  static constexpr double kEnergyTolerance = 1e-5;
+
+  /// Where one component lies: its first value and the distance between values, counted in `Scalar`s.
+  struct Column {
+    const Scalar* data = nullptr;
+    Index stride = 1;
+  };
+
+  /// No jets.
+  Jets() : offsets_(std::make_shared<const std::vector<Index>>(1, Index{0})) {}
+
+  /// Jets over memory that `owner` keeps alive; the four-momenta are not copied.
+  ///
+  /// @param columns  px, py, pz, E, each of offsets.back() values.
+  /// @param offsets  [n+1], starting at 0 and increasing.
+  /// @throws rino::Error as `check` does.
+  static Jets borrow(const std::array<Column, 4>& columns, std::vector<Index> offsets,
+                     std::shared_ptr<const void> owner) {
+    Jets jets(columns, std::move(offsets), std::move(owner));
+    jets.check();
+    return jets;
+  }
+
+  /// Jets over the caller's spans, each [T]; the spans must outlive the jets. @see borrow
+  static Jets from_spans(std::span<const Scalar> px, std::span<const Scalar> py, std::span<const Scalar> pz,
+                         std::span<const Scalar> e, std::vector<Index> offsets) {
+    check_lengths({px.size(), py.size(), pz.size(), e.size()}, offsets);
+    return borrow({Column{px.data()}, Column{py.data()}, Column{pz.data()}, Column{e.data()}}, std::move(offsets), {});
+  }
+
+  /// Jets that own the four columns, each [T]. @see borrow
+  static Jets from_columns(std::array<std::vector<Scalar>, 4> columns, std::vector<Index> offsets) {
+    check_lengths({columns[0].size(), columns[1].size(), columns[2].size(), columns[3].size()}, offsets);
+    Jets jets = from_columns_unchecked(std::move(columns), std::move(offsets));
+    jets.check();
+    return jets;
+  }
+
+  /// As `from_columns`, for momenta that were computed from checked ones (sums, boosts).
+  static Jets from_columns_unchecked(std::array<std::vector<Scalar>, 4> columns, std::vector<Index> offsets) {
+    const auto owner = std::make_shared<const std::array<std::vector<Scalar>, 4>>(std::move(columns));
+    return Jets({Column{(*owner)[0].data()}, Column{(*owner)[1].data()}, Column{(*owner)[2].data()},
+                 Column{(*owner)[3].data()}},
+                std::move(offsets), owner);
+  }
+
+  /// Number of jets n.
+  Index size() const { return static_cast<Index>(offsets_->size()) - 1; }
+  bool empty() const { return size() == 0; }
+  /// Number of constituents T of all jets together.
+  Index constituents() const { return offsets_->back(); }
+  /// Number of constituents of jet j.
+  Index multiplicity(Index j) const { return end(j) - begin(j); }
+  /// First row of jet j.
+  Index begin(Index j) const { return (*offsets_)[static_cast<std::size_t>(j)]; }
+  /// One past the last row of jet j.
+  Index end(Index j) const { return (*offsets_)[static_cast<std::size_t>(j) + 1]; }
+
+  /// [n+1].
+  const std::vector<Index>& offsets() const { return *offsets_; }
+  std::shared_ptr<const std::vector<Index>> shared_offsets() const { return offsets_; }
+
+  Component px() const { return component(0); }
+  Component py() const { return component(1); }
+  Component pz() const { return component(2); }
+  Component e() const { return component(3); }
+  const std::array<Column, 4>& columns() const { return columns_; }
+  const std::shared_ptr<const void>& owner() const { return owner_; }
+
+  /// The four-momentum of row i (of all constituents, not of one jet).
+  FourMomentum<Scalar> constituent(Index i) const {
+    return {columns_[0].data[i * columns_[0].stride], columns_[1].data[i * columns_[1].stride],
+            columns_[2].data[i * columns_[2].stride], columns_[3].data[i * columns_[3].stride]};
+  }
+
+  /// The sum of jet j's constituents (E-scheme).
+  FourMomentum<Scalar> four_momentum(Index j) const {
+    FourMomentum<Scalar> sum = FourMomentum<Scalar>::Zero();
+    for (Index i = begin(j); i < end(j); ++i) {
+      sum += constituent(i);
+    }
+    return sum;
+  }
+
+  /// One label per jet, [n], or null.
+  const std::shared_ptr<const std::vector<Index>>& labels() const { return labels_; }
+  /// Extras per constituent by name (charge, impact parameters ...), each [T].
+  const std::map<std::string, Extra>& extras() const { return extras_; }
+
+  /// The same jets with labels.
+  /// @throws rino::Error unless there is one label per jet, none negative.
+  Jets with_labels(std::vector<Index> labels) const {
+    require(static_cast<Index>(labels.size()) == size(), "there are ", labels.size(), " labels for ", size(),
+            " jets: give one label per jet");
+    for (std::size_t j = 0; j < labels.size(); ++j) {
+      require(labels[j] >= 0, "the label of jet ", j, " is ", labels[j], ": labels are class numbers, 0 or more");
+    }
+    Jets jets = *this;
+    jets.labels_ = std::make_shared<const std::vector<Index>>(std::move(labels));
+    return jets;
+  }
+
+  /// The same jets with one more column of extras.
+  /// @throws rino::Error unless there is one value per constituent.
+  Jets with_extra(const std::string& name, std::vector<Scalar> values) const {
+    require(static_cast<Index>(values.size()) == constituents(), "the extra '", name, "' has ", values.size(),
+            " values for ", constituents(), " constituents: give one value per constituent");
+    Jets jets = *this;
+    jets.extras_[name] = std::make_shared<const std::vector<Scalar>>(std::move(values));
+    return jets;
+  }
+
+  /// Jets first .. last-1; the four-momenta are not copied.
+  /// @throws rino::Error unless 0 <= first <= last <= size().
+  Jets slice(Index first, Index last) const {
+    require(0 <= first && first <= last && last <= size(), "jets ", first, " to ", last, " were asked for, of ", size(),
+            ": give 0 <= first <= last <= number of jets");
+    const Index row = (*offsets_)[static_cast<std::size_t>(first)];
+    const Index stop = (*offsets_)[static_cast<std::size_t>(last)];
+    std::vector<Index> offsets(offsets_->begin() + first, offsets_->begin() + last + 1);
+    for (Index& offset : offsets) {
+      offset -= row;
+    }
+    std::array<Column, 4> columns = columns_;
+    for (Column& column : columns) {
+      column.data += row * column.stride;
+    }
+    Jets jets(columns, std::move(offsets), owner_);
+    if (labels_) {
+      jets.labels_ = std::make_shared<const std::vector<Index>>(labels_->begin() + first, labels_->begin() + last);
+    }
+    for (const auto& [name, values] : extras_) {
+      jets.extras_[name] = std::make_shared<const std::vector<Scalar>>(values->begin() + row, values->begin() + stop);
+    }
+    return jets;
+  }
+
+  /// The jets of the given numbers, in that order, copied.
+  /// @throws rino::Error if a number is not in [0, size()).
+  Jets select(std::span<const Index> numbers) const {
+    std::vector<Index> offsets{0};
+    offsets.reserve(numbers.size() + 1);
+    for (const Index j : numbers) {
+      require(0 <= j && j < size(), "jet ", j, " was asked for, of ", size(), ": numbers run from 0");
+      offsets.push_back(offsets.back() + multiplicity(j));
+    }
+    std::array<std::vector<Scalar>, 4> columns;
+    for (std::size_t c = 0; c < 4; ++c) {
+      columns[c].reserve(static_cast<std::size_t>(offsets.back()));
+      for (const Index j : numbers) {
+        for (Index i = begin(j); i < end(j); ++i) {
+          columns[c].push_back(columns_[c].data[i * columns_[c].stride]);
+        }
+      }
+    }
+    Jets jets = from_columns_unchecked(std::move(columns), std::move(offsets));
+    if (labels_) {
+      std::vector<Index> labels;
+      labels.reserve(numbers.size());
+      for (const Index j : numbers) {
+        labels.push_back((*labels_)[static_cast<std::size_t>(j)]);
+      }
+      jets.labels_ = std::make_shared<const std::vector<Index>>(std::move(labels));
+    }
+    for (const auto& [name, values] : extras_) {
+      std::vector<Scalar> picked;
+      picked.reserve(static_cast<std::size_t>(jets.constituents()));
+      for (const Index j : numbers) {
+        picked.insert(picked.end(), values->begin() + begin(j), values->begin() + end(j));
+      }
+      jets.extras_[name] = std::make_shared<const std::vector<Scalar>>(std::move(picked));
+    }
+    return jets;
+  }
+
+  /// Throws `rino::Error` naming the first jet and constituent at fault, unless: offsets start at 0 and increase,
+  /// every component is finite, and E >= |p| up to `kEnergyTolerance`.
+  void check() const {
+    const std::vector<Index>& offsets = *offsets_;
+    require(!offsets.empty(), "offsets are empty: give n+1 numbers for n jets, starting with 0");
+    require(offsets.front() == 0, "the first offset is ", offsets.front(), ": offsets start at 0");
+    for (Index j = 0; j < size(); ++j) {
+      require(end(j) >= begin(j), "offset ", j + 1, " is ", end(j), ", below the ", begin(j),
+              " before it: offsets must increase");
+      require(end(j) > begin(j), "jet ", j, " has no constituents: drop empty jets before making Jets");
+    }
+    static constexpr std::array<const char*, 4> names{"px", "py", "pz", "E"};
+    for (Index j = 0; j < size(); ++j) {
+      for (Index i = begin(j); i < end(j); ++i) {
+        const FourMomentum<Scalar> p = constituent(i);
+        for (int c = 0; c < 4; ++c) {
+          require(std::isfinite(p[c]), names[static_cast<std::size_t>(c)], " of constituent ", i - begin(j), " of jet ",
+                  j, " is ", p[c], ": momenta must be finite; drop or repair the jet");
+        }
+        const Scalar momentum = std::hypot(p[0], p[1], p[2]);
+        require(p[3] >= momentum * static_cast<Scalar>(1 - kEnergyTolerance), "constituent ", i - begin(j), " of jet ",
+                j, " has E = ", p[3], " GeV below |p| = ", momentum,
+                " GeV: check the order of the components (px, py, pz, E) and their unit");
+      }
+    }
+  }
+
+ private:
+  Jets(const std::array<Column, 4>& columns, std::vector<Index> offsets, std::shared_ptr<const void> owner)
+      : columns_(columns),
+        offsets_(std::make_shared<const std::vector<Index>>(std::move(offsets))),
+        owner_(std::move(owner)) {}
+
+  static void check_lengths(const std::array<std::size_t, 4>& sizes, const std::vector<Index>& offsets) {
+    require(sizes[1] == sizes[0] && sizes[2] == sizes[0] && sizes[3] == sizes[0], "px, py, pz and E have ", sizes[0],
+            ", ", sizes[1], ", ", sizes[2], " and ", sizes[3], " values: give four of one length");
+    require(!offsets.empty(), "offsets are empty: give n+1 numbers for n jets, starting with 0");
+    require(offsets.back() == static_cast<Index>(sizes[0]), "the last offset is ", offsets.back(), " but there are ",
+            sizes[0], " constituents: offsets are n+1 numbers from 0 to the number of constituents");
+  }
+
+  Component component(std::size_t c) const {
+    return Component(columns_[c].data, constituents(), Eigen::InnerStride<>(columns_[c].stride));
+  }
+
+  std::array<Column, 4> columns_{};
+  std::shared_ptr<const std::vector<Index>> offsets_;
+  std::shared_ptr<const void> owner_;
+  std::shared_ptr<const std::vector<Index>> labels_;
+  std::map<std::string, Extra> extras_;
+};
+
+}  // namespace rino

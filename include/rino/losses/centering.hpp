@@ -1,0 +1,32 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <rino/core/error.hpp>
+
+namespace rino {
+
+/// The other way of keeping teachers from collapsing: softmax of the scores less a centre that follows their mean.
+///
+/// Source: DINO, arXiv:2104.14294, equation 4.
+///
+/// @param scores       [B, K].
+/// @param center       [K].
+/// @param temperature  above 0.
+/// @returns            [B, K], every row sums to 1; no gradient.
+/// @throws rino::Error for shapes that do not fit or a temperature that is not above 0.
+inline at::Tensor centered_assignment(const at::Tensor& scores, const at::Tensor& center, double temperature) {
+  require(scores.dim() == 2 && center.dim() == 1 && center.size(0) == scores.size(1), "scores ", scores.sizes(),
+          " and centre ", center.sizes(), " do not fit: give [B, K] and [K]");
+  require(temperature > 0, "the temperature is ", temperature, ": choose one above 0");
+  const auto type = scores.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  return ((scores.detach().to(type) - center) / temperature).softmax(1);
+}
+
+/// Moves the centre towards the mean of the scores, in place: c <- m c + (1 - m) mean(scores).
+/// Source: DINO, arXiv:2104.14294, equation 4.
+inline void update_center(at::Tensor& center, const at::Tensor& scores, double momentum) {
+  center.mul_(momentum).add_(scores.detach().to(center.scalar_type()).mean(0), 1.0 - momentum);
+}
+
+}  // namespace rino

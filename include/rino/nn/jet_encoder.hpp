@@ -1,0 +1,220 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <ostream>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include <torch/nn/modules/container/modulelist.h>
+#include <torch/nn/pimpl.h>
+#include <torch/types.h>
+
+#include <rino/core/fields.hpp>
+#include <rino/core/named_enum.hpp>
+#include <rino/jets/features.hpp>
+#include <rino/nn/block.hpp>
+#include <rino/nn/linear.hpp>
+#include <rino/nn/norm.hpp>
+#include <rino/nn/packing.hpp>
+#include <rino/nn/tokens.hpp>
+
+namespace rino {
+
+/// Where the class token of a sequence comes from.
+enum class ClassToken {
+  jet,      ///< a linear map of the jet's features: the paper's choice, the same in every view of a jet
+  learned,  ///< one learned vector: no short-cut to agreement between views
+};
+
+template <>
+inline constexpr std::array enum_names<ClassToken> = {
+    std::pair{ClassToken::jet, std::string_view("jet")},
+    std::pair{ClassToken::learned, std::string_view("learned")},
+};
+
+/// Options of `JetEncoder`; the defaults are the paper's nano.
+struct JetEncoderOptions {
+  std::int64_t inputs = static_cast<std::int64_t>(kTokenFeatures.size());
+  std::int64_t width = 32;
+  std::int64_t heads = 4;
+  std::int64_t layers = 4;
+  std::int64_t feedforward = 128;
+  double dropout = 0.1;
+  ClassToken class_token = ClassToken::jet;
+
+  bool operator==(const JetEncoderOptions&) const = default;
+
+  static constexpr auto fields() {
+    using Self = JetEncoderOptions;
+    return std::tuple{
+        Field{"width", &Self::width, "", "size of the embedding and of every token"},
+        Field{"heads", &Self::heads, "", "attention heads; must divide the width"},
+        Field{"layers", &Self::layers, "", "transformer blocks"},
+        Field{"feedforward", &Self::feedforward, "", "width of a block's hidden layer"},
+        Field{"dropout", &Self::dropout, "", "probability, in training"},
+        Field{"class_token", &Self::class_token, "", "'jet': from the jet's log E, log pT, eta, phi; or 'learned'"},
+    };
+  }
+
+  /// The four sizes of arXiv:2509.07486: nano, lite, mini, base. @throws rino::Error for another name.
+  static JetEncoderOptions preset(const std::string& name) {
+    JetEncoderOptions options;
+    const auto size = [&](std::int64_t width, std::int64_t heads, std::int64_t layers, std::int64_t feedforward) {
+      options.width = width;
+      options.heads = heads;
+      options.layers = layers;
+      options.feedforward = feedforward;
+      return options;
+    };
+    if (name == "nano") {
+      return size(32, 4, 4, 128);
+    }
+    if (name == "lite") {
+      return size(64, 4, 4, 256);
+    }
+    if (name == "mini") {
+      return size(128, 8, 6, 512);
+    }
+    if (name == "base") {
+      return size(256, 8, 6, 1024);
+    }
+    fail("there is no encoder preset '", name, "': choose nano, lite, mini or base");
+  }
+};
+
+/// A learned vector, [1, width]; initial values from N(0, 0.02).
+class LearnedTokenImpl : public Leaf<LearnedTokenImpl> {
+ public:
+  explicit LearnedTokenImpl(std::int64_t width) : width(width) { reset(); }
+
+  void reset() override { own("token", &LearnedTokenImpl::token, torch::zeros({1, width})); }
+
+  void initialize(const at::Generator& generator) override {
+    torch::NoGradGuard no_grad;
+    token.normal_(0.0, 0.02, generator);
+  }
+
+  void pretty_print(std::ostream& stream) const override { stream << "rino::LearnedToken(" << width << ")"; }
+
+  /// [count, width], the same vector in every row.
+  at::Tensor forward(std::int64_t count) { return token.expand({count, width}); }
+
+  std::int64_t width;
+  at::Tensor token;
+};
+
+TORCH_MODULE(LearnedToken);
+
+/// What an encoder makes of Tokens.
+struct Embeddings {
+  at::Tensor jets;          ///< [S, width]: one embedding per sequence
+  at::Tensor constituents;  ///< [T, width]: one per token, in the tokens' order
+};
+
+/// The paper's encoder: linear embedding of tokens, a class token in front, pre-norm transformer blocks, LayerNorm.
+/// No positional encoding: the result does not depend on the order of the tokens of a sequence. Only tokens that
+/// exist are computed, so that no padding can change a result.
+///
+/// Source: arXiv:2509.07486, section 3.
+///
+/// Example:
+/// @code
+/// rino::JetEncoder encoder(rino::JetEncoderOptions::preset("nano"));
+/// rino::initialize(*encoder, 1);
+/// at::Tensor z = encoder(rino::tokenize(jets, std::span(views), {})).jets;
+/// @endcode
+class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
+ public:
+  /// Values are those PyTorch's modules would start from once `initialize` was called.
+  explicit JetEncoderImpl(const JetEncoderOptions& options = {}) : options(options) {
+    require(options.inputs > 0 && options.width > 0 && options.layers >= 0 && options.feedforward > 0,
+            "inputs, width, layers and feedforward are ", options.inputs, ", ", options.width, ", ", options.layers,
+            " and ", options.feedforward, ": choose positive numbers");
+    reset();
+  }
+
+  void reset() override {
+    embedding = register_module("embedding", Linear(LinearOptions{options.inputs, options.width}));
+    if (options.class_token == ClassToken::jet) {
+      const auto jet_inputs = static_cast<std::int64_t>(kJetFeatures.size());
+      jet_embedding = register_module("class_token", Linear(LinearOptions{jet_inputs, options.width}));
+    } else {
+      learned_token = register_module("class_token", LearnedToken(options.width));
+    }
+    blocks = register_module("blocks", torch::nn::ModuleList());
+    for (std::int64_t layer = 0; layer < options.layers; ++layer) {
+      blocks->push_back(TransformerBlock(
+          TransformerBlockOptions{options.width, options.heads, options.feedforward, options.dropout}));
+    }
+    norm = register_module("norm", LayerNorm(LayerNormOptions{options.width}));
+  }
+
+  void pretty_print(std::ostream& stream) const override {
+    stream << "rino::JetEncoder(inputs " << options.inputs << ", width " << options.width << ", heads " << options.heads
+           << ", layers " << options.layers << ", feedforward " << options.feedforward << ", dropout "
+           << options.dropout << ", class token " << to_string(options.class_token) << ")";
+  }
+
+  /// @throws rino::Error if the tokens do not have `options.inputs` features.
+  Embeddings forward(const Tokens& tokens) {
+    require(tokens.features.dim() == 2 && tokens.features.size(1) == options.inputs, "the tokens have shape ",
+            tokens.features.sizes(), " but the encoder takes ", options.inputs,
+            " features: make them with the feature set of the encoder's recipe");
+    const std::int64_t sequences = tokens.sequences();
+    const Layout layout(tokens);
+    const at::TensorOptions options_of_index = at::TensorOptions(at::kLong).device(tokens.features.device());
+    const auto index = [&](const std::vector<std::int64_t>& values) {
+      return at::tensor(values, at::kLong).to(options_of_index);
+    };
+    const Packing packing = Packing::plan(layout.lengths, tokens.features.options());
+
+    const at::Tensor class_tokens =
+        options.class_token == ClassToken::jet ? jet_embedding(tokens.jet_features) : learned_token(sequences);
+    at::Tensor x = at::cat({class_tokens, embedding(tokens.features)}).index_select(0, index(layout.source));
+    for (const auto& block : *blocks) {
+      x = block->as<TransformerBlock>()->forward(x, packing);
+    }
+    x = norm(x);
+    return {x.index_select(0, index(layout.class_rows)), x.index_select(0, index(layout.token_rows))};
+  }
+
+  JetEncoderOptions options;
+  Linear embedding{nullptr};
+  Linear jet_embedding{nullptr};
+  LearnedToken learned_token{nullptr};
+  torch::nn::ModuleList blocks{nullptr};
+  LayerNorm norm{nullptr};
+
+ private:
+  /// The packed rows inside the network: every sequence's class token, then its tokens.
+  struct Layout {
+    std::vector<std::int64_t> lengths;     ///< [S] with the class token
+    std::vector<std::int64_t> source;      ///< [S+T] row in (class tokens, tokens) of every packed row
+    std::vector<std::int64_t> class_rows;  ///< [S] packed row of every class token
+    std::vector<std::int64_t> token_rows;  ///< [T] packed row of every token
+
+    explicit Layout(const Tokens& tokens) {
+      const std::int64_t sequences = tokens.sequences();
+      const auto rows = static_cast<std::size_t>(sequences + tokens.offsets.back());
+      source.reserve(rows);
+      token_rows.reserve(rows);
+      for (std::int64_t s = 0; s < sequences; ++s) {
+        lengths.push_back(tokens.length(s) + 1);
+        class_rows.push_back(static_cast<std::int64_t>(source.size()));
+        source.push_back(s);
+        for (std::int64_t i = 0; i < tokens.length(s); ++i) {
+          token_rows.push_back(static_cast<std::int64_t>(source.size()));
+          source.push_back(sequences + tokens.first(s) + i);
+        }
+      }
+    }
+  };
+};
+
+TORCH_MODULE(JetEncoder);
+
+}  // namespace rino

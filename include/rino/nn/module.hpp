@@ -1,0 +1,150 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <ATen/Context.h>
+#include <torch/nn/cloneable.h>
+#include <torch/nn/module.h>
+
+#include <rino/core/error.hpp>
+
+namespace rino {
+
+/// A new random generator of a device, independent of LibTorch's global one.
+inline at::Generator make_generator(at::Device device, std::uint64_t seed) {
+  at::Generator generator = at::globalContext().defaultGenerator(device).clone();
+  generator.set_current_seed(seed);
+  return generator;
+}
+
+/// What every module that holds tensors of its own lets others do with them.
+///
+/// LibTorch's own leaves keep copies of their tensor handles where nobody can reach them. Ours can be given other
+/// tensors at any time: the Trainer puts them into one flat buffer, Python's `torch.nn.Module` shell shares its own.
+class TensorOwner {
+ public:
+  virtual ~TensorOwner() = default;
+  /// The names of the module's own tensors, in the order of their registration.
+  virtual std::vector<std::string> tensor_names() const = 0;
+  /// The tensor of a name. @throws rino::Error if there is none.
+  virtual const at::Tensor& tensor(const std::string& name) const = 0;
+  /// From now on `name` is this tensor: no copy. @throws rino::Error if there is none or the shape differs.
+  virtual void rebind(const std::string& name, const at::Tensor& tensor) = 0;
+  /// Draws new initial values from `generator` (of the CPU).
+  virtual void initialize(const at::Generator& generator) = 0;
+  /// Where random decisions of the forward pass come from; nothing: LibTorch's global generator.
+  virtual void set_generator(const std::optional<at::Generator>& /*generator*/) {}
+};
+
+/// Base of our leaf modules: `torch::nn::Cloneable` and `TensorOwner` in one.
+template <typename Derived>
+class Leaf : public torch::nn::Cloneable<Derived>, public TensorOwner {
+ public:
+  std::vector<std::string> tensor_names() const override {
+    std::vector<std::string> names;
+    for (const auto& [name, member] : members_) {
+      names.push_back(name);
+    }
+    return names;
+  }
+
+  const at::Tensor& tensor(const std::string& name) const override { return derived().*member(name); }
+
+  void rebind(const std::string& name, const at::Tensor& tensor) override {
+    at::Tensor& mine = static_cast<Derived&>(*this).*member(name);
+    require(mine.sizes() == tensor.sizes(), "'", name, "' has shape ", mine.sizes(), " and was given ", tensor.sizes(),
+            ": give a tensor of the same shape");
+    mine = tensor;
+    this->parameters_[name] = tensor;
+  }
+
+ protected:
+  using Member = at::Tensor Derived::*;
+
+  /// Registers `value` as the trainable tensor `name` and keeps it in `member`. Called from reset(), again on clones;
+  /// pointers to members stay right when LibTorch clones a module by assignment.
+  void own(const std::string& name, Member member, const at::Tensor& value) {
+    static_cast<Derived&>(*this).*member = this->register_parameter(name, value);
+    const auto known = std::find(members_.begin(), members_.end(), std::pair{name, member});
+    if (known == members_.end()) {
+      members_.emplace_back(name, member);
+    }
+  }
+
+ private:
+  const Derived& derived() const { return static_cast<const Derived&>(*this); }
+
+  Member member(const std::string& name) const {
+    for (const auto& [candidate, found] : members_) {
+      if (candidate == name) {
+        return found;
+      }
+    }
+    fail("there is no tensor '", name, "' in ", this->name(), ": see tensor_names()");
+  }
+
+  std::vector<std::pair<std::string, Member>> members_;
+};
+
+/// One tensor of a tree of modules: its dotted name, as in state_dict, and the leaf that holds it.
+struct TensorSlot {
+  std::string name;
+  TensorOwner* owner;
+  std::string leaf_name;
+
+  const at::Tensor& tensor() const { return owner->tensor(leaf_name); }
+  void rebind(const at::Tensor& tensor) const { owner->rebind(leaf_name, tensor); }
+};
+
+/// All tensors below `module`, in the order of their registration. The module must outlive them.
+inline std::vector<TensorSlot> tensor_slots(const torch::nn::Module& module) {
+  std::vector<TensorSlot> slots;
+  for (const auto& item : module.named_modules()) {
+    if (auto* owner = dynamic_cast<TensorOwner*>(item.value().get())) {
+      for (const std::string& name : owner->tensor_names()) {
+        slots.push_back({item.key().empty() ? name : item.key() + "." + name, owner, name});
+      }
+    }
+  }
+  return slots;
+}
+
+namespace detail {
+
+template <typename Visit>
+void for_each_owner(const torch::nn::Module& module, const Visit& visit) {
+  for (const auto& child : module.modules()) {
+    if (auto* owner = dynamic_cast<TensorOwner*>(child.get())) {
+      visit(*owner);
+    }
+  }
+}
+
+}  // namespace detail
+
+/// Draws the initial values of all tensors below `module`, which lie on the CPU, from `seed` alone.
+inline void initialize(const torch::nn::Module& module, std::uint64_t seed) {
+  const at::Generator generator = make_generator(at::kCPU, seed);
+  detail::for_each_owner(module, [&](TensorOwner& owner) { owner.initialize(generator); });
+}
+
+/// Makes every random decision of later forward passes (dropout) come from `generator`.
+inline void set_generator(const torch::nn::Module& module, const std::optional<at::Generator>& generator) {
+  detail::for_each_owner(module, [&](TensorOwner& owner) { owner.set_generator(generator); });
+}
+
+/// Number of trainable values.
+inline std::int64_t parameter_count(const torch::nn::Module& module) {
+  std::int64_t count = 0;
+  for (const TensorSlot& slot : tensor_slots(module)) {
+    count += slot.tensor().numel();
+  }
+  return count;
+}
+
+}  // namespace rino

@@ -1,0 +1,92 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include <ATen/ATen.h>
+
+#include <rino/core/error.hpp>
+
+namespace rino {
+
+/// Consecutive sequences that attention handles as one dense block [sequences, length].
+struct PackedRun {
+  std::int64_t rows = 0;       ///< rows of the packed tensor that belong to the run
+  std::int64_t sequences = 0;  ///< B
+  std::int64_t length = 0;     ///< L, the longest of them
+  at::Tensor gather;           ///< [B*L] row within the run of every slot, 0 for padding; undefined if none is padded
+  at::Tensor scatter;          ///< [rows] slot of every row
+  at::Tensor bias;             ///< [B, 1, 1, L]: 0 where a row is, -inf where padding is
+
+  bool dense() const { return !gather.defined(); }
+};
+
+/// How attention walks through packed sequences: runs of equal length as they lie, runs of similar length with the
+/// few missing slots masked. Sequences sorted by length, as `tokenize` gives them, make few and long runs.
+struct Packing {
+  std::vector<PackedRun> runs;
+  std::vector<std::int64_t> run_rows;  ///< rows of every run
+
+  /// @param lengths    of the sequences in packed order, 1 or more each.
+  /// @param options    device and floating-point type of the network.
+  /// @param stretch    a run ends before a sequence longer than this times its first (or shorter than it).
+  /// @param max_slots  a run has at most this many slots B*L: what one block of attention occupies in memory.
+  static Packing plan(std::span<const std::int64_t> lengths, const at::TensorOptions& options, double stretch = 1.125,
+                      std::int64_t max_slots = 4096) {
+    Packing packing;
+    std::size_t begin = 0;
+    while (begin < lengths.size()) {
+      const std::int64_t shortest = lengths[begin];
+      const auto limit = static_cast<std::int64_t>(static_cast<double>(shortest) * stretch);
+      std::size_t end = begin;
+      std::int64_t longest = 0;
+      while (end < lengths.size() && lengths[end] >= shortest && lengths[end] <= limit) {
+        const std::int64_t candidate = std::max(longest, lengths[end]);
+        if (end > begin && candidate * static_cast<std::int64_t>(end - begin + 1) > max_slots) {
+          break;
+        }
+        longest = candidate;
+        ++end;
+      }
+      packing.add(lengths.subspan(begin, end - begin), longest, options);
+      begin = end;
+    }
+    return packing;
+  }
+
+ private:
+  void add(std::span<const std::int64_t> lengths, std::int64_t longest, const at::TensorOptions& options) {
+    PackedRun run;
+    run.sequences = static_cast<std::int64_t>(lengths.size());
+    run.length = longest;
+    for (const std::int64_t length : lengths) {
+      run.rows += length;
+    }
+    if (run.rows != run.sequences * longest) {
+      at::Tensor gather = at::zeros({run.sequences * longest}, at::kLong);
+      at::Tensor scatter = at::empty({run.rows}, at::kLong);
+      at::Tensor bias = at::full({run.sequences, 1, 1, longest}, -std::numeric_limits<double>::infinity(), at::kFloat);
+      auto* const gather_data = gather.mutable_data_ptr<std::int64_t>();
+      auto* const scatter_data = scatter.mutable_data_ptr<std::int64_t>();
+      auto* const bias_data = bias.mutable_data_ptr<float>();
+      std::int64_t row = 0;
+      for (std::int64_t s = 0; s < run.sequences; ++s) {
+        for (std::int64_t i = 0; i < lengths[static_cast<std::size_t>(s)]; ++i, ++row) {
+          const std::int64_t slot = s * longest + i;
+          gather_data[slot] = row;
+          scatter_data[row] = slot;
+          bias_data[slot] = 0;
+        }
+      }
+      run.gather = gather.to(options.device());
+      run.scatter = scatter.to(options.device());
+      run.bias = bias.to(options);
+    }
+    run_rows.push_back(run.rows);
+    runs.push_back(std::move(run));
+  }
+};
+
+}  // namespace rino

@@ -1,0 +1,129 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include <ATen/ATen.h>
+
+#include <rino/core/error.hpp>
+
+namespace rino {
+
+/// The network's only input: sequences of any lengths, packed one behind the other without padding.
+///
+/// A sequence is one view of one jet. Within a view the sequences stand in order of length, so that a network
+/// can take runs of equal or similar length at once; `rows` finds the sequence of a view and jet.
+struct Tokens {
+  at::Tensor features;                   ///< [T, F], floating point: the tokens of all sequences
+  at::Tensor jet_features;               ///< [S, J], floating point: features of the jet a sequence belongs to
+  std::vector<std::int64_t> offsets{0};  ///< [S+1]: tokens of sequence s are rows offsets[s] .. offsets[s+1]-1
+  std::vector<std::int64_t> view;        ///< [S]: which view a sequence is
+  std::vector<std::int64_t> jet;         ///< [S]: which jet of the batch a sequence shows
+
+  std::int64_t sequences() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
+  std::int64_t length(std::int64_t s) const {
+    return offsets[static_cast<std::size_t>(s) + 1] - offsets[static_cast<std::size_t>(s)];
+  }
+  std::int64_t first(std::int64_t s) const { return offsets[static_cast<std::size_t>(s)]; }
+
+  /// The number of sequences of every view, [views].
+  std::vector<std::int64_t> view_sizes() const {
+    std::vector<std::int64_t> sizes;
+    for (const std::int64_t v : view) {
+      sizes.resize(std::max(sizes.size(), static_cast<std::size_t>(v) + 1));
+      ++sizes[static_cast<std::size_t>(v)];
+    }
+    return sizes;
+  }
+
+  /// The sequences of one view in the order of their jets, int64 [n] on the features' device.
+  at::Tensor rows(std::int64_t wanted) const {
+    std::vector<std::int64_t> found;
+    for (std::int64_t s = 0; s < sequences(); ++s) {
+      if (view[static_cast<std::size_t>(s)] == wanted) {
+        found.push_back(s);
+      }
+    }
+    std::sort(found.begin(), found.end(), [this](std::int64_t a, std::int64_t b) {
+      return jet[static_cast<std::size_t>(a)] < jet[static_cast<std::size_t>(b)];
+    });
+    return at::tensor(found, at::kLong).to(features.device());
+  }
+
+  /// The same tokens on a device and of a floating-point type.
+  Tokens to(const at::TensorOptions& options) const {
+    Tokens moved = *this;
+    moved.features = features.to(options);
+    moved.jet_features = jet_features.to(options);
+    return moved;
+  }
+
+  /// The first `views` views alone; their sequences must stand before those of the others, as `tokenize` puts them.
+  Tokens first_views(std::int64_t views) const {
+    const auto last = std::find_if(view.begin(), view.end(), [views](std::int64_t v) { return v >= views; });
+    const auto count = last - view.begin();
+    Tokens part;
+    part.offsets.assign(offsets.begin(), offsets.begin() + count + 1);
+    part.view.assign(view.begin(), last);
+    part.jet.assign(jet.begin(), jet.begin() + count);
+    part.features = features.narrow(0, 0, part.offsets.back());
+    part.jet_features = jet_features.narrow(0, 0, count);
+    return part;
+  }
+
+  /// Padded features [S, N, F] and a bool mask [S, N], true where a token is; N is the longest sequence. Rows of
+  /// padding are 0.
+  std::pair<at::Tensor, at::Tensor> padded() const {
+    std::int64_t longest = 0;
+    for (std::int64_t s = 0; s < sequences(); ++s) {
+      longest = std::max(longest, length(s));
+    }
+    std::vector<std::int64_t> slots;
+    slots.reserve(static_cast<std::size_t>(offsets.back()));
+    for (std::int64_t s = 0; s < sequences(); ++s) {
+      for (std::int64_t i = 0; i < length(s); ++i) {
+        slots.push_back(s * longest + i);
+      }
+    }
+    const at::Tensor slot = at::tensor(slots, at::kLong).to(features.device());
+    const std::int64_t width = features.size(1);
+    const at::Tensor flat = at::zeros({sequences() * longest, width}, features.options()).index_copy(0, slot, features);
+    const at::Tensor mask =
+        at::zeros({sequences() * longest}, features.options().dtype(at::kBool)).index_fill(0, slot, 1);
+    return {flat.view({sequences(), longest, width}), mask.view({sequences(), longest})};
+  }
+
+  /// Tokens from padded features [S, N, F], a bool mask [S, N] (true where a token is) and jet features [S, J]:
+  /// one view, jets in their order.
+  /// @throws rino::Error if the shapes do not fit or a sequence has no token.
+  static Tokens from_padded(const at::Tensor& features, const at::Tensor& mask, const at::Tensor& jet_features) {
+    require(features.dim() == 3 && mask.dim() == 2 && jet_features.dim() == 2,
+            "padded features, mask and jet features have ", features.dim(), ", ", mask.dim(), " and ",
+            jet_features.dim(), " dimensions: give [S, N, F], [S, N] and [S, J]");
+    require(
+        features.size(0) == mask.size(0) && features.size(1) == mask.size(1) && jet_features.size(0) == mask.size(0),
+        "features ", features.sizes(), ", mask ", mask.sizes(), " and jet features ", jet_features.sizes(),
+        " do not fit: give [S, N, F], [S, N] and [S, J]");
+    require(mask.scalar_type() == at::kBool, "the mask is of type ", mask.scalar_type(),
+            ": give bool, true for tokens");
+    const at::Tensor counts = mask.sum(1).cpu();
+    Tokens tokens;
+    for (std::int64_t s = 0; s < counts.size(0); ++s) {
+      const auto count = counts[s].item<std::int64_t>();
+      require(count > 0, "sequence ", s, " of the mask has no token: every jet needs one or more");
+      tokens.offsets.push_back(tokens.offsets.back() + count);
+    }
+    tokens.view.assign(static_cast<std::size_t>(counts.size(0)), 0);
+    tokens.jet.resize(static_cast<std::size_t>(counts.size(0)));
+    std::iota(tokens.jet.begin(), tokens.jet.end(), std::int64_t{0});
+    tokens.features = features.index({mask});
+    tokens.jet_features = jet_features;
+    return tokens;
+  }
+};
+
+}  // namespace rino

@@ -1,0 +1,104 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include <rino/core/fields.hpp>
+#include <rino/core/named_enum.hpp>
+#include <rino/jets/jets.hpp>
+#include <rino/nn/tokenizer.hpp>
+#include <rino/views/algorithm.hpp>
+#include <rino/views/resolution.hpp>
+#include <rino/views/transforms/boost.hpp>
+#include <rino/views/transforms/hardest.hpp>
+#include <rino/views/view_generator.hpp>
+
+namespace rino {
+
+/// The clustering algorithms by name, for recipes; `Kt`, `CambridgeAachen` and `AntiKt` are the types.
+enum class Clustering { kt, cambridge, antikt };
+
+template <>
+inline constexpr std::array enum_names<Clustering> = {
+    std::pair{Clustering::kt, std::string_view("kt")},
+    std::pair{Clustering::cambridge, std::string_view("cambridge")},
+    std::pair{Clustering::antikt, std::string_view("antikt")},
+};
+
+/// Everything that happens to a jet before the network sees it.
+struct ViewTokenizerOptions {
+  Clustering algorithm = Clustering::kt;
+  double radius = 0.8;
+  std::int64_t max_constituents = 0;
+  double boost_to_pt = 0.0;
+  FeatureSet features = FeatureSet::full;
+  Normalization normalization = Normalization::workshop;
+
+  bool operator==(const ViewTokenizerOptions&) const = default;
+
+  static constexpr auto fields() {
+    using Self = ViewTokenizerOptions;
+    return std::tuple{
+        Field{"algorithm", &Self::algorithm, "", "of the clustering: 'kt', 'cambridge' or 'antikt'"},
+        Field{"radius", &Self::radius, "", "R of the clustering"},
+        Field{"max_constituents", &Self::max_constituents, "", "the hardest that are kept before clustering; 0: all"},
+        Field{"boost_to_pt", &Self::boost_to_pt, "GeV", "pT every jet is boosted to along its own axis; 0: off"},
+        Field{"features", &Self::features, "", "of a token: 'full' (11), 'logarithmic' (7) or 'relative' (5)"},
+        Field{"normalization", &Self::normalization, "", "of the features: 'workshop' or 'production'"},
+    };
+  }
+};
+
+/// Jets in, the network's tokens of their views out: selection, boost, clustering, features, packing.
+class ViewTokenizer {
+ public:
+  explicit ViewTokenizer(const ViewTokenizerOptions& options = {}) : options_(options) {
+    require(options.max_constituents >= 0, "max_constituents is ", options.max_constituents,
+            ": choose 0 for all or a positive number");
+    require(options.boost_to_pt >= 0, "boost_to_pt is ", options.boost_to_pt, " GeV: choose 0 for off or a pT");
+  }
+
+  const ViewTokenizerOptions& options() const { return options_; }
+
+  /// Number of features of a token.
+  std::int64_t width() const { return static_cast<std::int64_t>(feature_indices(options_.features).size()); }
+
+  /// Tokens of resolutions.size() * n sequences of `Out`, views in the order of `resolutions`, on the CPU.
+  /// @throws rino::Error as the views and transforms do.
+  template <typename Out = float, std::floating_point Scalar>
+  Tokens operator()(const Jets<Scalar>& jets, const std::vector<Resolution>& resolutions, int threads = 1) const {
+    const bool selected = options_.max_constituents > 0;
+    const bool boosted = options_.boost_to_pt > 0;
+    Jets<Scalar> prepared = selected ? hardest(jets, options_.max_constituents) : jets;
+    if (boosted) {
+      prepared = boost_to_pt(prepared, static_cast<Scalar>(options_.boost_to_pt));
+    }
+    const std::vector<Jets<Scalar>> views = make_views(prepared, resolutions, threads);
+    return tokenize<Out>(prepared, std::span<const Jets<Scalar>>(views),
+                         {.features = options_.features, .normalization = options_.normalization}, threads);
+  }
+
+ private:
+  template <std::floating_point Scalar>
+  std::vector<Jets<Scalar>> make_views(const Jets<Scalar>& jets, const std::vector<Resolution>& resolutions,
+                                       int threads) const {
+    const ViewOptions view_options{.radius = options_.radius, .threads = threads};
+    switch (options_.algorithm) {
+      case Clustering::cambridge:
+        return ViewGenerator<Scalar, CambridgeAachen>(resolutions, view_options)(jets);
+      case Clustering::antikt:
+        return ViewGenerator<Scalar, AntiKt>(resolutions, view_options)(jets);
+      default:
+        return ViewGenerator<Scalar, Kt>(resolutions, view_options)(jets);
+    }
+  }
+
+  ViewTokenizerOptions options_;
+};
+
+}  // namespace rino

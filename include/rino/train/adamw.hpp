@@ -1,0 +1,85 @@
+#pragma once
+
+#include <cstdint>
+#include <tuple>
+
+#include <ATen/ATen.h>
+
+#include <rino/core/error.hpp>
+#include <rino/core/fields.hpp>
+#include <rino/nn/flat_parameters.hpp>
+
+namespace rino {
+
+/// Options of `AdamW`; the defaults are the paper's.
+struct AdamWOptions {
+  double lr = 1e-4;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-6;
+  double weight_decay = 0.01;
+  double clip = 3.0;
+
+  bool operator==(const AdamWOptions&) const = default;
+
+  static constexpr auto fields() {
+    using Self = AdamWOptions;
+    return std::tuple{
+        Field{"lr", &Self::lr, "", "peak learning rate"},
+        Field{"beta1", &Self::beta1, "", "decay of the mean of the gradients"},
+        Field{"beta2", &Self::beta2, "", "decay of the mean of their squares"},
+        Field{"eps", &Self::eps, "", "added to the root of the latter"},
+        Field{"weight_decay", &Self::weight_decay, "", "decoupled decay of all parameters"},
+        Field{"clip", &Self::clip, "", "largest norm of the gradient, it is scaled down to it; 0: off"},
+    };
+  }
+};
+
+/// AdamW (Loshchilov and Hutter, arXiv:1711.05101) on one flat buffer, with clipping of the gradient's norm.
+/// Equals `torch.optim.AdamW` after `torch.nn.utils.clip_grad_norm_`.
+class AdamW {
+ public:
+  /// @throws rino::Error for options outside their ranges.
+  AdamW(const FlatParameters& parameters, const AdamWOptions& options)
+      : options_(options),
+        values_(parameters.values()),
+        gradients_(parameters.gradients()),
+        mean_(at::zeros_like(values_)),
+        square_(at::zeros_like(values_)),
+        // float32, as at::_fused_adamw_ wants it: exact up to 16 million steps
+        step_(at::zeros({}, values_.options().dtype(at::kFloat))) {
+    require(options.lr > 0 && options.eps > 0 && options.weight_decay >= 0 && options.clip >= 0, "lr, eps, ",
+            "weight_decay and clip are ", options.lr, ", ", options.eps, ", ", options.weight_decay, " and ",
+            options.clip, ": lr and eps must be above 0, the others 0 or more");
+    require(0 <= options.beta1 && options.beta1 < 1 && 0 <= options.beta2 && options.beta2 < 1, "beta1 and beta2 are ",
+            options.beta1, " and ", options.beta2, ": choose both in [0, 1)");
+  }
+
+  /// One step with the gradients in the buffer, which it clears.
+  /// @returns the norm of the gradient before clipping, a scalar tensor.
+  at::Tensor step(double lr) {
+    const at::Tensor norm = gradients_.norm();
+    if (options_.clip > 0) {
+      gradients_.mul_((options_.clip / (norm + 1e-6)).clamp_max(1.0));
+    }
+    step_.add_(1);
+    at::_fused_adamw_({values_}, {gradients_}, {mean_}, {square_}, {}, {step_}, lr, options_.beta1, options_.beta2,
+                      options_.weight_decay, options_.eps, /*amsgrad=*/false, /*maximize=*/false);
+    gradients_.zero_();
+    return norm;
+  }
+
+  const at::Tensor& mean() const { return mean_; }      ///< [P] moving average of the gradients
+  const at::Tensor& square() const { return square_; }  ///< [P] and of their squares
+  const at::Tensor& steps() const { return step_; }     ///< scalar, steps taken
+
+ private:
+  AdamWOptions options_;
+  at::Tensor values_;
+  at::Tensor gradients_;
+  at::Tensor mean_;
+  at::Tensor square_;
+  at::Tensor step_;
+};
+
+}  // namespace rino

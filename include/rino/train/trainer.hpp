@@ -1,0 +1,313 @@
+#pragma once
+
+#include <chrono>
+#include <cmath>
+#include <concepts>
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include <ATen/ATen.h>
+
+#include <rino/core/error.hpp>
+#include <rino/core/fields.hpp>
+#include <rino/core/random.hpp>
+#include <rino/io/safetensors.hpp>
+#include <rino/jets/jets.hpp>
+#include <rino/nn/flat_parameters.hpp>
+#include <rino/nn/view_tokenizer.hpp>
+#include <rino/train/adamw.hpp>
+#include <rino/train/loader.hpp>
+#include <rino/train/method.hpp>
+#include <rino/train/schedule.hpp>
+
+namespace rino {
+
+/// Length and pace of a training run; the defaults are the paper's. Shares of the run instead of epochs, so that a
+/// shortened run keeps its shape.
+struct TrainingOptions {
+  std::int64_t epochs = 100;
+  std::int64_t batch_size = 1000;
+  double warmup = 0.1;
+  double warmup_start = 0.0;
+  double final_lr = 1e-2;
+  std::int64_t seed = 1;
+  std::int64_t loader_threads = 1;
+
+  bool operator==(const TrainingOptions&) const = default;
+
+  static constexpr auto fields() {
+    using Self = TrainingOptions;
+    return std::tuple{
+        Field{"epochs", &Self::epochs, "", "passes through the jets"},
+        Field{"batch_size", &Self::batch_size, "jets", "jets of a step"},
+        Field{"warmup", &Self::warmup, "", "share of the run in which the learning rate rises in a straight line"},
+        Field{"warmup_start", &Self::warmup_start, "", "where it starts, as a share of its peak"},
+        Field{"final_lr", &Self::final_lr, "", "where its cosine ends, as a share of its peak"},
+        Field{"seed", &Self::seed, "", "of initial values, order of jets, drawn views and dropout"},
+        Field{"loader_threads", &Self::loader_threads, "", "threads that prepare views ahead; never change a result"},
+    };
+  }
+};
+
+/// What a step has to say.
+struct StepReport {
+  std::int64_t step = 0;  ///< number of the step, from 0
+  double epoch = 0;       ///< epochs done when it began
+  double loss = 0;
+  double lr = 0;
+  double gradient_norm = 0;                             ///< before clipping
+  double waited = 0;                                    ///< seconds spent waiting for the loader
+  double seconds = 0;                                   ///< seconds in all
+  std::vector<std::pair<std::string, double>> metrics;  ///< of the method
+};
+
+/// Trains any `Method` on jets: batches prepared ahead on threads, AdamW with clipping on flat buffers, schedules,
+/// checkpoints. On a CPU a run that was stopped and resumed equals one that never stopped, bit by bit.
+///
+/// Every epoch is a new order of the jets, drawn from the seed; the last jets that fill no batch are left out of it.
+template <Method M, std::floating_point Scalar = double>
+class Trainer {
+ public:
+  /// @param device  where the networks train; `type` is float or double.
+  /// @throws rino::Error for options outside their ranges or fewer than two jets.
+  Trainer(M method, Jets<Scalar> jets, const ViewTokenizerOptions& tokenizer, const AdamWOptions& optimizer,
+          const TrainingOptions& options, at::Device device = at::kCPU, at::ScalarType type = at::kFloat)
+      : method_(std::move(method)),
+        jets_(std::move(jets)),
+        tokenizer_(tokenizer),
+        options_(options),
+        peak_lr_(optimizer.lr),
+        placement_(at::TensorOptions(device).dtype(type)) {
+    require(jets_.size() >= 2, "there are ", jets_.size(), " jets to train on: give two or more");
+    require(options.epochs >= 1 && options.batch_size >= 2, "epochs and batch_size are ", options.epochs, " and ",
+            options.batch_size, ": choose 1 or more and 2 or more");
+    require(0 <= options.warmup && options.warmup <= 1 && options.warmup_start >= 0 && options.final_lr >= 0,
+            "warmup, warmup_start and final_lr are ", options.warmup, ", ", options.warmup_start, " and ",
+            options.final_lr, ": warmup is a share of the run in [0, 1], the others are 0 or more");
+    batch_ = std::min(options.batch_size, jets_.size());
+    clock_.steps_per_epoch = jets_.size() / batch_;
+    clock_.epochs = options.epochs;
+    clock_.seed = static_cast<std::uint64_t>(options.seed);
+    method_.to(placement_);
+    student_.emplace(method_.trained(), /*trainable=*/true);
+    method_.start();
+    optimizer_.emplace(*student_, optimizer);
+  }
+
+  Trainer(const Trainer&) = delete;
+  Trainer& operator=(const Trainer&) = delete;
+
+  ~Trainer() { finish(); }
+
+  /// Steps done so far, of steps().
+  std::int64_t step_number() const { return clock_.step; }
+  std::int64_t steps() const { return clock_.steps(); }
+  std::int64_t steps_per_epoch() const { return clock_.steps_per_epoch; }
+  bool done() const { return clock_.step >= clock_.steps(); }
+  std::int64_t batch_size() const { return batch_; }
+  M& method() { return method_; }
+  const TrainingClock& clock() const { return clock_; }
+
+  /// Mean loss of the best whole epoch so far and its number, from 0; infinity and -1 before the first.
+  double best_loss() const { return best_loss_; }
+  std::int64_t best_epoch() const { return best_epoch_; }
+
+  /// Learning rate of a step.
+  double learning_rate(std::int64_t step) const {
+    const auto total = static_cast<double>(clock_.steps());
+    return peak_lr_ * warmup_cosine_schedule(options_.warmup_start, 1.0, options_.final_lr, static_cast<double>(step),
+                                             options_.warmup * total, total);
+  }
+
+  /// One step.
+  /// @throws rino::Error once all steps are done, or if the loss is not finite (nothing was changed by that step).
+  StepReport step() {
+    require(!done(), "all ", steps(), " steps are done: give more epochs to go on");
+    require(student_.has_value(), "this trainer was finished: make a new one and resume from its checkpoint");
+    const auto start = std::chrono::steady_clock::now();
+    if (!loader_) {
+      loader_ = std::make_unique<Loader<Tokens>>([this](std::int64_t number) { return prepare(number); }, clock_.step,
+                                                 steps(), options_.loader_threads);
+    }
+    const Tokens tokens = loader_->next().to(placement_);
+    StepReport report;
+    report.waited = seconds_since(start);
+    report.step = clock_.step;
+    report.epoch = clock_.epoch();
+    report.lr = learning_rate(clock_.step);
+
+    MethodLoss result = method_.loss(tokens, clock_);
+    report.loss = result.loss.template item<double>();
+    if (!std::isfinite(report.loss)) {
+      fail("the loss of step ", clock_.step, " is ", report.loss,
+           ": lower the learning rate or raise the temperatures, and resume from the last checkpoint");
+    }
+    result.loss.backward();
+    report.gradient_norm = optimizer_->step(report.lr).template item<double>();
+    method_.after_step(*student_, clock_);
+
+    std::vector<at::Tensor> values;
+    for (const auto& [name, value] : result.metrics) {
+      values.push_back(value.to(at::kDouble).to(placement_.device()));
+    }
+    const at::Tensor together = at::stack(values).cpu();
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      report.metrics.emplace_back(result.metrics[i].first, together[static_cast<std::int64_t>(i)].item<double>());
+    }
+    advance(report.loss);
+    report.seconds = seconds_since(start);
+    return report;
+  }
+
+  /// Everything needed to go on: weights, the method's own state, the optimiser's, position and best score. Random
+  /// numbers are functions of seed and position and need no state.
+  Safetensors state() {
+    Safetensors file;
+    for (const auto& [name, tensor] : named_state()) {
+      file.tensors.emplace_back(name, tensor.detach().to(at::kCPU).clone());
+    }
+    file.tensors.emplace_back("trainer.progress", at::tensor({static_cast<double>(clock_.step), epoch_loss_, best_loss_,
+                                                              static_cast<double>(best_epoch_)},
+                                                             at::kDouble));
+    file.tensors.emplace_back("trainer.data", fingerprint());
+    return file;
+  }
+
+  /// Writes `state()` under `path`, whole or not at all.
+  void save(const std::filesystem::path& path, const std::map<std::string, std::string>& metadata = {}) {
+    Safetensors file = state();
+    file.metadata = metadata;
+    write_safetensors(path, file);
+  }
+
+  /// Goes on from a checkpoint of the same recipe and jets.
+  /// @throws rino::Error naming the first tensor that is missing or of another shape, or the jets that differ;
+  ///         nothing was changed then.
+  void restore(const Safetensors& file) {
+    const auto mine = named_state();
+    for (const auto& [name, tensor] : mine) {
+      require(file.contains(name), "the checkpoint has no '", name,
+              "': it is of another architecture; use the recipe it was made with");
+      require(file.at(name).sizes() == tensor.sizes(), "'", name, "' has shape ", file.at(name).sizes(),
+              " in the checkpoint and ", tensor.sizes(),
+              " here: it is of another architecture; use the recipe it was made with");
+    }
+    require(file.contains("trainer.progress") && file.contains("trainer.data"),
+            "the file holds no training state: give a checkpoint, not an encoder");
+    require(file.at("trainer.data").equal(fingerprint()), "the checkpoint was made with other jets, batch size or ",
+            "seed: resuming goes on with the same ones; start a new run instead");
+    const at::NoGradGuard no_grad;
+    for (const auto& [name, tensor] : mine) {
+      tensor.copy_(file.at(name));
+    }
+    const at::Tensor progress = file.at("trainer.progress");
+    clock_.step = static_cast<std::int64_t>(progress[0].item<double>());
+    epoch_loss_ = progress[1].item<double>();
+    best_loss_ = progress[2].item<double>();
+    best_epoch_ = static_cast<std::int64_t>(progress[3].item<double>());
+    loader_.reset();
+  }
+
+  /// Gives the method's modules ordinary tensors back; no step can follow.
+  void finish() {
+    loader_.reset();
+    if (student_) {
+      student_->release();
+      student_.reset();
+      optimizer_.reset();
+      method_.release();
+    }
+  }
+
+ private:
+  static constexpr std::uint64_t kOrder = 21;
+
+  static double seconds_since(std::chrono::steady_clock::time_point start) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+
+  /// The tokens of one step: a pure function of its number.
+  Tokens prepare(std::int64_t number) {
+    TrainingClock clock = clock_at(number);
+    const std::int64_t epoch = number / clock.steps_per_epoch;
+    const std::int64_t first = (number % clock.steps_per_epoch) * batch_;
+    const std::shared_ptr<const std::vector<std::int64_t>> order = order_of(epoch);
+    const std::span<const std::int64_t> picks(order->data() + first, static_cast<std::size_t>(batch_));
+    const Jets<Scalar> jets = jets_.select(picks);
+    const std::vector<Resolution> resolutions = method_.resolutions(clock);
+    return placement_.dtype() == at::kDouble ? tokenizer_.template operator()<double>(jets, resolutions)
+                                             : tokenizer_.template operator()<float>(jets, resolutions);
+  }
+
+  // Reads only what never changes during training: loader threads call it.
+  TrainingClock clock_at(std::int64_t number) const {
+    return {number, clock_.steps_per_epoch, clock_.epochs, clock_.seed};
+  }
+
+  std::shared_ptr<const std::vector<std::int64_t>> order_of(std::int64_t epoch) {
+    const std::scoped_lock lock(order_mutex_);
+    if (!order_ || order_epoch_ != epoch) {
+      Random random{clock_.seed, kOrder, static_cast<std::uint64_t>(epoch)};
+      order_ = std::make_shared<const std::vector<std::int64_t>>(random.permutation(jets_.size()));
+      order_epoch_ = epoch;
+    }
+    return order_;
+  }
+
+  void advance(double loss) {
+    epoch_loss_ += loss;
+    ++clock_.step;
+    if (clock_.step % clock_.steps_per_epoch == 0) {
+      const double mean = epoch_loss_ / static_cast<double>(clock_.steps_per_epoch);
+      if (mean < best_loss_) {
+        best_loss_ = mean;
+        best_epoch_ = clock_.step / clock_.steps_per_epoch - 1;
+      }
+      epoch_loss_ = 0;
+    }
+  }
+
+  std::vector<std::pair<std::string, at::Tensor>> named_state() {
+    std::vector<std::pair<std::string, at::Tensor>> tensors = method_.state();
+    for (const TensorSlot& slot : student_->slots()) {
+      tensors.emplace_back("student." + slot.name, slot.tensor());
+    }
+    tensors.emplace_back("adamw.mean", optimizer_->mean());
+    tensors.emplace_back("adamw.square", optimizer_->square());
+    tensors.emplace_back("adamw.steps", optimizer_->steps());
+    return tensors;
+  }
+
+  at::Tensor fingerprint() const {
+    return at::tensor({jets_.size(), jets_.constituents(), batch_, options_.seed}, at::kLong);
+  }
+
+  M method_;
+  Jets<Scalar> jets_;
+  ViewTokenizer tokenizer_;
+  TrainingOptions options_;
+  double peak_lr_;
+  at::TensorOptions placement_;
+  std::int64_t batch_ = 0;
+  TrainingClock clock_;
+  double epoch_loss_ = 0;
+  double best_loss_ = std::numeric_limits<double>::infinity();
+  std::int64_t best_epoch_ = -1;
+  std::optional<FlatParameters> student_;
+  std::optional<AdamW> optimizer_;
+  std::mutex order_mutex_;
+  std::shared_ptr<const std::vector<std::int64_t>> order_;
+  std::int64_t order_epoch_ = -1;
+  std::unique_ptr<Loader<Tokens>> loader_;  // last: its threads use the members above
+};
+
+}  // namespace rino

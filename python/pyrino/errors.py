@@ -1,0 +1,13 @@
+"""The one exception type of pyrino."""
+
+from __future__ import annotations
+
+__all__ = ["RinoError"]
+
+
+class RinoError(ValueError):
+    """Bad input or a failed operation; the message names the value, the place and the remedy.
+
+    `rino::Error` thrown in C++ arrives in Python as this type. It is a `ValueError`, so code that
+    catches that keeps working.
+    """

@@ -1,0 +1,198 @@
+"""Events from Pythia 8: configuration, batches as NumPy arrays, and the overlay of soft events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .domains import Domain
+from .particles import Particles, transverse
+
+__all__ = ["EventBatch", "EventSource", "SoftPool", "pythia_settings"]
+
+_PROCESS_SETTINGS = {
+    "qcd": ["HardQCD:all = on"],
+    # Both W bosons decay to quarks: every top of the event is a hadronic one.
+    "top": ["Top:gg2ttbar = on", "Top:qqbar2ttbar = on", "24:onMode = off", "24:onIfAny = 1 2 3 4 5"],
+}
+_NEUTRINOS = (12, 14, 16)
+
+
+def _common_settings(domain: Domain, seed: int) -> list[str]:
+    return [
+        "Print:quiet = on",
+        "Random:setSeed = on",
+        f"Random:seed = {seed}",
+        f"Beams:eCM = {domain.com_energy:.10g}",
+        f"Tune:pp = {domain.tune}",
+        "ParticleDecays:limitTau0 = on",
+        f"ParticleDecays:tau0Max = {domain.max_ctau:.10g}",
+    ]
+
+
+def pythia_settings(domain: Domain, process: str, seed: int) -> list[str]:
+    """The lines that configure Pythia for the hard events of a domain; `seed` in 1 ... 900,000,000."""
+    hard = domain.hard_process(process)
+    return [
+        *_common_settings(domain, seed),
+        *_PROCESS_SETTINGS[process],
+        f"PhaseSpace:pTHatMin = {hard.pthat_min:.10g}",
+        f"PhaseSpace:pTHatMax = {hard.pthat_max:.10g}",
+        f"PartonLevel:MPI = {'on' if domain.multiparton_interactions else 'off'}",
+    ]
+
+
+def _start(lines: list[str]) -> Any:
+    import pythia8mc
+
+    pythia = pythia8mc.Pythia("", False)  # False: no banner
+    for line in lines:
+        if not pythia.readString(line):
+            raise RuntimeError(f"Pythia does not know the setting {line!r}; install pythia8mc 8.317")
+    if not pythia.init():
+        raise RuntimeError(f"Pythia could not be initialised with {lines}")
+    return pythia
+
+
+@dataclass(frozen=True)
+class EventBatch:
+    """Some events: their visible final state, and what the top quarks decayed to.
+
+    Attributes
+    ----------
+    size : int
+        Number of events.
+    particles : Particles
+        Visible stable particles, ordered by event.
+    top_event : ndarray of int64, shape (t,)
+        Event of every top quark (none for QCD).
+    tops : ndarray of float64, shape (t, 4, 4)
+        The top just before its decay and its three decay quarks just after (top, b, q, q'; px, py, pz, E in GeV).
+    """
+
+    size: int
+    particles: Particles
+    top_event: NDArray[np.int64]
+    tops: NDArray[np.float64]
+
+
+class EventSource:
+    """A Pythia instance that hands out batches of events.
+
+    Pythia's own `nextBatch` copies whole event records in C++; reading particle by particle in Python would take
+    longer than generating them without multiparton interactions.
+    """
+
+    def __init__(self, lines: list[str]) -> None:
+        self._pythia = _start(lines)
+        self._charges: dict[int, int] = {}
+
+    @property
+    def version(self) -> str:
+        """Pythia's version, for example '8.317'."""
+        return f"{self._pythia.settings.parm('Pythia:versionNumber'):.3f}"
+
+    def _charge(self, pdg: NDArray[np.int32]) -> NDArray[np.int32]:
+        codes, inverse = np.unique(pdg, return_inverse=True)
+        for code in codes.tolist():
+            if code not in self._charges:
+                self._charges[code] = self._pythia.particleData.chargeType(code) // 3
+        return np.array([self._charges[code] for code in codes.tolist()], np.int32)[inverse]
+
+    def next(self, events: int) -> EventBatch:
+        """Generate `events` events; those in which Pythia reports a failure are replaced."""
+        record = self._pythia.nextBatch(events)["prt"].layout
+        offsets = np.asarray(record.offsets, dtype=np.int64)
+        table = record.content
+        pdg, status = table["id"].data, table["status"].data
+        p4 = np.stack([table["p"][name].data for name in ("px", "py", "pz", "e")], axis=1)
+        event = np.repeat(np.arange(events), np.diff(offsets))
+        start = offsets[:-1]
+
+        visible = np.flatnonzero((status > 0) & ~np.isin(np.abs(pdg), _NEUTRINOS))
+        particles = Particles(event[visible], p4[visible], pdg[visible], self._charge(pdg[visible]))
+        daughters = (
+            np.stack([table["daughter1"].data, table["daughter2"].data], axis=1) + start[event][:, None]
+        )
+        family = _top_families(pdg, daughters)
+        return EventBatch(events, particles, event[family[:, 0]], p4[family])
+
+
+def _top_families(pdg: NDArray[np.int32], daughters: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows of (top, b, q, q') in the event record.
+
+    Parameters
+    ----------
+    pdg : ndarray, shape (n,)
+        PDG codes of all entries.
+    daughters : ndarray, shape (n, 2)
+        Rows of the first and last daughter (a row of another kind where an entry has none).
+
+    Returns
+    -------
+    ndarray of int64, shape (t, 4)
+        One line per top whose daughters are a W and a quark, i.e. the last copy before the decay.
+    """
+    kind = np.abs(pdg)
+    top = np.flatnonzero(kind == 6)
+    first, second = daughters[top, 0], daughters[top, 1]
+    decayed = (kind[first] == 24) ^ (kind[second] == 24)
+    top, first, second = top[decayed], first[decayed], second[decayed]
+    boson = np.where(kind[first] == 24, first, second)
+    bottom = np.where(kind[first] == 24, second, first)
+    while (copied := kind[daughters[boson, 0]] == 24).any():  # recoil copies the W before it decays
+        boson = np.where(copied, daughters[boson, 0], boson)
+    return np.column_stack([top, bottom, daughters[boson, 0], daughters[boson, 1]])
+
+
+class SoftPool:
+    """A fixed set of soft non-diffractive events that stand in for the underlying event.
+
+    Parameters
+    ----------
+    domain : Domain
+        `overlay_pool` events are generated with its tune and energy.
+    seed : int
+        Pythia seed, 1 ... 900,000,000.
+    """
+
+    def __init__(self, domain: Domain, seed: int) -> None:
+        source = EventSource([*_common_settings(domain, seed), "SoftQCD:nonDiffractive = on"])
+        parts: list[Particles] = []
+        done = 0
+        while done < domain.overlay_pool:
+            batch = source.next(min(domain.batch_events, domain.overlay_pool - done))
+            particles = batch.particles
+            _, eta, _ = transverse(particles.p4)
+            particles = particles[np.abs(eta) < domain.overlay_max_abs_eta]
+            parts.append(
+                Particles(particles.event + done, particles.p4, particles.pdg, particles.charge),
+            )
+            done += batch.size
+        self._particles = Particles.concatenate(parts)
+        self._counts = np.bincount(self._particles.event, minlength=domain.overlay_pool)
+        self._starts = np.cumsum(self._counts) - self._counts
+
+    def overlay(self, batch: EventBatch, mean: float, rng: np.random.Generator) -> Particles:
+        """Particles of a batch with Poisson(`mean`) soft events over each; ordered by event."""
+        number = rng.poisson(mean, batch.size)
+        host = np.repeat(np.arange(batch.size), number)
+        chosen = rng.integers(len(self._counts), size=len(host))
+        angle = rng.uniform(0.0, 2.0 * np.pi, len(host))
+        mirror = rng.choice(np.array([-1.0, 1.0]), len(host))
+
+        counts = self._counts[chosen]
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        soft = self._particles[np.repeat(self._starts[chosen], counts) + within]
+        cos, sin = np.repeat(np.cos(angle), counts), np.repeat(np.sin(angle), counts)
+        px, py, pz, energy = soft.p4.T
+        p4 = np.stack(
+            [cos * px - sin * py, sin * px + cos * py, np.repeat(mirror, counts) * pz, energy], axis=1
+        )
+        both = Particles.concatenate(
+            [batch.particles, Particles(np.repeat(host, counts), p4, soft.pdg, soft.charge)]
+        )
+        return both[np.argsort(both.event, kind="stable")]

@@ -1,0 +1,131 @@
+"""Unit files: parquet in JetClass's columns with the configuration in the metadata."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import RinoError
+from .domains import PROCESSES, REVISION
+
+if TYPE_CHECKING:
+    from .unit import Unit, UnitResult
+
+__all__ = ["LABELS", "METADATA_KEY", "configuration", "stored_jets", "unit_path", "write_unit"]
+
+#: JetClass's one-hot label columns, in its order.
+LABELS = (
+    "label_QCD",
+    "label_Hbb",
+    "label_Hcc",
+    "label_Hgg",
+    "label_H4q",
+    "label_Hqql",
+    "label_Zqq",
+    "label_Wqq",
+    "label_Tbqq",
+    "label_Tbl",
+)
+#: Key of the JSON document in the parquet metadata.
+METADATA_KEY = b"pyrino.generate"
+
+
+def unit_path(out: Path, unit: Unit) -> Path:
+    """Final name of a unit's file, for example collisions_qcd_s3_000.parquet."""
+    return out / f"{unit.domain.name}_{unit.process}_s{unit.seed}_{unit.index:03d}.parquet"
+
+
+def configuration(unit: Unit, pythia8mc: str) -> dict[str, Any]:
+    """All that decides a unit's jets except how many of them are taken; `pythia8mc` is the package's version."""
+    return {
+        "domain": dataclasses.asdict(unit.domain),
+        "process": unit.process,
+        "seed": unit.seed,
+        "unit": unit.index,
+        "pythia8mc": pythia8mc,
+        "revision": REVISION,
+    }
+
+
+def stored_jets(path: Path, expected: dict[str, Any]) -> int:
+    """Number of jets in an existing unit file; 0 where there is none.
+
+    Raises
+    ------
+    RinoError
+        The file cannot be read, is not ours, or was made with another configuration.
+    """
+    import pyarrow
+    import pyarrow.parquet as pq
+
+    if not path.exists():
+        return 0
+    try:
+        metadata = pq.read_metadata(path)
+        document = json.loads((metadata.metadata or {})[METADATA_KEY])
+        found = document["configuration"]
+    except (OSError, pyarrow.ArrowException, KeyError, ValueError, TypeError) as error:
+        raise RinoError(
+            f"{path} exists but is no complete file of pyrino's generator ({error}); "
+            "delete it or choose another output folder"
+        ) from error
+    if found != expected:
+        raise RinoError(
+            f"{path} was generated with another configuration ({_difference(found, expected)}); "
+            "delete it, or choose another output folder or seed"
+        )
+    return int(metadata.num_rows)
+
+
+def _difference(found: dict[str, Any], expected: dict[str, Any], prefix: str = "") -> str:
+    """The first few fields that differ, as 'field: theirs in the file, ours now'."""
+    words: list[str] = []
+    for key in dict.fromkeys([*expected, *found]):
+        theirs, ours = found.get(key), expected.get(key)
+        if theirs == ours:
+            continue
+        if isinstance(theirs, dict) and isinstance(ours, dict):
+            words.append(_difference(theirs, ours, f"{prefix}{key}."))
+        else:
+            words.append(f"{prefix}{key}: {theirs!r} in the file, {ours!r} now")
+    return "; ".join(words[:3])
+
+
+def write_unit(path: Path, unit: Unit, result: UnitResult, expected: dict[str, Any]) -> None:
+    """Write a unit file (zstd) under a temporary name and move it to `path`; the same jets give the same bytes.
+
+    Raises
+    ------
+    RinoError
+        The file cannot be written; nothing is left behind.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    offsets = pa.array(np.concatenate([[0], np.cumsum(result.counts)]).astype(np.int32))
+    columns: dict[str, Any] = {
+        name: pa.ListArray.from_arrays(offsets, pa.array(values))
+        for name, values in result.constituents.items()
+    }
+    columns.update({name: pa.array(values) for name, values in result.jets.items()})
+    for label in LABELS:
+        columns[label] = pa.array(np.full(len(result.counts), label == PROCESSES[unit.process]))
+    document = {"configuration": expected, "seed": unit.seed, "versions": result.versions}
+    table = pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(document, sort_keys=True)})
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        pq.write_table(table, temporary, compression="zstd")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise RinoError(
+            f"cannot write {path}: {error.strerror or error}; make room or choose another output folder, "
+            "then call again: finished files are kept"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,200 @@
+"""One unit of work: a fixed number of jets from their own random seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .clustering import FoundJets, contains_top, find_jets, soft_drop_masses
+from .detector import detect
+from .domains import Domain
+from .events import EventSource, SoftPool, pythia_settings
+from .particles import Particles, transverse
+
+__all__ = ["Unit", "UnitResult", "jet_columns", "make_unit", "pythia_seed"]
+
+_PYTHIA_SEEDS = 900_000_000  # Pythia takes 1 ... 900,000,000
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a worker is asked for: the first `jets` jets of unit number `index`."""
+
+    domain: Domain
+    process: str
+    seed: int
+    index: int
+    jets: int
+
+
+@dataclass(frozen=True)
+class UnitResult:
+    """The columns of one file.
+
+    Attributes
+    ----------
+    counts : ndarray of int32, shape (j,)
+        Constituents per jet.
+    jets : dict of ndarray, each of shape (j,)
+        Columns with one value per jet.
+    constituents : dict of ndarray, each of shape (sum of counts,)
+        Columns with one value per constituent.
+    versions : dict
+        Of the programs that made them.
+    """
+
+    counts: NDArray[np.int32]
+    jets: dict[str, NDArray]
+    constituents: dict[str, NDArray]
+    versions: dict[str, str]
+
+
+def _digest(*names: object) -> int:
+    return int.from_bytes(hashlib.sha256("/".join(map(str, names)).encode()).digest()[:16], "little")
+
+
+def pythia_seed(domain: str, process: str, seed: int, index: int) -> int:
+    """Pythia's seed of a unit; different for all units of one (domain, process, seed).
+
+    Units count upwards from a hashed start instead of being hashed one by one: among 30,000 hashed numbers below
+    9e8 two equal ones, i.e. two equal units, would be more likely than not.
+    """
+    return 1 + (_digest("pythia", domain, process, seed) + index) % _PYTHIA_SEEDS
+
+
+@lru_cache(maxsize=1)
+def _soft_pool(domain: Domain, process: str, seed: int) -> SoftPool:
+    # Kept between the units of one worker; every worker makes the same pool from the same seed.
+    return SoftPool(domain, 1 + _digest("pool", domain.name, process, seed) % _PYTHIA_SEEDS)
+
+
+def make_unit(unit: Unit, report: Callable[[int], None]) -> UnitResult:
+    """Generate a unit; the result depends on its arguments only.
+
+    Parameters
+    ----------
+    unit : Unit
+        The events are generated one after another in batches of fixed size, so the first jets of a unit are
+        the same however many are asked for.
+    report : callable
+        Is told the number of new jets after every batch of events.
+    """
+    domain = unit.domain
+    source = EventSource(
+        pythia_settings(domain, unit.process, pythia_seed(domain.name, unit.process, unit.seed, unit.index))
+    )
+    rng = np.random.default_rng(_digest("numpy", domain.name, unit.process, unit.seed, unit.index))
+    pool = _soft_pool(domain, unit.process, unit.seed) if domain.overlay_mean > 0.0 else None
+
+    found: list[tuple[NDArray, NDArray, Particles]] = []  # jets' p4, counts, constituents
+    done = 0
+    while done < unit.jets:
+        batch = source.next(domain.batch_events)
+        particles = batch.particles if pool is None else pool.overlay(batch, domain.overlay_mean, rng)
+        if domain.detector is not None:
+            particles = detect(particles, domain.detector, rng)
+            particles = particles[np.argsort(particles.event, kind="stable")]
+        jets = find_jets(particles, batch.size, domain)
+        if unit.process == "top":
+            jets = jets.select(contains_top(jets, batch.top_event, batch.tops, domain.matching_radius))
+        wanted = np.arange(len(jets.counts)) < unit.jets - done
+        jets: FoundJets = jets.select(wanted)
+        found.append((jets.p4, jets.counts, particles[jets.constituents]))
+        done += len(jets.counts)
+        report(len(jets.counts))
+
+    p4 = np.concatenate([jet_p4 for jet_p4, _, _ in found])
+    counts = np.concatenate([jet_counts for _, jet_counts, _ in found])
+    constituents = Particles.concatenate([jet_constituents for _, _, jet_constituents in found])
+    versions = _versions(source.version)
+    return UnitResult(*jet_columns(p4, counts, constituents, domain), versions)
+
+
+def jet_columns(
+    p4: NDArray[np.float64], counts: NDArray[np.int64], constituents: Particles, domain: Domain
+) -> tuple[NDArray[np.int32], dict[str, NDArray], dict[str, NDArray]]:
+    """JetClass's columns of jets.
+
+    `jet_pt`, `jet_eta`, `jet_phi`, `jet_energy` and `jet_sdmass` are those of the jet as clustered;
+    `jet_nparticles` and the columns of the constituents are those after the domain's truncation.
+
+    Parameters
+    ----------
+    p4 : ndarray, shape (j, 4)
+        Jets in GeV.
+    counts : ndarray, shape (j,)
+        Constituents per jet.
+    constituents : Particles
+        Jet after jet, by falling pT.
+    domain : Domain
+        `max_constituents`, `massless`, `soft_drop_z`.
+
+    Returns
+    -------
+    counts : ndarray of int32, shape (j,)
+    jets, constituents : dict of ndarray
+    """
+    pt, eta, phi = transverse(p4)
+    soft_drop = soft_drop_masses(constituents.p4, counts, domain.soft_drop_z)
+    if domain.max_constituents is not None:
+        rank = np.arange(len(constituents)) - np.repeat(np.cumsum(counts) - counts, counts)
+        constituents = constituents[rank < domain.max_constituents]
+        counts = np.minimum(counts, domain.max_constituents)
+
+    momentum = constituents.p4[:, :3].astype(np.float32)
+    absolute = np.sqrt((momentum.astype(np.float64) ** 2).sum(axis=1))
+    energy = absolute if domain.massless else np.maximum(constituents.p4[:, 3], absolute)
+    energy32 = energy.astype(np.float32)
+    # Rounding to float32 must not leave E < |p|.
+    energy32 = np.where(energy32 < absolute, np.nextafter(energy32, np.float32(np.inf)), energy32)
+
+    _, part_eta, part_phi = transverse(constituents.p4)
+    jet = np.repeat(np.arange(len(counts)), counts)
+    # JetClass mirrors every jet to positive pseudorapidity in part_deta.
+    deta = (part_eta - eta[jet]) * np.where(eta[jet] < 0.0, -1.0, 1.0)
+    dphi = -(np.remainder(phi[jet] - part_phi + np.pi, 2.0 * np.pi) - np.pi)
+
+    kind = np.abs(constituents.pdg)
+    electron, muon, photon = kind == 11, kind == 13, kind == 22
+    charged = constituents.charge != 0
+    jets = {
+        "jet_pt": pt.astype(np.float32),
+        "jet_eta": eta.astype(np.float32),
+        "jet_phi": phi.astype(np.float32),
+        "jet_energy": p4[:, 3].astype(np.float32),
+        "jet_nparticles": counts.astype(np.int32),
+        "jet_sdmass": soft_drop.astype(np.float32),
+    }
+    parts = {
+        "part_px": momentum[:, 0],
+        "part_py": momentum[:, 1],
+        "part_pz": momentum[:, 2],
+        "part_energy": energy32,
+        "part_deta": deta.astype(np.float32),
+        "part_dphi": dphi.astype(np.float32),
+        "part_charge": constituents.charge,
+        "part_isChargedHadron": charged & ~electron & ~muon,
+        "part_isNeutralHadron": ~charged & ~photon,
+        "part_isPhoton": photon,
+        "part_isElectron": electron,
+        "part_isMuon": muon,
+    }
+    return counts.astype(np.int32), jets, parts
+
+
+def _versions(pythia: str) -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {
+        "pythia": pythia,
+        "pythia8mc": version("pythia8mc"),
+        "fastjet": version("fastjet"),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }

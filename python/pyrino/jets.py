@@ -1,0 +1,738 @@
+"""`Jets`: a batch of jets, their constituents' four-momenta in GeV, ragged, with labels and extras."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pyrino import _core
+from pyrino.errors import RinoError
+
+if TYPE_CHECKING:
+    import awkward as ak
+    from matplotlib.figure import Figure
+
+__all__ = ["Constituents", "Jets"]
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+class Jets:
+    """A batch of n jets with T constituents in all; jet j has the rows ``offsets[j]`` to ``offsets[j + 1] - 1``.
+
+    Jets never change after they were made. All arrays they hand out are read-only.
+
+    Parameters
+    ----------
+    p4 : array_like
+        (T, 4) px, py, pz, E of the constituents in GeV. A float64 array is not copied, whatever its strides
+        (row order, column order, slices), so it must not be written to afterwards; everything else is converted.
+    offsets : array_like of int
+        (n + 1,) from 0 to T, increasing: every jet has one or more constituents. An int64 array is not copied.
+    labels : array_like of int, optional
+        (n,) class numbers, 0 or more.
+    extras : mapping of str to array_like, optional
+        Further columns by name, one value per constituent: (T,) each, stored as float64.
+
+    Raises
+    ------
+    RinoError
+        If a shape or type does not fit, a momentum is not finite, an energy is below the momentum by more than a
+        relative 1e-5 (rounding of float32 leaves less), or offsets, labels or extras are not as above. The
+        message names the jet and the constituent.
+
+    Examples
+    --------
+    >>> import numpy as np, pyrino as rino
+    >>> p4 = np.array([[30.0, 0, 40, 50], [3, 4, 0, 5], [0, 8, 6, 10]])
+    >>> jets = rino.Jets(p4, [0, 2, 3])
+    >>> len(jets), jets.pt, jets[1].constituents.pt
+    (2, array([33.24154028,  8.        ]), array([8.]))
+    """
+
+    __slots__ = ("_core", "_extras", "_offsets", "_p4")
+
+    _core: _core.Jets
+    _offsets: Integers | None
+    _p4: Floats | None
+    _extras: Mapping[str, Floats] | None
+
+    def __init__(
+        self,
+        p4: ArrayLike,
+        offsets: ArrayLike,
+        labels: ArrayLike | None = None,
+        extras: Mapping[str, ArrayLike] | None = None,
+    ) -> None:
+        momenta = _float64(p4, "p4")
+        if momenta.ndim != 2 or momenta.shape[1] != 4:
+            raise RinoError(f"p4 has shape {momenta.shape}; give (T, 4) = px, py, pz, E in GeV")
+        bounds = _int64(offsets, "offsets")
+        self._set(_complete(_core.Jets.from_p4(momenta, bounds), labels, extras), _read_only(momenta))
+        # The copy that C++ keeps of the offsets is for its own safety; Python shows the array that was given.
+        if isinstance(offsets, np.ndarray) and np.may_share_memory(bounds, offsets):
+            self._offsets = _read_only(bounds)
+
+    def _set(self, core: _core.Jets, p4: Floats | None) -> None:
+        self._core = core
+        self._p4 = p4
+        self._offsets = self._extras = None
+
+    @classmethod
+    def _wrap(cls, core: _core.Jets, p4: Floats | None = None) -> Jets:
+        """The face of jets that C++ made; nothing is copied. `p4`, where given, is what `core` looks at."""
+        jets = cls.__new__(cls)
+        jets._set(core, p4)
+        return jets
+
+    def _slice(self, first: int, last: int) -> Jets:
+        p4 = None if self._p4 is None else self._p4[self.offsets[first] : self.offsets[last]]
+        return Jets._wrap(self._core.slice(first, last), p4)
+
+    @classmethod
+    def from_columns(
+        cls,
+        px: ArrayLike,
+        py: ArrayLike,
+        pz: ArrayLike,
+        e: ArrayLike,
+        offsets: ArrayLike,
+        labels: ArrayLike | None = None,
+        extras: Mapping[str, ArrayLike] | None = None,
+    ) -> Jets:
+        """Jets from one array per component, (T,) each in GeV; float64 arrays are not copied.
+
+        Raises
+        ------
+        RinoError
+            As `Jets` does.
+        """
+        columns = [_float64(c, name) for c, name in zip((px, py, pz, e), ("px", "py", "pz", "E"), strict=True)]
+        shapes = {column.shape for column in columns}
+        if len(shapes) != 1 or columns[0].ndim != 1:
+            raise RinoError(f"px, py, pz and E have shapes {[c.shape for c in columns]}; give four of one shape (T,)")
+        core = _core.Jets.from_columns(columns, _int64(offsets, "offsets"))
+        return cls._wrap(_complete(core, labels, extras))
+
+    @classmethod
+    def from_awkward(cls, array: ak.Array, labels: ArrayLike | None = None) -> Jets:
+        """Jets from an awkward array of records: n jets x variable x {momentum fields, extras}.
+
+        Parameters
+        ----------
+        array : awkward.Array
+            Records with ``px, py`` or ``pt, phi``; ``pz`` or ``eta``; ``E`` (or ``e, energy``) or ``mass`` (or
+            ``m, M``), in GeV and radians: the field names of the vector library. All other fields become extras.
+            Four contiguous float64 columns px, py, pz, E are not copied.
+        labels : array_like of int, optional
+            (n,) class numbers.
+
+        Raises
+        ------
+        RinoError
+            If fields are missing or ambiguous, hold something else than one number per constituent, or `Jets`
+            would not take the numbers.
+        """
+        import awkward as ak
+
+        array = ak.Array(array)
+        if array.ndim != 2 or not array.fields:
+            raise RinoError(
+                f"the awkward array is of type {array.type}; give jets x var x records "
+                "with fields such as px, py, pz, E or pt, eta, phi, mass"
+            )
+        counts = _awkward_column(ak.num(array, axis=1), "the number of constituents")
+        flat = ak.flatten(array, axis=1)
+        columns = {name: _awkward_column(flat[name], f"the field '{name}'") for name in array.fields}
+        offsets = _offsets_of(counts)
+        momentum, used = _cartesian(columns, offsets)
+        extras = {name: column for name, column in columns.items() if name not in used}
+        return cls.from_columns(*momentum, offsets, labels, extras)
+
+    @classmethod
+    def from_numpy(
+        cls,
+        padded: ArrayLike,
+        mask: ArrayLike,
+        coordinates: str = "pxpypze",
+        labels: ArrayLike | None = None,
+        extras: Mapping[str, ArrayLike] | None = None,
+    ) -> Jets:
+        """Jets from padded arrays and a mask, as networks have them.
+
+        Parameters
+        ----------
+        padded : array_like
+            (n, N, 4) in the order that `coordinates` says, GeV and radians. Padding may hold anything.
+        mask : array_like of bool
+            (n, N) true where a constituent is.
+        coordinates : {"pxpypze", "ptetaphim"}
+            px, py, pz, E, or pT, eta, phi, mass.
+        labels : array_like of int, optional
+            (n,) class numbers.
+        extras : mapping of str to array_like, optional
+            (n, N) each.
+
+        Raises
+        ------
+        RinoError
+            If shapes do not fit, the mask is not of type bool, the coordinates are not known, or `Jets` would not
+            take the numbers.
+        """
+        values = _float64(padded, "padded")
+        if values.ndim != 3 or values.shape[2] != 4:
+            raise RinoError(f"padded has shape {values.shape}; give (n, N, 4)")
+        chosen = np.asarray(mask)
+        if chosen.dtype != np.bool_:
+            raise RinoError(f"the mask is of type {chosen.dtype}; give bool, true where a constituent is (mask > 0)")
+        if chosen.shape != values.shape[:2]:
+            raise RinoError(f"the mask has shape {chosen.shape} for padded {values.shape}; give {values.shape[:2]}")
+        offsets = _offsets_of(chosen.sum(axis=1))
+        rows = values[chosen]
+        kind = coordinates.lower() if isinstance(coordinates, str) else coordinates
+        if kind == "ptetaphim":
+            rows = np.stack(_from_pt_eta_phi_mass(*rows.T, offsets), axis=1)
+        elif kind != "pxpypze":
+            raise RinoError(f"coordinates = {coordinates!r} is not known; choose 'pxpypze' or 'ptetaphim'")
+        more = {}
+        for name, column in (extras or {}).items():
+            column = np.asarray(column)
+            if column.shape != chosen.shape:
+                raise RinoError(f"the extra '{name}' has shape {column.shape}; give {chosen.shape}, as the mask")
+            more[name] = column[chosen]
+        return cls(rows, offsets, labels, more)
+
+    @classmethod
+    def from_pseudojets(cls, jets: Iterable[Iterable[Any]], labels: ArrayLike | None = None) -> Jets:
+        """Jets from one list of `fastjet.PseudoJet` (anything with px(), py(), pz(), E()) per jet, in GeV.
+
+        Raises
+        ------
+        RinoError
+            If an item is no PseudoJet, or `Jets` would not take the numbers.
+        """
+        rows: list[tuple[float, float, float, float]] = []
+        offsets = [0]
+        for j, jet in enumerate(jets):
+            for i, p in enumerate(jet):
+                try:
+                    rows.append((p.px(), p.py(), p.pz(), p.E()))
+                except (AttributeError, TypeError) as error:
+                    raise RinoError(
+                        f"constituent {i} of jet {j} is of type {type(p).__name__}; give fastjet.PseudoJet"
+                    ) from error
+            offsets.append(len(rows))
+        return cls(np.asarray(rows, dtype=np.float64).reshape(-1, 4), offsets, labels)
+
+    @staticmethod
+    def concatenate(parts: Iterable[Jets]) -> Jets:
+        """The jets of all parts one behind the other, copied.
+
+        Raises
+        ------
+        RinoError
+            If there is no part, or some have labels or extras that others have not.
+        """
+        cores = []
+        for i, part in enumerate(parts):
+            if not isinstance(part, Jets):
+                raise RinoError(f"part {i} is of type {type(part).__name__}; give Jets")
+            cores.append(part._core)
+        return Jets._wrap(_core.Jets.concatenate(cores))
+
+    # --- what they hold ---
+
+    @property
+    def p4(self) -> Floats:
+        """(T, 4) px, py, pz, E of the constituents in GeV.
+
+        Never a copy of what `Jets` was made from. Jets that C++ made (views, selections) keep one array per
+        component; those are put together at the first call.
+        """
+        if self._p4 is None:
+            self._p4 = self._core.p4()
+        return self._p4
+
+    @property
+    def offsets(self) -> Integers:
+        """(n + 1,) the constituents of jet j are the rows ``offsets[j]`` to ``offsets[j + 1] - 1``; not a copy."""
+        if self._offsets is None:
+            self._offsets = self._core.offsets()
+        return self._offsets
+
+    @property
+    def px(self) -> Floats:
+        """(T,) px of the constituents in GeV; not a copy, as py, pz and e."""
+        return self._core.px()
+
+    @property
+    def py(self) -> Floats:
+        """(T,) py of the constituents in GeV."""
+        return self._core.py()
+
+    @property
+    def pz(self) -> Floats:
+        """(T,) pz of the constituents in GeV."""
+        return self._core.pz()
+
+    @property
+    def e(self) -> Floats:
+        """(T,) energy of the constituents in GeV."""
+        return self._core.e()
+
+    @property
+    def labels(self) -> Integers | None:
+        """(n,) class numbers, or None."""
+        return self._core.labels()
+
+    @property
+    def extras(self) -> Mapping[str, Floats]:
+        """Further columns by name, (T,) each; read-only."""
+        if self._extras is None:
+            self._extras = MappingProxyType(self._core.extras())
+        return self._extras
+
+    def with_labels(self, labels: ArrayLike) -> Jets:
+        """The same jets with these labels, (n,).
+
+        Raises
+        ------
+        RinoError
+            Unless there is one integer per jet, none negative.
+        """
+        return Jets._wrap(_complete(self._core, labels, None), self._p4)
+
+    def with_extra(self, name: str, values: ArrayLike) -> Jets:
+        """The same jets with one more column of extras, (T,).
+
+        Raises
+        ------
+        RinoError
+            Unless there is one number per constituent.
+        """
+        return Jets._wrap(_complete(self._core, None, {name: values}), self._p4)
+
+    # --- kinematics ---
+
+    @property
+    def n_constituents(self) -> int:
+        """T, the number of constituents of all jets together."""
+        return self._core.n_constituents
+
+    @property
+    def multiplicity(self) -> Integers:
+        """(n,) number of constituents of each jet."""
+        return np.diff(self.offsets)
+
+    @property
+    def four_momenta(self) -> Floats:
+        """(n, 4) px, py, pz, E of the jets in GeV: the sums of their constituents (E-scheme)."""
+        return self._core.four_momenta()
+
+    @property
+    def pt(self) -> Floats:
+        """(n,) transverse momentum of the jets in GeV."""
+        return self._core.pt()
+
+    @property
+    def eta(self) -> Floats:
+        """(n,) pseudorapidity of the jets."""
+        return self._core.eta()
+
+    @property
+    def phi(self) -> Floats:
+        """(n,) azimuth of the jets in (-pi, pi]."""
+        return self._core.phi()
+
+    @property
+    def mass(self) -> Floats:
+        """(n,) invariant mass of the jets in GeV."""
+        return self._core.mass()
+
+    @property
+    def rapidity(self) -> Floats:
+        """(n,) rapidity of the jets."""
+        return self._core.rapidity()
+
+    @property
+    def constituents(self) -> Constituents:
+        """The constituents of all jets, with px, py, pz, e, pt, eta, phi, mass, rapidity: (T,) each."""
+        return Constituents(self._core)
+
+    # --- as a sequence ---
+
+    def __len__(self) -> int:
+        return len(self._core)
+
+    def __iter__(self) -> Iterator[Jets]:
+        for j in range(len(self)):
+            yield self[j]
+
+    def __getitem__(self, index: Any) -> Jets:
+        """One jet (a `Jets` of length 1), a slice, the jets of a boolean mask (n,), or those of an index array.
+
+        A single jet and a slice of step 1 share the momenta, all else is copied.
+
+        Raises
+        ------
+        IndexError
+            If a number is not in [-n, n).
+        RinoError
+            If a mask does not have n entries, or the index is of another kind.
+        """
+        n = len(self)
+        if isinstance(index, slice):
+            start, stop, step = index.indices(n)
+            if step == 1:
+                return self._slice(start, max(start, stop))
+            return Jets._wrap(self._core.select(np.arange(start, stop, step)))
+        numbers = np.asarray(index) if not isinstance(index, tuple) else np.empty((0, 0))
+        if numbers.size == 0 and numbers.ndim == 1 and numbers.dtype != np.bool_:
+            numbers = numbers.astype(np.int64)
+        if numbers.dtype == np.bool_:
+            if numbers.shape != (n,):
+                raise RinoError(f"the mask has shape {numbers.shape} for {n} jets; give one bool per jet")
+            return Jets._wrap(self._core.select(np.flatnonzero(numbers)))
+        if numbers.dtype.kind not in "iu" or numbers.ndim > 1:
+            raise RinoError(
+                f"jets cannot be indexed with {index!r}; give a number, a slice, a mask (n,) or an array of numbers"
+            )
+        wrong = np.flatnonzero((numbers < -n) | (numbers >= n))
+        if wrong.size:
+            raise IndexError(f"jet {numbers.flat[wrong[0]]} was asked for, of {n}; numbers run from {-n} to {n - 1}")
+        numbers = numbers.astype(np.int64)
+        numbers = np.where(numbers < 0, numbers + n, numbers)
+        if numbers.ndim == 0:
+            return self._slice(int(numbers), int(numbers) + 1)
+        return Jets._wrap(self._core.select(numbers))
+
+    def __eq__(self, other: object) -> bool:
+        """Whether momenta, offsets, labels and extras are the same, number by number."""
+        if not isinstance(other, Jets):
+            return NotImplemented
+        if not np.array_equal(self.offsets, other.offsets) or (self.labels is None) != (other.labels is None):
+            return False
+        if self.labels is not None and not np.array_equal(self.labels, other.labels):
+            return False
+        return (
+            all(np.array_equal(getattr(self, c), getattr(other, c)) for c in ("px", "py", "pz", "e"))
+            and self.extras.keys() == other.extras.keys()
+            and all(np.array_equal(self.extras[k], other.extras[k], equal_nan=True) for k in self.extras)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Jets._wrap, (self._core,)
+
+    # --- other containers ---
+
+    def to_awkward(self) -> ak.Array:
+        """n x var x {px, py, pz, E, extras}, records named ``Momentum4D`` as the vector library wants them.
+
+        The labels are not in it: ``Jets.from_awkward(jets.to_awkward(), jets.labels)`` gives the same jets back.
+        """
+        import awkward as ak
+
+        fields = {"px": self.px, "py": self.py, "pz": self.pz, "E": self.e} | dict(self.extras)
+        records = ak.contents.RecordArray(
+            [ak.contents.NumpyArray(column) for column in fields.values()],
+            list(fields),
+            length=self.n_constituents,
+            parameters={"__record__": "Momentum4D"},
+        )
+        return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(self.offsets), records))
+
+    def to_numpy(self) -> tuple[Floats, NDArray[np.bool_]]:
+        """Padded four-momenta (n, N, 4) in GeV with zeros as padding, and a mask (n, N), true where a constituent is.
+
+        N is the highest multiplicity.
+        """
+        counts = self.multiplicity
+        mask = np.arange(counts.max(initial=0)) < counts[:, None]
+        padded = np.zeros((*mask.shape, 4))
+        padded[mask] = self.p4
+        return padded, mask
+
+    # --- for the eye ---
+
+    def draw(
+        self, resolutions: Sequence[Any] = (2, 8, "all"), radius: float = 0.8, algorithm: str = "kt"
+    ) -> Figure:
+        """One jet in the (eta, phi) plane at each resolution.
+
+        Parameters
+        ----------
+        resolutions : sequence
+            As `pyrino.ViewGenerator` takes them.
+        radius : float
+            R of the clustering distances.
+        algorithm : str
+            "kt", "cambridge" or "antikt".
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            One panel a resolution (see `pyrino.plots.draw_flow`); constituents have the colour of their subjet.
+
+        Raises
+        ------
+        RinoError
+            If this is not one jet, or an argument is out of range.
+        """
+        from pyrino import plots
+        from pyrino.views import ViewGenerator, resolution
+
+        if len(self) != 1:
+            raise RinoError(f"{len(self)} jets cannot be drawn as one; choose a jet, for example jets[0].draw([2, 8])")
+        if isinstance(resolutions, (str, int)):
+            resolutions = [resolutions]
+        generator = ViewGenerator(resolutions, radius=radius, algorithm=algorithm)
+        momenta = [view.p4 for view in generator(self)]
+        # plots.draw_flow counts constituents in the order of the view that shows all of them: descending pT.
+        order = np.argsort(-self.constituents.pt, kind="stable")
+        n = self.n_constituents
+        index = None
+        if any(len(p4) == n for p4 in momenta):
+            index = [
+                None if len(p4) == n else generator.subjet_of_constituent(self, 0, wanted)[order]
+                for p4, wanted in zip(momenta, generator.resolutions, strict=True)
+            ]
+        names = [int(r.value) if r.kind == "subjets" else str(r) for r in map(resolution, generator.resolutions)]
+        return plots.draw_flow(momenta, names, radius=radius, subjet_index=index)
+
+    def __repr__(self) -> str:
+        return f"Jets({', '.join(f'{what}: {value}' for what, value in self._summary())})"
+
+    def _summary(self) -> list[tuple[str, str]]:
+        if not len(self):
+            return [("jets", "0")]
+        pt, counts = self.pt, self.multiplicity
+        rows = [
+            ("jets", f"{len(self)}"),
+            ("constituents", f"{self.n_constituents} ({_range(counts, 'd')} per jet)"),
+            ("pT", f"{_range(pt, '.5g')} GeV"),
+        ]
+        if self.labels is not None:
+            values, number = np.unique(self.labels, return_counts=True)
+            shown = ", ".join(f"{v}: {c}" for v, c in zip(values[:8], number[:8], strict=True))
+            rows.append(("labels", "{" + shown + (", ..." if len(values) > 8 else "") + "}"))
+        if self.extras:
+            rows.append(("extras", ", ".join(self.extras)))
+        return rows
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        cells = "".join(
+            f'<tr><th style="text-align:left">{escape(what)}</th><td style="text-align:left">{escape(value)}</td></tr>'
+            for what, value in self._summary()
+        )
+        sketches = "".join(_sketch(self[j], j) for j in range(min(len(self), 5)))
+        return f'<div><table>{cells}</table><div style="display:flex;flex-wrap:wrap">{sketches}</div></div>'
+
+
+class Constituents:
+    """Kinematics of all constituents of a `Jets`, (T,) each; momenta, energies and masses in GeV."""
+
+    __slots__ = ("_core",)
+
+    def __init__(self, core: _core.Jets) -> None:
+        self._core = core
+
+    def __len__(self) -> int:
+        return self._core.n_constituents
+
+    def __repr__(self) -> str:
+        return f"Constituents({len(self)} of {len(self._core)} jets)"
+
+    @property
+    def px(self) -> Floats:
+        """px; not a copy, as py, pz and e."""
+        return self._core.px()
+
+    @property
+    def py(self) -> Floats:
+        """py."""
+        return self._core.py()
+
+    @property
+    def pz(self) -> Floats:
+        """pz, along the beam."""
+        return self._core.pz()
+
+    @property
+    def e(self) -> Floats:
+        """Energy."""
+        return self._core.e()
+
+    @property
+    def pt(self) -> Floats:
+        """Transverse momentum."""
+        return self._core.constituent_pt()
+
+    @property
+    def eta(self) -> Floats:
+        """Pseudorapidity; infinite along the beam."""
+        return self._core.constituent_eta()
+
+    @property
+    def phi(self) -> Floats:
+        """Azimuth in (-pi, pi]."""
+        return self._core.constituent_phi()
+
+    @property
+    def mass(self) -> Floats:
+        """Invariant mass; 0 where rounding made its square negative."""
+        return self._core.constituent_mass()
+
+    @property
+    def rapidity(self) -> Floats:
+        """Rapidity; infinite for massless ones along the beam."""
+        return self._core.constituent_rapidity()
+
+
+def _complete(
+    core: _core.Jets, labels: ArrayLike | None, extras: Mapping[str, ArrayLike] | None
+) -> _core.Jets:
+    if labels is not None:
+        core = core.with_labels(_int64(labels, "labels"))
+    for name, values in (extras or {}).items():
+        column = _float64(values, f"the extra '{name}'")
+        if column.ndim != 1:
+            raise RinoError(f"the extra '{name}' has shape {column.shape}; give one number per constituent, (T,)")
+        core = core.with_extra(str(name), column)
+    return core
+
+
+def _float64(values: ArrayLike, name: str) -> Floats:
+    """As float64 in memory that C++ can read, without a copy where it is."""
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise RinoError(f"{name} is no array: {error}; give numbers of one shape") from error
+    if array.dtype.kind not in "fiub":
+        raise RinoError(f"{name} is of type {array.dtype}; give real numbers")
+    array = array.astype(np.float64, copy=False)
+    steps = all(stride % array.itemsize == 0 for stride in array.strides)
+    return array if array.flags.aligned and steps else array.copy()
+
+
+def _int64(values: ArrayLike, name: str) -> Integers:
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise RinoError(f"{name} are no array: {error}; give integers") from error
+    if array.ndim != 1:
+        raise RinoError(f"{name} have shape {array.shape}; give one dimension")
+    if array.size and array.dtype.kind not in "iub":
+        raise RinoError(f"{name} are of type {array.dtype}; give integers")
+    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+        raise RinoError(f"{name} go up to {array.max()}; give numbers below 2^63")
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _offsets_of(counts: NDArray[np.integer[Any]]) -> Integers:
+    offsets = np.zeros(len(counts) + 1, dtype=np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    return offsets
+
+
+def _awkward_column(column: Any, name: str) -> NDArray[Any]:
+    import awkward as ak
+
+    try:
+        values = ak.to_numpy(column, allow_missing=False)
+    except (ValueError, TypeError) as error:
+        raise RinoError(f"{name} is of type {ak.type(column)}; give one number per constituent, none missing") from error
+    if values.ndim != 1 or values.dtype.kind not in "fiub":
+        raise RinoError(f"{name} is of type {ak.type(column)}; give one number per constituent")
+    return values
+
+
+#: How the vector library calls the temporal component.
+_ENERGY = ("E", "e", "energy")
+_MASS = ("mass", "m", "M")
+
+
+def _cartesian(columns: Mapping[str, NDArray[Any]], offsets: Integers) -> tuple[list[Floats], set[str]]:
+    """px, py, pz, E from fields under any of their names, and the names that were used."""
+
+    def one_of(*alternatives: tuple[str, ...]) -> tuple[str, ...]:
+        found = [names for names in alternatives if all(name in columns for name in names)]
+        if len(found) != 1:
+            wanted = " or ".join(" and ".join(names) for names in alternatives)
+            state = "has none" if not found else "has more than one"
+            raise RinoError(f"the array has the fields {list(columns)} and {state} of {wanted}; give exactly one")
+        return found[0]
+
+    transverse = one_of(("px", "py"), ("pt", "phi"))
+    longitudinal = one_of(("pz",), ("eta",))
+    temporal = one_of(*((name,) for name in (*_ENERGY, *_MASS)))
+    used = {*transverse, *longitudinal, *temporal}
+    value = {name: np.asarray(columns[name]).astype(np.float64, copy=False) for name in used}
+    if transverse == ("px", "py"):
+        px, py = value["px"], value["py"]
+    else:
+        _not_negative(value["pt"], "pT", offsets)
+        px, py = value["pt"] * np.cos(value["phi"]), value["pt"] * np.sin(value["phi"])
+    pz = value["pz"] if longitudinal == ("pz",) else np.hypot(px, py) * np.sinh(value["eta"])
+    if temporal[0] in _ENERGY:
+        return [px, py, pz, value[temporal[0]]], used
+    _not_negative(value[temporal[0]], "mass", offsets)
+    return [px, py, pz, np.sqrt(px**2 + py**2 + pz**2 + value[temporal[0]] ** 2)], used
+
+
+def _from_pt_eta_phi_mass(pt: Floats, eta: Floats, phi: Floats, mass: Floats, offsets: Integers) -> list[Floats]:
+    momentum, _ = _cartesian({"pt": pt, "eta": eta, "phi": phi, "mass": mass}, offsets)
+    return momentum
+
+
+def _not_negative(values: Floats, name: str, offsets: Integers) -> None:
+    wrong = np.flatnonzero(values < 0)
+    if wrong.size:
+        jet = int(np.searchsorted(offsets, wrong[0], side="right")) - 1
+        raise RinoError(
+            f"{name} of constituent {wrong[0] - offsets[jet]} of jet {jet} is {values[wrong[0]]} GeV; give 0 or more"
+        )
+
+
+def _range(values: NDArray[Any], form: str) -> str:
+    low, high = values.min(), values.max()
+    return f"{low:{form}}" if low == high else f"{low:{form}} to {high:{form}}"
+
+
+def _sketch(jet: Jets, number: int) -> str:
+    """One jet in the (eta, phi) plane as an SVG image: area of a disc = share of the jet's pT."""
+    part = jet.constituents
+    order = np.argsort(-part.pt, kind="stable")[:100]
+    pt = part.pt[order]
+    x = part.eta[order] - np.clip(jet.eta[0], -20, 20)
+    y = np.remainder(part.phi[order] - jet.phi[0] + math.pi, 2 * math.pi) - math.pi
+    seen = (pt > 0) & np.isfinite(x)
+    x, y, share = x[seen], y[seen], pt[seen] / max(part.pt.sum(), 1e-300)
+    extent = 1.15 * max(0.4, float(np.abs([*x, *y]).max(initial=0.0)))
+    discs = "".join(
+        f'<circle cx="{60 + 55 * a / extent:.1f}" cy="{60 - 55 * b / extent:.1f}" r="{0.8 + 22 * math.sqrt(s):.1f}"/>'
+        for a, b, s in zip(x, y, share, strict=True)
+    )
+    return (
+        '<svg width="120" height="138" viewBox="0 0 120 138" role="img">'
+        '<rect x="1" y="1" width="118" height="118" fill="white" stroke="#bbb"/>'
+        '<path d="M60 55v10M55 60h10" stroke="#bbb"/>'
+        f'<g fill="#0072B2" fill-opacity="0.55">{discs}</g>'
+        f'<text x="60" y="133" font-size="11" text-anchor="middle" fill="currentColor">'
+        f"jet {number}: {jet.pt[0]:.0f} GeV, m {jet.mass[0]:.0f}</text></svg>"
+    )

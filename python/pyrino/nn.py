@@ -1,0 +1,300 @@
+"""Networks: C++ modules that behave as any `torch.nn.Module`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from pyrino import _core
+from pyrino.errors import RinoError
+from pyrino.jets import Jets
+from pyrino.recipe import Recipe
+
+__all__ = ["Embeddings", "JetEncoder", "ProjectionHead", "Tokens", "tokenize"]
+
+Tokens = _core.Tokens
+
+
+class Embeddings(NamedTuple):
+    """What an encoder makes of `Tokens`."""
+
+    jets: torch.Tensor  #: [S, D], one embedding per sequence
+    constituents: torch.Tensor  #: [T, D], one per token
+
+
+class _Node(torch.nn.Module):
+    """A place in the tree of names that mirrors the C++ module's."""
+
+
+class _CppModule(torch.nn.Module):
+    """A `torch.nn.Module` whose tensors are used by a C++ module.
+
+    The parameters are ordinary `torch.nn.Parameter`s of this tree. Before every forward pass the C++ module is
+    pointed to the tensors that the tree holds at that moment, so that optimisers, `load_state_dict`, `.to()`,
+    `functional_call` and whatever else exchanges or changes them need no special treatment.
+    """
+
+    def __init__(self, recipe: Recipe, seed: int | None, core: Any = None) -> None:
+        super().__init__()
+        self.recipe = recipe.copy()
+        self._core = self._make_core()
+        if core is None:
+            self._core.initialize(torch.seed() % 2**63 if seed is None else seed)
+        self._places: list[tuple[str, str]] = []
+        for name, tensor in (core or self._core).tensors():
+            path, _, leaf = name.rpartition(".")
+            node: torch.nn.Module = self
+            for part in path.split(".") if path else []:
+                if part not in node._modules:
+                    node.add_module(part, _Node())
+                node = node._modules[part]
+            # a copy, so that tensors which live in a trainer's buffer stay there
+            value = tensor.detach() if core is None else tensor.detach().clone()
+            node.register_parameter(leaf, torch.nn.Parameter(value))
+            self._places.append((path, leaf))
+
+    def _make_core(self) -> Any:
+        raise NotImplementedError
+
+    def _bound(self) -> Any:
+        """The C++ module, using the tensors this tree holds now."""
+        self._core.rebind([getattr(self.get_submodule(path), leaf) for path, leaf in self._places])
+        self._core.train(self.training)
+        return self._core
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the parameters."""
+        return next(self.parameters()).dtype
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["_core"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._core = self._make_core()
+
+    def extra_repr(self) -> str:
+        return repr(self._core).split("(\n", 1)[0]
+
+
+class JetEncoder(_CppModule):
+    """The paper's transformer encoder: tokens in, one embedding per jet out.
+
+    An encoder carries the recipe it belongs to, so that `embed` prepares jets as pretraining did.
+
+    Parameters
+    ----------
+    recipe
+        Its ``encoder`` section gives the sizes, its ``jets`` section how jets become tokens.
+    seed
+        Of the initial values; None draws one from torch's generator.
+
+    Notes
+    -----
+    Source: arXiv:2509.07486, section 3. A `torch.nn.Module` in every respect: optimisers, hooks, ``state_dict``,
+    ``.to()``, ``deepcopy`` and ``pickle`` work.
+    """
+
+    def __init__(self, recipe: Recipe | None = None, seed: int | None = None, *, _from: Any = None) -> None:
+        super().__init__(recipe or Recipe.preset("nano"), seed, _from)
+
+    def _make_core(self) -> Any:
+        return self.recipe._core.make_encoder()
+
+    @classmethod
+    def preset(cls, name: str, seed: int | None = None) -> JetEncoder:
+        """A new encoder of a preset's size: nano, lite, mini or base."""
+        return cls(Recipe.preset(name), seed)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> JetEncoder:
+        """Read an encoder that `save` or `pretrain` wrote.
+
+        Parameters
+        ----------
+        path
+            A safetensors file, or the folder of a pretraining run (its ``encoder.safetensors``).
+
+        Raises
+        ------
+        RinoError
+            If there is none, or the file is damaged or not an encoder.
+        """
+        path = Path(path)
+        file = path / "encoder.safetensors" if path.is_dir() else path
+        tensors, metadata = load_weights(file)
+        if "recipe" not in metadata:
+            raise RinoError(f"{file} holds no recipe in its metadata: give a file that JetEncoder.save wrote")
+        encoder = cls(Recipe.from_json(metadata["recipe"]), seed=0)
+        encoder.load_weights(tensors, file)
+        return encoder
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights (safetensors) and recipe (in its metadata), whole or not at all."""
+        save_weights(path, self.state_dict(), {"recipe": self.recipe.to_json(), "kind": "encoder"})
+
+    def load_weights(self, tensors: dict[str, torch.Tensor], source: object) -> None:
+        """`load_state_dict` with an error that says what does not fit."""
+        mine = self.state_dict()
+        for name, tensor in mine.items():
+            if name not in tensors:
+                raise RinoError(f"{source} has no {name!r}: it is of another architecture than its recipe says")
+            if tensors[name].shape != tensor.shape:
+                raise RinoError(
+                    f"{name!r} in {source} has shape {list(tensors[name].shape)}, not {list(tensor.shape)}: "
+                    "it is of another architecture than its recipe says"
+                )
+        self.load_state_dict({name: tensors[name] for name in mine})
+
+    @property
+    def width(self) -> int:
+        """Size D of the embeddings."""
+        return self.recipe.encoder.width
+
+    def forward(self, tokens: Tokens) -> Embeddings:
+        """Embeddings of `Tokens`, which `tokenize` or `Tokens.from_padded` make; moved to the encoder's device."""
+        core = self._bound()
+        dtype = str(self.dtype).removeprefix("torch.")
+        return Embeddings(*core.forward(tokens.to(self.device, dtype)))
+
+    def embed(
+        self, jets: Jets, *, resolution: int | str = "all", batch_size: int = 1024, threads: int = 1
+    ) -> np.ndarray:
+        """Embeddings of jets, in evaluation mode, without gradients.
+
+        Parameters
+        ----------
+        jets
+            n jets.
+        resolution
+            The view that is embedded; the paper embeds all constituents.
+        batch_size
+            Jets at a time.
+        threads
+            For clustering and features.
+
+        Returns
+        -------
+        numpy.ndarray
+            (n, D) of the encoder's dtype.
+        """
+        if batch_size < 1:
+            raise RinoError(f"batch_size is {batch_size}: choose 1 or more")
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                parts = []
+                for first in range(0, len(jets), batch_size):
+                    tokens = self.tokenize(jets[first : first + batch_size], [resolution], threads=threads)
+                    rows = tokens.rows(0).to(self.device)
+                    parts.append(self(tokens).jets.index_select(0, rows).cpu().numpy())
+        finally:
+            self.train(training)
+        empty = np.empty((0, self.width), dtype=str(self.dtype).removeprefix("torch."))
+        return np.concatenate(parts) if parts else empty
+
+    def tokenize(self, jets: Jets, resolutions: Sequence[int | str] = ("all",), threads: int = 1) -> Tokens:
+        """Tokens of jets at some resolutions, as this encoder's recipe makes them."""
+        return tokenize(jets, resolutions, self.recipe, str(self.dtype).removeprefix("torch."), threads)
+
+
+class ProjectionHead(_CppModule):
+    """The head that self-distillation puts on an encoder: scores [.., K] of embeddings [.., D] against K prototypes.
+
+    Parameters
+    ----------
+    recipe
+        Its ``head`` section gives the sizes.
+    seed
+        Of the initial values; None draws one from torch's generator.
+    """
+
+    def __init__(self, recipe: Recipe | None = None, seed: int | None = None) -> None:
+        super().__init__(recipe or Recipe.preset("nano"), seed)
+
+    def _make_core(self) -> Any:
+        return self.recipe._core.make_head()
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """[.., D] -> [.., K], cosines in [-1, 1]."""
+        return self._bound().forward(embeddings)
+
+
+def tokenize(
+    jets: Jets,
+    resolutions: Sequence[int | str] = ("all",),
+    recipe: Recipe | None = None,
+    dtype: str = "float32",
+    threads: int = 1,
+) -> Tokens:
+    """Jets to the network's tokens: selection, boost, clustering and features as the recipe's ``jets`` section says.
+
+    Parameters
+    ----------
+    jets
+        n jets.
+    resolutions
+        One view each: numbers of subjets, "all", "kt:5" (GeV), "fraction:0.05".
+    recipe
+        None: the paper's.
+    dtype
+        "float32" or "float64".
+    threads
+        For clustering and features.
+
+    Returns
+    -------
+    Tokens
+        ``len(resolutions) * n`` sequences; ``tokens.rows(v)`` finds those of view v in the order of the jets.
+    """
+    tokenizer = (recipe or Recipe.preset("nano"))._core.tokenizer()
+    return tokenizer(jets._core, [str(resolution) for resolution in resolutions], dtype, threads)
+
+
+def save_weights(
+    path: str | os.PathLike[str], tensors: dict[str, torch.Tensor], metadata: dict[str, str]
+) -> None:
+    """Write tensors as safetensors, whole or not at all."""
+    from safetensors.torch import save
+
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RinoError(f"weights cannot be written to {path}: {error.strerror}; free the disk or choose another folder") from error
+
+
+def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise RinoError(f"there are no weights at {path}: give a .safetensors file or the folder of a finished run")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise RinoError(f"{path} cannot be read as safetensors ({error}): it is damaged or of another kind") from error

@@ -1,0 +1,303 @@
+"""Recipes: every number of a training run by name."""
+
+from __future__ import annotations
+
+import difflib
+import html
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pyrino import _core
+from pyrino.errors import RinoError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["Recipe"]
+
+
+class Recipe:
+    """Every number of a training run, by section and name.
+
+    The numbers, their defaults and their meanings are those of the C++ config structs; `print(recipe)` shows
+    them all. A bare name means the first section that has it: ``epochs`` is ``training.epochs``; write
+    ``recipe.finetune.epochs`` or ``{"finetune.epochs": 3}`` for the other.
+
+    Examples
+    --------
+    >>> recipe = Recipe.preset("nano", epochs=5)
+    >>> recipe.encoder.width
+    32
+    >>> recipe.training.batch_size = 500
+    >>> recipe.views.teacher
+    [1, 2, 3, 4]
+    """
+
+    __slots__ = ("_core", "name")
+
+    def __init__(self, **overrides: Any) -> None:
+        self._core = _core.Recipe.preset("nano")
+        self.name = "nano"
+        self.update(overrides)
+
+    @classmethod
+    def preset(cls, name: str, **overrides: Any) -> Recipe:
+        """A named recipe, some of its numbers replaced.
+
+        Parameters
+        ----------
+        name
+            ``nano``, ``lite``, ``mini``, ``base``: the paper's four (arXiv:2509.07486); ``demo``, ``study``:
+            what ``make demo`` and ``make study`` run.
+        **overrides
+            Numbers by name, e.g. ``epochs=5``; dotted names go in as ``**{"finetune.epochs": 3}``.
+
+        Raises
+        ------
+        RinoError
+            For a name that does not exist, with the nearest that does.
+        """
+        names = _core.Recipe.presets()
+        if name not in names:
+            raise RinoError(f"there is no preset {name!r}{_nearest(name, names)}: choose one of {', '.join(names)}")
+        recipe = cls()
+        recipe._core = _core.Recipe.preset(name)
+        recipe.name = name
+        recipe.update(overrides)
+        return recipe
+
+    @staticmethod
+    def presets() -> list[str]:
+        """The names of the presets."""
+        return list(_core.Recipe.presets())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Recipe:
+        """Read a TOML file; what it does not name is as in its ``preset`` (nano unless it names one).
+
+        Raises
+        ------
+        RinoError
+            If the file is missing, is no TOML, or has an unknown section, name or value.
+        """
+        path = Path(path)
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise RinoError(f"the recipe {path} cannot be read ({error.strerror}): give a TOML file") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise RinoError(f"the recipe {path} is no TOML: {error}; Recipe.save() writes one to start from") from error
+        try:
+            return cls.from_dict(data)
+        except RinoError as error:
+            raise RinoError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
+        """The recipe of a nested dictionary {section: {name: value}}, with an optional ``preset``."""
+        data = dict(data)
+        recipe = cls.preset(str(data.pop("preset", "nano")))
+        for section, values in data.items():
+            recipe._known_section(section)
+            if not isinstance(values, Mapping):
+                raise RinoError(f"{section!r} is {values!r}: it is a section, write [{section}] and its numbers below")
+            for name, value in values.items():
+                recipe._set(section, name, value)
+        return recipe
+
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers as a nested dictionary {section: {name: value}}, with ``preset``, the name."""
+        data: dict[str, Any] = {"preset": self.name}
+        for entry in self._core.entries():
+            data.setdefault(entry.section, {})[entry.name] = _show(entry.value)
+        return data
+
+    def to_toml(self) -> str:
+        """The recipe as TOML, every number with its meaning beside it."""
+        lines = [f'preset = "{self.name}"']
+        section = None
+        for entry in self._core.entries():
+            if entry.section != section:
+                section = entry.section
+                lines += ["", f"[{section}]"]
+            unit = f" [{entry.unit}]" if entry.unit else ""
+            lines.append(f"{entry.name} = {_toml(_show(entry.value))}  # {entry.meaning}{unit}")
+        return "\n".join(lines) + "\n"
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write `to_toml()` to a file, whole or not at all."""
+        path = Path(path)
+        partial = path.with_name(path.name + ".partial")
+        try:
+            partial.write_text(self.to_toml(), encoding="utf-8")
+            os.replace(partial, path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise RinoError(f"the recipe cannot be written to {path}: {error.strerror}") from error
+
+    def to_json(self) -> str:
+        """The recipe as JSON, as it travels in the metadata of weights."""
+        return json.dumps(self.to_dict())
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """The inverse of `to_json`."""
+        return cls.from_dict(json.loads(text))
+
+    def replace(self, **overrides: Any) -> Recipe:
+        """A copy, some of its numbers replaced."""
+        recipe = self.copy()
+        recipe.update(overrides)
+        return recipe
+
+    def copy(self) -> Recipe:
+        """A copy that shares nothing."""
+        recipe = Recipe()
+        recipe._core = self._core.copy()
+        recipe.name = self.name
+        return recipe
+
+    def update(self, values: Mapping[str, Any]) -> None:
+        """Set numbers by bare or dotted name, or whole sections as dictionaries."""
+        for key, value in values.items():
+            if key in self._sections() and isinstance(value, Mapping):
+                for name, inner in value.items():
+                    self._set(key, name, inner)
+                continue
+            section, _, name = key.rpartition(".")
+            if section:
+                self._known_section(section)
+            else:
+                sections = [entry.section for entry in self._core.entries() if entry.name == name]
+                if not sections:
+                    names = [entry.name for entry in self._core.entries()]
+                    raise RinoError(
+                        f"the recipe has no {name!r}{_nearest(name, names)}: print(recipe) lists all names"
+                    )
+                section = sections[0]
+            self._set(section, name, value)
+
+    def __getattr__(self, section: str) -> _Section:
+        if section.startswith("_") or section not in self._sections():
+            raise AttributeError(f"a recipe has no section {section!r}{_nearest(section, self._sections())}")
+        return _Section(self, section)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._sections()]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Recipe) and self._core == other._core
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Recipe.from_dict, (self.to_dict(),)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Recipe:
+        return self.copy()
+
+    def __repr__(self) -> str:
+        lines = [f"Recipe({self.name!r})"]
+        section = None
+        for entry in self._core.entries():
+            if entry.section != section:
+                section = entry.section
+                lines.append(f"  [{section}]")
+            value = _toml(_show(entry.value)) + (f" {entry.unit}" if entry.unit else "")
+            lines.append(f"    {entry.name:<26}{value:<24}  {entry.meaning}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = []
+        section = None
+        for entry in self._core.entries():
+            if entry.section != section:
+                section = entry.section
+                rows.append(f"<tr><th colspan='3' style='text-align:left'>{section}</th></tr>")
+            value = html.escape(_toml(_show(entry.value)) + (f" {entry.unit}" if entry.unit else ""))
+            rows.append(
+                f"<tr><td>{entry.name}</td><td>{value}</td>"
+                f"<td style='text-align:left'>{html.escape(entry.meaning)}</td></tr>"
+            )
+        return f"<b>Recipe {html.escape(self.name)}</b><table>{''.join(rows)}</table>"
+
+    def _sections(self) -> list[str]:
+        return list(dict.fromkeys(entry.section for entry in self._core.entries()))
+
+    def _known_section(self, section: str) -> None:
+        if section not in self._sections():
+            raise RinoError(
+                f"the recipe has no section {section!r}{_nearest(section, self._sections())}: "
+                f"its sections are {', '.join(self._sections())}"
+            )
+
+    def _set(self, section: str, name: str, value: Any) -> None:
+        names = [entry.name for entry in self._core.entries() if entry.section == section]
+        if name not in names:
+            raise RinoError(
+                f"the recipe has no '{section}.{name}'{_nearest(name, names)}: print(recipe) lists all names"
+            )
+        if isinstance(value, (list, tuple)):
+            value = [str(item) for item in value]
+        elif hasattr(value, "item"):
+            value = value.item()
+        try:
+            self._core.set(section, name, value)
+        except TypeError:
+            raise RinoError(f"'{section}.{name}' is {value!r}: give a number, text or list as the default is") from None
+
+
+class _Section:
+    """One section of a recipe; its numbers are attributes."""
+
+    __slots__ = ("_name", "_recipe")
+
+    def __init__(self, recipe: Recipe, name: str) -> None:
+        object.__setattr__(self, "_recipe", recipe)
+        object.__setattr__(self, "_name", name)
+
+    def __getattr__(self, name: str) -> Any:
+        values = self._values()
+        if name.startswith("__") or name not in values:
+            raise AttributeError(f"the recipe has no '{self._name}.{name}'{_nearest(name, list(values))}")
+        return values[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._recipe._set(self._name, name, value)
+
+    def __dir__(self) -> list[str]:
+        return list(self._values())
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name} = {_toml(value)}" for name, value in self._values().items())
+
+    def _values(self) -> dict[str, Any]:
+        return {e.name: _show(e.value) for e in self._recipe._core.entries() if e.section == self._name}
+
+
+def _show(value: Any) -> Any:
+    """Resolutions travel as text; a number of subjets is shown as the number it is."""
+    if isinstance(value, list):
+        return [int(item) if item.isdigit() else item for item in value]
+    return value
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value)
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return repr(value)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

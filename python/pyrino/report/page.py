@@ -1,0 +1,379 @@
+"""The page: tables and pictures of a `Result`, put into `template.html`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from importlib import resources
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from pyrino import plots
+from pyrino.evaluate.metrics import HEADLINE_METRICS, Measurement
+from pyrino.report.schema import SAMPLES, STRATEGIES, Probe, Result, Transfer
+from pyrino.report.verdict import best, verdict
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["format_measurement", "render_html"]
+
+_METRIC_NAMES = {
+    "accuracy": "accuracy at 0.5",
+    "accuracy_at_median": "accuracy at the median score",
+    "auc": "AUC",
+    "rejection_at_0.5": "1/ε_B at ε_S = 0.5",
+}
+
+_KINEMATIC_NAMES = {"log_pt": "log pT", "eta": "η", "log_mass": "log mass", "all": "all three"}
+
+_CAPTIONS = {
+    "roc": "ROC curves: the higher curve rejects more background at the same signal efficiency; compare the order "
+    "of the curves on the target (left) with that on the source (right).",
+    "scores": "Scores of both classes: where the dashed median leaves the threshold at 0.5 on the target (upper "
+    "row), accuracy is lost although the classes may still be apart.",
+    "flow": "One jet along the flow: from left to right every kT merging undone adds structure at a lower scale, "
+    "and student and teacher must agree across these views.",
+    "pca": "Frozen embeddings along their two leading principal components (large dots: medians): the classes "
+    "should part within a domain, the domains should lie on each other within a class.",
+    "similarity": "Cosine similarity along the flow: high on the left means that a jet is recognised at every "
+    "resolution, and the right must be clearly lower, or all jets look the same (collapse).",
+    "training": "Pretraining: the loss should fall, the entropy of the mean assignment stay near ln K (all "
+    "prototypes in use), and that of one jet's assignment lie well below it.",
+}
+
+
+class Cell(NamedTuple):
+    """One entry of a table: its text, and whether it is measurably the best of its group."""
+
+    text: str
+    best: bool = False
+
+
+class Row(NamedTuple):
+    name: str
+    cells: list[Cell]
+
+
+class Group(NamedTuple):
+    """Rows on one sample, with a heading."""
+
+    heading: str
+    rows: list[Row]
+
+
+class Table(NamedTuple):
+    """A table of numbers: the first column names the rows."""
+
+    columns: list[str]
+    groups: list[Group]
+
+
+class Picture(NamedTuple):
+    """A figure as a ``data:`` address, and the sentence that says what to see."""
+
+    source: str
+    alternative: str
+    caption: str
+
+
+def render_html(result: Result) -> str:
+    """The page as one HTML document that loads nothing.
+
+    Parameters
+    ----------
+    result : Result
+        As `pyrino.report.check_result` returns it.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    here = resources.files("pyrino.report")
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"thousands": _thousands, "duration": _duration, "subscripts": _subscripts}
+    template = environment.from_string((here / "template.html").read_text(encoding="utf-8"))
+    probes = result.get("probes", [])
+    embedding = result.get("embedding", {})
+    kinematics = embedding.get("kinematics")
+    return template.render(
+        result=result,
+        style=(here / "style.css").read_text(encoding="utf-8"),
+        transfers=[
+            {
+                "entry": transfer,
+                "verdict": verdict(transfer, probes),
+                "table": _taggers_table(transfer),
+                "seeds": _seeds_table(transfer),
+                "pictures": _transfer_pictures(transfer),
+            }
+            for transfer in result["transfers"]
+        ],
+        probes=_probes_table(probes) if probes else None,
+        kinematics=_kinematics_table(kinematics) if kinematics else None,
+        flow=_flow_picture(result),
+        embedding_pictures=_embedding_pictures(result),
+        training=_training_picture(result),
+        total_seconds=sum(stage["seconds"] for stage in result["stages"]),
+    )
+
+
+def format_measurement(measurement: Measurement, decimals: int | None = None) -> str:
+    """A number with its errors: value ± test sample, then ± standard deviation between seeds if several.
+
+    Parameters
+    ----------
+    measurement : Measurement
+        The number.
+    decimals : int, optional
+        Digits after the point; by default what the largest error deserves.
+    """
+    errors = [] if measurement["error"] is None else [measurement["error"]]
+    seeds = measurement.get("seed_values", [])
+    if len(seeds) > 1:
+        errors.append(float(np.std(seeds, ddof=1)))
+    if decimals is None:
+        decimals = _decimals(max(errors)) if errors and max(errors) > 0 else 0
+    words = [f"{x:.{decimals}f}" for x in (measurement["value"], *errors)]
+    if measurement.get("lower_bound", False):
+        return f"> {words[0]} (95% CL)"
+    return " ± ".join(words)
+
+
+def _decimals(error: float) -> int:
+    """Digits after the point that show two digits of an error that begins with 1 or 2, else one."""
+    exponent = math.floor(math.log10(error))
+    leading = error / 10.0**exponent
+    return max((1 if leading < 3 else 0) - exponent, 0)
+
+
+def _metric_cell(name: str, measurement: Measurement) -> str:
+    return format_measurement(measurement, None if name.startswith("rejection") else 3)
+
+
+def _taggers_table(transfer: Transfer) -> Table:
+    shown = [name for name in HEADLINE_METRICS if any(name in t["metrics"] for t in transfer["taggers"])]
+    groups = []
+    for sample in SAMPLES:
+        rows = [
+            tagger
+            for strategy in STRATEGIES
+            for tagger in transfer["taggers"]
+            if (tagger["strategy"], tagger["sample"]) == (strategy, sample)
+        ]
+        if not rows:
+            continue
+        winners = {name: _winner([tagger["metrics"].get(name) for tagger in rows]) for name in shown}
+        body = [
+            Row(
+                STRATEGIES[tagger["strategy"]],
+                [
+                    Cell(_metric_cell(name, tagger["metrics"][name]), winners[name] == i)
+                    if name in tagger["metrics"]
+                    else Cell("–")
+                    for name in shown
+                ],
+            )
+            for i, tagger in enumerate(rows)
+        ]
+        groups.append(Group(_sample_heading(transfer, sample, rows[0]["n_jets"]), body))
+    return Table([_METRIC_NAMES[name] for name in shown], groups)
+
+
+def _winner(measurements: Sequence[Measurement | None]) -> int | None:
+    return None if any(m is None for m in measurements) else best([m for m in measurements if m is not None])
+
+
+def _sample_heading(transfer: Transfer, sample: str, n_jets: int) -> str:
+    jets = f"{_thousands(n_jets)} test jets"
+    if sample == "target":
+        return f"target: {transfer['target']} ({jets})"
+    if sample == "target_truncated":
+        return f"target, each jet cut to its 30 hardest constituents ({jets})"
+    return f"source: {transfer['source']} ({jets})"
+
+
+def _seeds_table(transfer: Transfer) -> Table | None:
+    """Accuracy and AUC on the target seed by seed, where there are several."""
+    columns = [
+        "seeds",
+        "accuracy at 0.5: mean ± std",
+        "smallest to largest",
+        "AUC: mean ± std",
+        "smallest to largest",
+    ]
+    rows = []
+    for tagger in sorted(transfer["taggers"], key=lambda t: list(STRATEGIES).index(t["strategy"])):
+        values = [tagger["metrics"][name].get("seed_values", []) for name in ("accuracy", "auc")]
+        if tagger["sample"] != "target" or len(values[0]) < 2:
+            continue
+        cells = [Cell(str(len(values[0])))]
+        for seeds in values:
+            cells.append(Cell(f"{np.mean(seeds):.3f} ± {np.std(seeds, ddof=1):.3f}"))
+            cells.append(Cell(f"{min(seeds):.3f} to {max(seeds):.3f}"))
+        rows.append(Row(STRATEGIES[tagger["strategy"]], cells))
+    return Table(columns, [Group("", rows)]) if rows else None
+
+
+def _probes_table(probes: Sequence[Probe]) -> Table:
+    encoders = [
+        name for name in ("pretrained", "untrained") if any(probe["encoder"] == name for probe in probes)
+    ]
+    columns = [f"{metric}, {encoder}" for metric in ("AUC", "accuracy") for encoder in encoders]
+    groups = []
+    for sample in dict.fromkeys(probe["sample"] for probe in probes):
+        rows = []
+        for method in dict.fromkeys(probe["method"] for probe in probes if probe["sample"] == sample):
+            found = {p["encoder"]: p for p in probes if (p["sample"], p["method"]) == (sample, method)}
+            cells = []
+            for metric in ("auc", "accuracy"):
+                pair = [found[encoder][metric] if encoder in found else None for encoder in encoders]
+                winner = _winner(pair)
+                cells += [
+                    Cell("–") if m is None else Cell(format_measurement(m, 3), winner == i)
+                    for i, m in enumerate(pair)
+                ]
+            rows.append(Row(method, cells))
+        groups.append(Group(sample, rows))
+    return Table(columns, groups)
+
+
+def _kinematics_table(kinematics: Any) -> Table:
+    names = list(_KINEMATIC_NAMES)
+    rows = []
+    for key, words in (
+        ("from_embedding", "R² of a linear fit from the embedding"),
+        ("of_embedding", "share of the embedding's variance it explains"),
+    ):
+        shares = kinematics[key]
+        rows.append(Row(words, [Cell(f"{max(shares[n], 0.0):.2f}" if n in shares else "–") for n in names]))
+    return Table([_KINEMATIC_NAMES[name] for name in names], [Group("", rows)])
+
+
+def _transfer_pictures(transfer: Transfer) -> list[Picture]:
+    names = {"target": transfer["target"], "source": transfer["source"]}
+    taggers = [
+        tagger
+        for sample in ("target", "source")
+        for strategy in STRATEGIES
+        for tagger in transfer["taggers"]
+        if (tagger["strategy"], tagger["sample"]) == (strategy, sample)
+    ]
+    pictures = []
+    curves = [
+        {
+            "name": _SHORT[tagger["strategy"]],
+            "domain": f"{tagger['sample']}: {names[tagger['sample']]}",
+            "auc": tagger["metrics"]["auc"]["value"],
+            **tagger["roc"],
+        }
+        for tagger in taggers
+        if "roc" in tagger
+    ]
+    if curves:
+        pictures.append(
+            _picture(
+                plots.roc_curves(curves),
+                "ROC curves",
+                _CAPTIONS["roc"],
+            )
+        )
+    panels = [
+        {
+            "name": _SHORT[tagger["strategy"]],
+            "domain": f"{tagger['sample']}: {names[tagger['sample']]}",
+            **tagger["histogram"],
+        }
+        for tagger in taggers
+        if "histogram" in tagger
+    ]
+    if panels:
+        pictures.append(
+            _picture(
+                plots.score_distributions(panels),
+                "Score distributions",
+                _CAPTIONS["scores"],
+            )
+        )
+    return pictures
+
+
+_SHORT = {"supervised": "supervised", "linear": "pretrained, linear", "mlp": "pretrained, MLP"}
+
+
+def _flow_picture(result: Result) -> Picture | None:
+    jet = result.get("jet")
+    if jet is None:
+        return None
+    views = [np.asarray(view, dtype=np.float64) for view in jet["views"]]
+    return _picture(
+        plots.draw_flow(views, jet["resolutions"], jet.get("title"), radius=jet["radius"]),
+        "One jet along the flow",
+        _CAPTIONS["flow"],
+    )
+
+
+def _embedding_pictures(result: Result) -> list[Picture]:
+    embedding = result.get("embedding", {})
+    pictures = []
+    if "pca" in embedding:
+        pictures.append(
+            _picture(
+                plots.embedding_pca(embedding["pca"]["groups"], embedding["pca"]["explained"]),
+                "Principal components of the embeddings",
+                _CAPTIONS["pca"],
+            )
+        )
+    if "similarity" in embedding:
+        entry = embedding["similarity"]
+        pictures.append(
+            _picture(
+                plots.similarity_matrix(entry["same_jet"], entry["resolutions"], entry["different_jets"]),
+                "Similarity along the flow",
+                _CAPTIONS["similarity"],
+            )
+        )
+    return pictures
+
+
+def _training_picture(result: Result) -> Picture | None:
+    history = result["pretraining"].get("history")
+    if not history:
+        return None
+    columns = {name: [math.nan if x is None else x for x in values] for name, values in history.items()}
+    return _picture(
+        plots.training_curves(columns, result["pretraining"]["n_prototypes"]),
+        "Training curves",
+        _CAPTIONS["training"],
+    )
+
+
+def _picture(figure: Figure, alternative: str, caption: str) -> Picture:
+    return Picture(plots.figure_to_data_uri(figure), alternative, caption)
+
+
+def _thousands(number: int) -> str:
+    return f"{number:,}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def _subscripts(text: str) -> Any:
+    """ε_B as ε with a subscript; everything else escaped."""
+    from markupsafe import Markup, escape
+
+    safe = str(escape(text))
+    for letter in "BST":
+        safe = safe.replace(f"_{letter}", f"<sub>{letter}</sub>")
+    return Markup(safe.replace("pT", "<i>p</i><sub>T</sub>"))

@@ -1,0 +1,97 @@
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <pybind11/stl.h>
+#include <torch/csrc/utils/pybind.h>
+
+#include <rino/recipe.hpp>
+#include <rino/train/trainer.hpp>
+
+#include "bindings.hpp"
+
+namespace py = pybind11;
+using namespace pybind11::literals;
+using Release = py::call_guard<py::gil_scoped_release>;
+
+namespace {
+
+using Trainer = rino::Trainer<rino::SelfDistillation>;
+
+py::dict as_dict(const rino::StepReport& report) {
+  py::dict dict("step"_a = report.step, "epoch"_a = report.epoch, "loss"_a = report.loss, "lr"_a = report.lr,
+                "gradient_norm"_a = report.gradient_norm, "waited"_a = report.waited, "seconds"_a = report.seconds);
+  for (const auto& [name, value] : report.metrics) {
+    dict[py::str(name)] = value;
+  }
+  return dict;
+}
+
+std::shared_ptr<Trainer> make_trainer(const rino::Recipe& recipe, const rino::Jets<double>& jets,
+                                      const at::Device& device, const std::string& dtype) {
+  rino::require(dtype == "float32" || dtype == "float64", "dtype is '", dtype, "': choose float32 or float64");
+  return std::make_shared<Trainer>(recipe.make_method(), jets, recipe.jets, recipe.optimizer, recipe.training, device,
+                                   dtype == "float64" ? at::kDouble : at::kFloat);
+}
+
+}  // namespace
+
+void bind_train(py::module_& module) {
+  using rino::Recipe;
+
+  py::class_<rino::RecipeEntry>(module, "RecipeEntry")
+      .def_readonly("section", &rino::RecipeEntry::section)
+      .def_readonly("name", &rino::RecipeEntry::name)
+      .def_readonly("unit", &rino::RecipeEntry::unit)
+      .def_readonly("meaning", &rino::RecipeEntry::meaning)
+      .def_readonly("value", &rino::RecipeEntry::value);
+
+  py::class_<Recipe>(module, "Recipe")
+      .def_static("preset", &Recipe::preset, "name"_a)
+      .def_static("presets", [] { return std::vector<std::string>(Recipe::kPresets.begin(), Recipe::kPresets.end()); })
+      .def("entries", &Recipe::entries)
+      .def("set", &Recipe::set, "section"_a, "name"_a, "value"_a)
+      .def("copy", [](const Recipe& self) { return self; })
+      .def("__eq__", [](const Recipe& self, const Recipe& other) { return self == other; })
+      .def("tokenizer", [](const Recipe& self) { return rino::ViewTokenizer(self.jets); })
+      .def("make_encoder", [](const Recipe& self) { return rino::JetEncoder(self.encoder).ptr(); })
+      .def("make_head", [](const Recipe& self) { return rino::ProjectionHead(self.head).ptr(); });
+
+  py::class_<Trainer, std::shared_ptr<Trainer>>(module, "Trainer")
+      .def(py::init(&make_trainer), "recipe"_a, "jets"_a, "device"_a, "dtype"_a, Release())
+      .def_property_readonly("step_number", &Trainer::step_number)
+      .def_property_readonly("steps", &Trainer::steps)
+      .def_property_readonly("steps_per_epoch", &Trainer::steps_per_epoch)
+      .def_property_readonly("batch_size", &Trainer::batch_size)
+      .def_property_readonly("done", &Trainer::done)
+      .def_property_readonly("best_loss", &Trainer::best_loss)
+      .def_property_readonly("best_epoch", &Trainer::best_epoch)
+      .def("learning_rate", &Trainer::learning_rate, "step"_a)
+      .def("step",
+           [](Trainer& self) {
+             rino::StepReport report;
+             {
+               const py::gil_scoped_release release;
+               report = self.step();
+             }
+             return as_dict(report);
+           })
+      .def(
+          "save",
+          [](Trainer& self, const std::string& path, const std::map<std::string, std::string>& metadata) {
+            self.save(path, metadata);
+          },
+          "path"_a, "metadata"_a, Release())
+      .def(
+          "restore", [](Trainer& self, const std::string& path) { self.restore(rino::read_safetensors(path)); },
+          "path"_a, Release())
+      .def("student", [](Trainer& self) { return self.method().student()->encoder.ptr(); })
+      .def("teacher", [](Trainer& self) { return self.method().teacher()->encoder.ptr(); })
+      .def("finish", &Trainer::finish, Release());
+
+  module.def(
+      "read_metadata", [](const std::string& path) { return rino::read_safetensors(path).metadata; }, "path"_a,
+      Release());
+}
