@@ -116,7 +116,8 @@ int main(int argc, char** argv) {
   }
   std::sort(multiplicities.begin(), multiplicities.end());
   const auto quantile = [&](double q) {
-    return static_cast<long long>(multiplicities[static_cast<std::size_t>(q * static_cast<double>(multiplicities.size() - 1))]);
+    return static_cast<long long>(
+        multiplicities[static_cast<std::size_t>(q * static_cast<double>(multiplicities.size() - 1))]);
   };
   const auto n = static_cast<double>(jets.size());
   std::printf("toy jets          %lld, %.1f constituents on average; 0, 5, 50, 95, 100%%: %lld %lld %lld %lld %lld\n",
@@ -125,7 +126,8 @@ int main(int argc, char** argv) {
   std::printf("views             1 2 3 4 8 16 32 64 all; medians of %d interleaved repetitions\n", repetitions);
   std::printf("ViewGenerator     %8.0f jets/s   %6.2f us/jet   threads %d\n", n / median(ours), 1e6 * median(ours) / n,
               threads);
-  std::printf("plain FastJet     %8.0f jets/s   %6.2f us/jet   threads 1\n", n / median(plain), 1e6 * median(plain) / n);
+  std::printf("plain FastJet     %8.0f jets/s   %6.2f us/jet   threads 1\n", n / median(plain),
+              1e6 * median(plain) / n);
   std::printf("ratio             %8.2f\n", median(plain) / median(ours));
   std::printf("largest difference %g of the energy\n", difference);
   if (!(difference <= 1e-12)) {

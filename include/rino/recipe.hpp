@@ -39,6 +39,7 @@ struct Recipe {
   AdamWOptions optimizer;
   TrainingOptions training;
   FinetuningOptions finetune;
+  SupervisedOptions supervised;
 
   bool operator==(const Recipe&) const = default;
 
@@ -69,6 +70,9 @@ struct Recipe {
       recipe.finetune.epochs = 8;
       recipe.finetune.encoder_lr = 1e-3;
       recipe.finetune.positive_weight = 1.0;
+      recipe.supervised.lr = 1e-3;
+      recipe.supervised.epochs = 12;
+      recipe.supervised.patience = 4;
     } else {
       recipe.encoder = JetEncoderOptions::preset(name);
       struct Size {
@@ -139,6 +143,7 @@ struct Recipe {
     visit("optimizer", self.optimizer);
     visit("training", self.training);
     visit("finetune", self.finetune);
+    visit("supervised", self.supervised);
   }
 
   /// Sizes that follow from others.

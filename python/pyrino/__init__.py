@@ -8,9 +8,6 @@ from __future__ import annotations
 import torch
 
 from pyrino import _core
-from pyrino.errors import RinoError
-
-__version__: str = _core.__version__
 
 if torch.__version__.split(".")[:2] != _core.built_with_torch.split("."):
     raise ImportError(
@@ -18,4 +15,44 @@ if torch.__version__.split(".")[:2] != _core.built_with_torch.split("."):
         "rebuild it with 'pip install --no-build-isolation --force-reinstall --no-deps .'"
     )
 
-from pyrino.jets import Jets  # noqa: E402
+__version__: str = _core.__version__
+
+from pyrino.data import read_jets
+from pyrino.errors import RinoError
+from pyrino.finetune import Tagger, finetune, train_supervised
+from pyrino.generate import generate
+from pyrino.history import History
+from pyrino.jets import Jets
+from pyrino.losses import centered_assignment, dino_loss, koleo_loss, sinkhorn
+from pyrino.nn import Embeddings, JetEncoder, ProjectionHead, Tokens, tokenize
+from pyrino.pretrain import PretrainingRun, Trainer, pretrain
+from pyrino.recipe import Recipe
+from pyrino.views import ViewGenerator, boost_to_pt, hardest, toy_jets
+
+__all__ = [
+    "Embeddings",
+    "History",
+    "JetEncoder",
+    "Jets",
+    "PretrainingRun",
+    "ProjectionHead",
+    "Recipe",
+    "RinoError",
+    "Tagger",
+    "Tokens",
+    "Trainer",
+    "ViewGenerator",
+    "boost_to_pt",
+    "centered_assignment",
+    "dino_loss",
+    "finetune",
+    "generate",
+    "hardest",
+    "koleo_loss",
+    "pretrain",
+    "read_jets",
+    "sinkhorn",
+    "tokenize",
+    "toy_jets",
+    "train_supervised",
+]

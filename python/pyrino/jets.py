@@ -462,9 +462,7 @@ class Jets:
 
     # --- for the eye ---
 
-    def draw(
-        self, resolutions: Sequence[Any] = (2, 8, "all"), radius: float = 0.8, algorithm: str = "kt"
-    ) -> Figure:
+    def draw(self, resolutions: Sequence[Any] = (2, 8, "all"), radius: float = 0.8, algorithm: str = "kt") -> Figure:
         """One jet in the (eta, phi) plane at each resolution.
 
         Parameters
@@ -598,9 +596,7 @@ class Constituents:
         return self._core.constituent_rapidity()
 
 
-def _complete(
-    core: _core.Jets, labels: ArrayLike | None, extras: Mapping[str, ArrayLike] | None
-) -> _core.Jets:
+def _complete(core: _core.Jets, labels: ArrayLike | None, extras: Mapping[str, ArrayLike] | None) -> _core.Jets:
     if labels is not None:
         core = core.with_labels(_int64(labels, "labels"))
     for name, values in (extras or {}).items():
@@ -656,7 +652,9 @@ def _awkward_column(column: Any, name: str) -> NDArray[Any]:
     try:
         values = ak.to_numpy(column, allow_missing=False)
     except (ValueError, TypeError) as error:
-        raise RinoError(f"{name} is of type {ak.type(column)}; give one number per constituent, none missing") from error
+        raise RinoError(
+            f"{name} is of type {ak.type(column)}; give one number per constituent, none missing"
+        ) from error
     if values.ndim != 1 or values.dtype.kind not in "fiub":
         raise RinoError(f"{name} is of type {ak.type(column)}; give one number per constituent")
     return values
@@ -723,7 +721,7 @@ def _sketch(jet: Jets, number: int) -> str:
     y = np.remainder(part.phi[order] - jet.phi[0] + math.pi, 2 * math.pi) - math.pi
     seen = (pt > 0) & np.isfinite(x)
     x, y, share = x[seen], y[seen], pt[seen] / max(part.pt.sum(), 1e-300)
-    extent = 1.15 * max(0.4, float(np.abs([*x, *y]).max(initial=0.0)))
+    extent = 1.1 * max(0.8, float(np.abs([*x, *y]).max(initial=0.0)))
     discs = "".join(
         f'<circle cx="{60 + 55 * a / extent:.1f}" cy="{60 - 55 * b / extent:.1f}" r="{0.8 + 22 * math.sqrt(s):.1f}"/>'
         for a, b, s in zip(x, y, share, strict=True)

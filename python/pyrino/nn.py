@@ -265,9 +265,7 @@ def tokenize(
     return tokenizer(jets._core, [str(resolution) for resolution in resolutions], dtype, threads)
 
 
-def save_weights(
-    path: str | os.PathLike[str], tensors: dict[str, torch.Tensor], metadata: dict[str, str]
-) -> None:
+def save_weights(path: str | os.PathLike[str], tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
     """Write tensors as safetensors, whole or not at all."""
     from safetensors.torch import save
 
@@ -283,7 +281,9 @@ def save_weights(
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise RinoError(f"weights cannot be written to {path}: {error.strerror}; free the disk or choose another folder") from error
+        raise RinoError(
+            f"weights cannot be written to {path}: {error.strerror}; free the disk or choose another folder"
+        ) from error
 
 
 def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -295,6 +295,6 @@ def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor],
         raise RinoError(f"there are no weights at {path}: give a .safetensors file or the folder of a finished run")
     try:
         with safe_open(str(path), framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise RinoError(f"{path} cannot be read as safetensors ({error}): it is damaged or of another kind") from error

@@ -105,6 +105,10 @@ def draw_flow(
     indices = _subjet_indices(subjet_index, momenta, len(finest))
     jet = finest.sum(axis=0)
     jet_pt = math.hypot(jet[0], jet[1])
+    if not jet_pt > 1e-9 * float(np.hypot(finest[:, 0], finest[:, 1]).sum()):
+        raise RinoError(
+            "the constituents' transverse momenta cancel, so the jet has no axis; give one with pT > 0"
+        )
     jet_mass = math.sqrt(max(float(jet[3] ** 2 - np.sum(jet[:3] ** 2)), 0.0))
     planes = [_around_axis(p4, jet) for p4 in momenta]
     dots = _around_axis(finest, jet)
@@ -196,9 +200,7 @@ def roc_curves(curves: Sequence[Mapping[str, Any]]) -> Figure:
     domains = list(dict.fromkeys(curve["domain"] for curve in curves))
     figure = _figure(4.6 * len(domains), 3.9)
     panels = figure.subplots(1, len(domains), sharey=True, squeeze=False)[0]
-    chance = np.linspace(0.01, 1, 200)
     for axes, domain in zip(panels, domains, strict=True):
-        axes.plot(chance, 1 / chance, ":", color=MUTED, linewidth=1.2)
         for i, curve in enumerate(curves):
             if curve["domain"] != domain:
                 continue
@@ -221,10 +223,9 @@ def roc_curves(curves: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set_xlabel(r"signal efficiency  $\varepsilon_S$", fontsize=10, color=INK)
         axes.grid(True, which="major", color="#ececec", linewidth=0.8)
         axes.axvline(0.5, color=FAINT, linewidth=1, zorder=0)
-        axes.legend(frameon=False, fontsize=8.5, loc="upper right", labelcolor=INK)
+        axes.legend(frameon=False, fontsize=8.5, loc="lower left", labelcolor=INK)
         _plain(axes)
     panels[0].set_ylabel(r"background rejection  $1/\varepsilon_B$", fontsize=10, color=INK)
-    panels[0].text(0.04, 1.15 / 0.04, "chance", fontsize=8, color=MUTED, rotation=-60, ha="left", va="bottom")
     return figure
 
 
@@ -428,7 +429,8 @@ def training_curves(
     x = columns[abscissa] if abscissa else np.arange(n, dtype=np.float64)
     across = min(len(panels), 3)
     down = -(-len(panels) // across)
-    figure = _figure(3.4 * across, 2.45 * down)
+    figure = _figure(3.4 * across, 2.5 * down)
+    figure.get_layout_engine().set(h_pad=0.1)
     grid = figure.subplots(down, across, squeeze=False)
     for axes in list(grid.flat)[len(panels) :]:
         axes.remove()
@@ -493,7 +495,7 @@ def similarity_matrix(
                 "give a finite square matrix with one row per name"
             )
         arrays.append((title, array))
-    low = min(0.0, *(float(array.min()) for _, array in arrays))
+    low = max(0.0, *(float(array.min()) for _, array in arrays))
     side = 0.62 * n + 1.0
     figure = _figure(side * len(arrays) + 0.9, side + 0.15)
     row = figure.subplots(1, len(arrays), sharey=True, squeeze=False)[0]
@@ -662,10 +664,6 @@ def _around_axis(p4: NDArray[np.float64], jet: NDArray[np.float64]) -> NDArray[n
     """pT in GeV, eta and phi relative to the jet's axis: (n, 3)."""
     pt = np.hypot(p4[:, 0], p4[:, 1])
     jet_pt = math.hypot(jet[0], jet[1])
-    if not jet_pt > 0:
-        raise RinoError(
-            "the constituents' transverse momenta cancel, so the jet has no axis; give a jet with pT > 0"
-        )
     deta = np.arcsinh(p4[:, 2] / pt) - math.asinh(jet[2] / jet_pt)
     dphi = np.arctan2(p4[:, 1], p4[:, 0]) - math.atan2(jet[1], jet[0])
     return np.stack([pt, deta, np.remainder(dphi + math.pi, 2 * math.pi) - math.pi], axis=1)

@@ -177,9 +177,7 @@ class Recipe:
                 sections = [entry.section for entry in self._core.entries() if entry.name == name]
                 if not sections:
                     names = [entry.name for entry in self._core.entries()]
-                    raise RinoError(
-                        f"the recipe has no {name!r}{_nearest(name, names)}: print(recipe) lists all names"
-                    )
+                    raise RinoError(f"the recipe has no {name!r}{_nearest(name, names)}: print(recipe) lists all names")
                 section = sections[0]
             self._set(section, name, value)
 

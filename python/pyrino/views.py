@@ -87,8 +87,12 @@ class ViewGenerator:
         self.radius = _float(radius, "radius")
         self.algorithm = _name(algorithm, "algorithm")
         self.threads = _int64(threads, "threads")
+        if not 1 <= self.threads < 2**31:
+            raise RinoError(f"threads is {self.threads}; give the number of threads, 1 or more")
         self.backend = _name(backend, "backend")
-        self._core = _core.ViewGenerator(list(self.resolutions), self.radius, self.algorithm, self.threads, self.backend)
+        self._core = _core.ViewGenerator(
+            list(self.resolutions), self.radius, self.algorithm, self.threads, self.backend
+        )
 
     def __call__(self, jets: Jets) -> list[Jets]:
         """One `Jets` per resolution: the same jets in the same order, their subjets as constituents.

@@ -273,6 +273,7 @@ void bind_jets(py::module_& m) {
       .def_static("from_p4", &from_p4, py::arg("p4"), py::arg("offsets"))
       .def_static("from_columns", &from_columns, py::arg("columns"), py::arg("offsets"))
       .def_static("concatenate", &concatenate, py::arg("parts"), py::call_guard<py::gil_scoped_release>())
+      .def_readonly_static("energy_tolerance", &Jets::kEnergyTolerance)
       .def("__len__", &Jets::size)
       .def_property_readonly("n_constituents", &Jets::constituents)
       .def("p4", &p4)

@@ -51,12 +51,12 @@ TEST_CASE("parallel_for works on the threads it is given", "[core]") {
 TEST_CASE("parallel_for rethrows what a range threw", "[core]") {
   for (const int threads : {1, 4}) {
     CHECK(error_of([&] {
-            rino::parallel_for(8, threads, [](std::int64_t, std::int64_t end) {
-              rino::require(end < 8, "range up to ", end);
-            });
+            rino::parallel_for(8, threads,
+                               [](std::int64_t, std::int64_t end) { rino::require(end < 8, "range up to ", end); });
           }) == "range up to 8");
   }
-  CHECK(says(error_of([] { rino::parallel_for(8, 0, [](std::int64_t, std::int64_t) {}); }), "threads is 0", "1 or more"));
+  CHECK(
+      says(error_of([] { rino::parallel_for(8, 0, [](std::int64_t, std::int64_t) {}); }), "threads is 0", "1 or more"));
 }
 
 TEST_CASE("random numbers are a fixed function of their key", "[core]") {

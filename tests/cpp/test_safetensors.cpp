@@ -157,8 +157,10 @@ TEST_CASE("tensors come back from a safetensors file bit by bit", "[io][safetens
                        {"every other", base.slice(1, 1, 6, 2)},
                        {"expanded", base.slice(1, 0, 1).expand({4, 3})},
                        {"with gradient", base.clone().requires_grad_()},
-                       {"negated view", at::imag(at::complex(base, base).conj())}};
+                       {"strided negated view", at::imag(at::complex(base, base).conj())},
+                       {"negated view", at::_neg_view(base)}};
     REQUIRE(content.tensors[4].second.is_neg());
+    REQUIRE((content.tensors[5].second.is_neg() && content.tensors[5].second.is_contiguous()));
     write_safetensors(path, content);
     const Safetensors back = read_safetensors(path);
     for (const auto& [name, tensor] : content.tensors) {

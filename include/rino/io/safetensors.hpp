@@ -203,11 +203,14 @@ inline std::string safetensors_header(const std::vector<PlacedTensor>& placed,
   }
   for (const auto& [entry, tensor] : placed) {
     open_key(entry.name);
-    header += "{\"dtype\":" + json_quote(kSafetensorsTypes[entry.type].name) + ",\"shape\":[";
+    // appended, not added: g++ 12 warns wrongly (its bug 105651) of text + temporary string
+    header.append("{\"dtype\":").append(json_quote(kSafetensorsTypes[entry.type].name)).append(",\"shape\":[");
     for (std::size_t i = 0; i < entry.shape.size(); ++i) {
-      header += (i == 0 ? "" : ",") + std::to_string(entry.shape[i]);
+      header += i == 0 ? "" : ",";
+      header += std::to_string(entry.shape[i]);
     }
-    header += "],\"data_offsets\":[" + std::to_string(entry.begin) + ',' + std::to_string(entry.end) + "]}";
+    header.append("],\"data_offsets\":[").append(std::to_string(entry.begin)).append(",");
+    header.append(std::to_string(entry.end)).append("]}");
   }
   header += '}';
   header.append((8 - header.size() % 8) % 8, ' ');

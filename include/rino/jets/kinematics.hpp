@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -63,7 +62,7 @@ Scalar mass_squared(const FourMomentum<Scalar>& p) {
 template <typename Scalar>
 Scalar mass(const FourMomentum<Scalar>& p) {
   const Scalar momentum = std::hypot(p[0], p[1], p[2]);
-  return std::sqrt(std::max(p[3] - momentum, Scalar(0))) * std::sqrt(std::max(p[3] + momentum, Scalar(0)));
+  return p[3] > momentum ? p[3] * std::sqrt((p[3] - momentum) / p[3] * ((p[3] + momentum) / p[3])) : Scalar(0);
 }
 
 /// Rapidity asinh(pz / mT): exact to rounding also near zero, where ln((E + pz) / (E - pz)) / 2 is not. Plus or

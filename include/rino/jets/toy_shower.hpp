@@ -103,13 +103,15 @@ inline std::vector<ToyParton> toy_top(Random& random, double pt, double radius) 
   }
 }
 
-/// Splits one of `partons` in two. A harder parton radiates more often (weight sqrt(pT)); the softer product takes a
+/// Splits one of `partons` in two. A harder parton radiates more often (weight pT^(1/4)); the softer product takes a
 /// fraction z of its pT and stands `angle` away, with even density in ln z and ln angle while z pT angle is above
 /// the cutoff (the Lund plane); it then radiates within that angle (angular ordering). pT times position is conserved.
 inline void toy_split(Random& random, std::vector<ToyParton>& partons, double cutoff, double radius) {
   const bool all_soft =
       std::none_of(partons.begin(), partons.end(), [&](const ToyParton& p) { return p.pt > 2.0 * cutoff; });
-  const auto weight = [&](const ToyParton& p) { return all_soft || p.pt > 2.0 * cutoff ? std::sqrt(p.pt) : 0.0; };
+  const auto weight = [&](const ToyParton& p) {
+    return all_soft || p.pt > 2.0 * cutoff ? std::sqrt(std::sqrt(p.pt)) : 0.0;
+  };
   double total = 0.0;
   for (const ToyParton& p : partons) {
     total += weight(p);

@@ -69,4 +69,24 @@ struct FinetuningOptions {
   }
 };
 
+/// The baseline: the same encoder with the MLP head, trained on labels from scratch. Numbers of arXiv:2509.07486.
+struct SupervisedOptions {
+  double lr = 1e-4;
+  std::int64_t epochs = 100;
+  std::int64_t patience = 10;
+  double validation = 0.1;
+
+  bool operator==(const SupervisedOptions&) const = default;
+
+  static constexpr auto fields() {
+    using Self = SupervisedOptions;
+    return std::tuple{
+        Field{"lr", &Self::lr, "", "peak learning rate of encoder and head"},
+        Field{"epochs", &Self::epochs, "", "at most"},
+        Field{"patience", &Self::patience, "", "epochs without a better validation loss after which it stops"},
+        Field{"validation", &Self::validation, "", "share of the labelled jets that is set aside for that"},
+    };
+  }
+};
+
 }  // namespace rino

@@ -146,7 +146,9 @@ class ClusteringHistory {
     return std::isnan(pt) ? 0.0 : pt;
   }
 
-  void add_scale(double distance) { scales_.push_back(scales_.empty() ? distance : std::max(scales_.back(), distance)); }
+  void add_scale(double distance) {
+    scales_.push_back(scales_.empty() ? distance : std::max(scales_.back(), distance));
+  }
 
   /// The number of objects made when `count` are left.
   Index steps_at(Index count) const { return 2 * constituents_ - count; }
@@ -173,11 +175,11 @@ class ClusteringHistory {
 /// `visit(j, history)` for the jets first .. last-1 in ascending order (it may work on several at once before).
 /// One object serves one thread; `kThreadSafe` says whether several objects may work at the same time.
 template <typename T, typename Scalar>
-concept Clusterer = std::constructible_from<T, double> &&
-                    requires(T clusterer, const Jets<Scalar>& jets, std::int64_t j,
-                             void (*visit)(std::int64_t, ClusteringHistory&)) {
-                      { T::kThreadSafe } -> std::convertible_to<bool>;
-                      clusterer(jets, j, j, visit);
-                    };
+concept Clusterer =
+    std::constructible_from<T, double> &&
+    requires(T clusterer, const Jets<Scalar>& jets, std::int64_t j, void (*visit)(std::int64_t, ClusteringHistory&)) {
+      { T::kThreadSafe } -> std::convertible_to<bool>;
+      clusterer(jets, j, j, visit);
+    };
 
 }  // namespace rino

@@ -3,9 +3,9 @@
 #include <cstdint>
 #include <iostream>
 
+#include <fastjet/config.h>
 #include <fastjet/ClusterSequence.hh>
 #include <fastjet/JetDefinition.hh>
-#include <fastjet/config.h>
 
 #include <rino/jets/jets.hpp>
 #include <rino/views/algorithm.hpp>

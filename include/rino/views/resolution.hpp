@@ -37,9 +37,9 @@ class Resolution {
       case Kind::subjets:
         return std::to_string(static_cast<std::int64_t>(value_));
       case Kind::kt:
-        return "kt:" + shortest(value_);
+        return std::string("kt:").append(shortest(value_));
       case Kind::fraction:
-        return "fraction:" + shortest(value_);
+        return std::string("fraction:").append(shortest(value_));
       default:
         return "all";
     }
@@ -94,7 +94,9 @@ inline Resolution fraction(double y) {
 }
 
 /// The jet as it is: all constituents.
-inline Resolution particles() { return {Resolution::Kind::particles, 0.0}; }
+inline Resolution particles() {
+  return {Resolution::Kind::particles, 0.0};
+}
 
 inline Resolution Resolution::parse(std::string_view text) {
   const auto read = [text]<typename Number>(std::string_view digits, Number& number) {

@@ -71,8 +71,7 @@ class ViewGenerator {
 
   /// One `Jets` per resolution: the same jets in the same order, their subjets as constituents.
   std::vector<Jets<Scalar>> operator()(const Jets<Scalar>& jets) const {
-    const Index workers =
-        std::max<Index>(1, std::min<Index>(Backend::kThreadSafe ? options_.threads : 1, jets.size()));
+    const Index workers = std::max<Index>(1, std::min<Index>(Backend::kThreadSafe ? options_.threads : 1, jets.size()));
     std::vector<std::vector<Piece>> pieces(static_cast<std::size_t>(workers));
     parallel_for(workers, static_cast<int>(workers), [&](Index begin, Index end) {
       for (Index w = begin; w < end; ++w) {

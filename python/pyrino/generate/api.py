@@ -9,8 +9,8 @@ import importlib.util
 import operator
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Iterable
 
 from ..errors import RinoError
 from .domains import DOMAINS, PROCESSES, Domain
@@ -31,12 +31,13 @@ def generate(
 ) -> list[Path]:
     """Generate labelled jets with Pythia 8 and FastJet and write them as parquet files.
 
-    The work is cut into units of `Domain.unit_jets` (1000) jets. Every unit has its own random seeds, derived from
-    (domain, process, seed, number of the unit), and becomes one file, so the jets do not depend on `workers`,
-    and the first N jets of a larger request are those of a request for N. A file that exists with the same
-    configuration is reused: a second call generates nothing, and a call after an interruption goes on. Only the last
-    file may hold fewer jets than a unit; it is generated anew when a later call needs more of it. Where the folder
-    holds more jets than asked for, the last file returned may reach beyond `jets`.
+    The work is cut into units of `Domain.unit_jets` (1000) jets. Every unit has its own random seeds,
+    derived from (domain, process, seed, number of the unit), and becomes one file, so the jets do not
+    depend on `workers`, and the first N jets of a larger request are those of a request for N. A file that
+    exists with the same configuration is reused: a second call generates nothing, and a call after an
+    interruption goes on. Only the last file may hold fewer jets than a unit; it is generated anew when a
+    later call needs more of it. Where the folder holds more jets than asked for, the last file returned
+    may reach beyond `jets`.
 
     Parameters
     ----------
@@ -56,15 +57,15 @@ def generate(
         Whether to show a progress bar on standard error.
     mpi : bool, optional
         True: Pythia's multiparton interactions in place of the domain's overlay (about four times slower).
-        False: no multiparton interactions. None: as the domain says, which is False in all of `DOMAINS`.
+        False: none, the overlay stays. None: as the domain says, which is False for all in `DOMAINS`.
 
     Returns
     -------
     list of Path
-        The files in the order of their units. Columns are JetClass's: ``part_*`` per constituent (float32 momenta in
-        GeV, by falling pT; ``part_deta`` is multiplied by the sign of the jet's eta as in JetClass),
-        ``jet_*`` of the jet as clustered, ten one-hot ``label_*``. The metadata's key ``pyrino.generate`` holds
-        the configuration, the seed and the versions as JSON.
+        The files in the order of their units. Columns are JetClass's: ``part_*`` per constituent (float32
+        momenta in GeV, by falling pT; ``part_deta`` is multiplied by the sign of the jet's eta), ``jet_*`` of
+        the jet as clustered, ten one-hot ``label_*``. The metadata's key ``pyrino.generate`` holds the
+        configuration, the seed and the versions as JSON.
 
     Raises
     ------
@@ -96,7 +97,7 @@ def generate(
     expected = [configuration(unit, version) for unit in units]
     # All files are looked at before any work is done: a wrong one is reported now, not in an hour.
     missing = [
-        unit for unit, path, wanted in zip(units, paths, expected) if stored_jets(path, wanted) < unit.jets
+        unit for unit, path, wanted in zip(units, paths, expected, strict=True) if stored_jets(path, wanted) < unit.jets
     ]
     if not missing:
         return paths

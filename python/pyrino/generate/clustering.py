@@ -51,9 +51,7 @@ def _cluster(p4: NDArray[np.float64], offsets: NDArray[np.int64], definition: An
     import fastjet
 
     columns = [ak.contents.NumpyArray(np.ascontiguousarray(p4[:, i])) for i in range(4)]
-    record = ak.contents.RecordArray(
-        columns, ["px", "py", "pz", "E"], parameters={"__record__": "Momentum4D"}
-    )
+    record = ak.contents.RecordArray(columns, ["px", "py", "pz", "E"], parameters={"__record__": "Momentum4D"})
     events = ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets), record))
     return fastjet.ClusterSequence(events, definition)
 
@@ -146,15 +144,15 @@ def soft_drop_masses(p4: NDArray[np.float64], counts: NDArray[np.int64], z: floa
     import fastjet
     from fastjet import PseudoJet
 
-    # All constituents of a jet lie far closer than R = 10, so nothing merges with the beam before the last step.
+    # A jet is far smaller than R = 10, so nothing merges with the beam before the last step.
     definition = fastjet.JetDefinition(fastjet.cambridge_algorithm, 10.0)
     masses = np.empty(len(counts))
     rows = p4.tolist()
     stop = 0
     for i, count in enumerate(counts.tolist()):
         start, stop = stop, stop + count
-        # Jet by jet, because only this class lets its history be walked; the wheel's batched soft drop gives the
-        # same masses five times slower.
+        # Jet by jet, because only this class lets its history be walked; the wheel's batched soft drop
+        # gives the same masses five times slower.
         sequence = fastjet.ClusterSequence([PseudoJet(*row) for row in rows[start:stop]], definition)
         jet = sequence.exclusive_jets(1)[0]
         harder, softer = PseudoJet(), PseudoJet()

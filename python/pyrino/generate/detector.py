@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from .domains import Detector
 from .particles import Particles, cartesian, transverse
 
-__all__ = ["detect", "tracking_efficiency", "track_resolution"]
+__all__ = ["detect", "track_resolution", "tracking_efficiency"]
 
 _PION_MASS = 0.13957  # GeV; charged hadrons are not identified, so every such track is taken for a pion
 _ELECTRON_MASS = 0.000511  # GeV
@@ -16,13 +16,9 @@ _MUON_MASS = 0.10566  # GeV
 _NEUTRINOS = (12, 14, 16)
 
 
-def tracking_efficiency(
-    detector: Detector, pt: NDArray[np.float64], eta: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Probability that a charged particle of true `pt` (GeV) and `eta` leaves a track, zero out of acceptance."""
-    plateau = np.where(
-        np.abs(eta) < detector.forward_abs_eta, detector.efficiency, detector.efficiency_forward
-    )
+def tracking_efficiency(detector: Detector, pt: NDArray[np.float64], eta: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probability that a charged particle of true `pt` (GeV) and `eta` leaves a track."""
+    plateau = np.where(np.abs(eta) < detector.forward_abs_eta, detector.efficiency, detector.efficiency_forward)
     inside = (np.abs(eta) < detector.track_max_abs_eta) & (pt > detector.track_min_pt)
     return np.where(inside, np.where(pt < detector.low_pt, detector.efficiency_low_pt, plateau), 0.0)
 
@@ -49,8 +45,8 @@ def detect(particles: Particles, detector: Detector, rng: np.random.Generator) -
     -------
     Particles
         Tracks (charged hadrons with the pion mass, electrons, muons; directions exact, pT smeared with a
-        Gaussian), then photon cells, then neutral-hadron cells (massless, at the cell's centre). The PDG code is
-        +-211, +-11, +-13, 22 or 130.
+        Gaussian), then photon cells, then neutral-hadron cells (massless, at the cell's centre). The PDG
+        code is +-211, +-11, +-13, 22 or 130.
     """
     pt, eta, phi = transverse(particles.p4)
     kind = np.abs(particles.pdg)
@@ -117,7 +113,7 @@ def _cells(
     key, cell = np.unique(((event << 20) + row + (1 << 19)) * turn + column, return_inverse=True)
     total = np.bincount(cell, weights=energy, minlength=len(key))
 
-    # Log-normal with mean E and standard deviation sigma, as Delphes: never negative, however soft the deposit.
+    # Log-normal with mean E and standard deviation sigma, as Delphes: positive, however soft the deposit.
     spread = np.log1p(stochastic**2 / total + constant**2)  # ln(1 + sigma^2 / E^2)
     total = total * np.exp(np.sqrt(spread) * rng.standard_normal(len(total)) - 0.5 * spread)
 

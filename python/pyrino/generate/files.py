@@ -41,7 +41,7 @@ def unit_path(out: Path, unit: Unit) -> Path:
 
 
 def configuration(unit: Unit, pythia8mc: str) -> dict[str, Any]:
-    """All that decides a unit's jets except how many of them are taken; `pythia8mc` is the package's version."""
+    """All that decides a unit's jets but their number; `pythia8mc` is the package's version."""
     return {
         "domain": dataclasses.asdict(unit.domain),
         "process": unit.process,
@@ -97,7 +97,9 @@ def _difference(found: dict[str, Any], expected: dict[str, Any], prefix: str = "
 
 
 def write_unit(path: Path, unit: Unit, result: UnitResult, expected: dict[str, Any]) -> None:
-    """Write a unit file (zstd) under a temporary name and move it to `path`; the same jets give the same bytes.
+    """Write a unit file (zstd) under a temporary name and move it to `path`.
+
+    The same jets give the same bytes.
 
     Raises
     ------
@@ -109,8 +111,7 @@ def write_unit(path: Path, unit: Unit, result: UnitResult, expected: dict[str, A
 
     offsets = pa.array(np.concatenate([[0], np.cumsum(result.counts)]).astype(np.int32))
     columns: dict[str, Any] = {
-        name: pa.ListArray.from_arrays(offsets, pa.array(values))
-        for name, values in result.constituents.items()
+        name: pa.ListArray.from_arrays(offsets, pa.array(values)) for name, values in result.constituents.items()
     }
     columns.update({name: pa.array(values) for name, values in result.jets.items()})
     for label in LABELS:

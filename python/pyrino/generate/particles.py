@@ -78,6 +78,4 @@ def cartesian(
 ) -> NDArray[np.float64]:
     """Four-momenta (px, py, pz, E) in GeV, shape (n, 4), from pT, pseudorapidity, azimuth and mass."""
     pz = pt * np.sinh(eta)
-    return np.stack(
-        [pt * np.cos(phi), pt * np.sin(phi), pz, np.sqrt(pt**2 + pz**2 + np.square(mass))], axis=1
-    )
+    return np.stack([pt * np.cos(phi), pt * np.sin(phi), pz, np.sqrt(pt**2 + pz**2 + np.square(mass))], axis=1)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .clustering import FoundJets, contains_top, find_jets, soft_drop_masses
+from .clustering import contains_top, find_jets, soft_drop_masses
 from .detector import detect
 from .domains import Domain
 from .events import EventSource, SoftPool, pythia_settings
@@ -62,8 +62,8 @@ def _digest(*names: object) -> int:
 def pythia_seed(domain: str, process: str, seed: int, index: int) -> int:
     """Pythia's seed of a unit; different for all units of one (domain, process, seed).
 
-    Units count upwards from a hashed start instead of being hashed one by one: among 30,000 hashed numbers below
-    9e8 two equal ones, i.e. two equal units, would be more likely than not.
+    Units count upwards from a hashed start instead of being hashed one by one: among 40,000 hashed numbers
+    below 9e8 two equal ones, i.e. two equal units, would be more likely than not.
     """
     return 1 + (_digest("pythia", domain, process, seed) + index) % _PYTHIA_SEEDS
 
@@ -71,7 +71,7 @@ def pythia_seed(domain: str, process: str, seed: int, index: int) -> int:
 @lru_cache(maxsize=1)
 def _soft_pool(domain: Domain, process: str, seed: int) -> SoftPool:
     # Kept between the units of one worker; every worker makes the same pool from the same seed.
-    return SoftPool(domain, 1 + _digest("pool", domain.name, process, seed) % _PYTHIA_SEEDS)
+    return SoftPool.generate(domain, 1 + _digest("pool", domain.name, process, seed) % _PYTHIA_SEEDS)
 
 
 def make_unit(unit: Unit, report: Callable[[int], None]) -> UnitResult:
@@ -104,7 +104,7 @@ def make_unit(unit: Unit, report: Callable[[int], None]) -> UnitResult:
         if unit.process == "top":
             jets = jets.select(contains_top(jets, batch.top_event, batch.tops, domain.matching_radius))
         wanted = np.arange(len(jets.counts)) < unit.jets - done
-        jets: FoundJets = jets.select(wanted)
+        jets = jets.select(wanted)
         found.append((jets.p4, jets.counts, particles[jets.constituents]))
         done += len(jets.counts)
         report(len(jets.counts))

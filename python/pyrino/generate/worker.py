@@ -12,9 +12,7 @@ import sys
 
 def _main() -> None:
     folder = os.path.dirname(os.path.abspath(__file__))
-    sys.path[:] = [
-        path for path in sys.path if path != folder
-    ]  # this folder's modules must not shadow others
+    sys.path[:] = [path for path in sys.path if path != folder]  # this folder's modules must not shadow others
     import types
     from multiprocessing.connection import Connection
 
@@ -34,7 +32,7 @@ def _main() -> None:
         unit = connection.recv()
         try:
             message = ("done", make_unit(unit, lambda jets: connection.send(("jets", jets))))
-        except Exception as error:  # noqa: BLE001 - the caller must hear of every failure
+        except Exception as error:  # the caller must hear of every failure
             message = ("failed", f"{type(error).__name__}: {error}")
         connection.send(message)
 

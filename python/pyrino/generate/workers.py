@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Callable, Iterator, Sequence
+from typing import IO, TYPE_CHECKING
 
 from ..errors import RinoError
 
@@ -50,13 +52,21 @@ class _Worker:
                 env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
                 start_new_session=True,  # Ctrl-C reaches the caller only, who ends the workers
             )
+        except BaseException:
+            self.connection.close()
+            self.errors.close()
+            raise
         finally:
             theirs.close()
-        self.connection.send([os.path.abspath(path) for path in sys.path])
+        self._send([os.path.abspath(path) for path in sys.path])
 
     def start(self, unit: Unit) -> None:
         self.unit = unit
-        self.connection.send(unit)
+        self._send(unit)
+
+    def _send(self, message: object) -> None:
+        with contextlib.suppress(OSError):  # a process that ended is noticed where its answer is read
+            self.connection.send(message)
 
     def last_words(self) -> str:
         """Exit status and the last line on standard error of a process that ended."""
@@ -92,9 +102,7 @@ class Workers:
                 self._workers.append(_Worker())
         except OSError as error:
             self.close()
-            raise RinoError(
-                f"cannot start worker {len(self._workers)}: {error}; use fewer workers"
-            ) from error
+            raise RinoError(f"cannot start worker {len(self._workers)}: {error}; use fewer workers") from error
         except BaseException:
             self.close()
             raise
@@ -130,15 +138,11 @@ class Workers:
 
         def hand_out(worker: _Worker) -> None:
             if waiting:
-                unit = waiting.pop()
+                worker.start(waiting.pop())
                 busy[worker.connection] = worker
-                worker.start(unit)
 
         for worker in self._workers:
-            try:
-                hand_out(worker)
-            except OSError:
-                pass  # it ended already; the loop below finds its connection closed and says why
+            hand_out(worker)
         while busy:
             for connection in wait(list(busy)):
                 worker = busy[connection]

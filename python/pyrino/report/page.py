@@ -21,7 +21,7 @@ __all__ = ["format_measurement", "render_html"]
 
 _METRIC_NAMES = {
     "accuracy": "accuracy at 0.5",
-    "accuracy_at_median": "accuracy at the median score",
+    "accuracy_at_median": "accuracy at the median",
     "auc": "AUC",
     "rejection_at_0.5": "1/ε_B at ε_S = 0.5",
 }
@@ -29,16 +29,16 @@ _METRIC_NAMES = {
 _KINEMATIC_NAMES = {"log_pt": "log pT", "eta": "η", "log_mass": "log mass", "all": "all three"}
 
 _CAPTIONS = {
-    "roc": "ROC curves: the higher curve rejects more background at the same signal efficiency; compare the order "
-    "of the curves on the target (left) with that on the source (right).",
-    "scores": "Scores of both classes: where the dashed median leaves the threshold at 0.5 on the target (upper "
-    "row), accuracy is lost although the classes may still be apart.",
-    "flow": "One jet along the flow: from left to right every kT merging undone adds structure at a lower scale, "
-    "and student and teacher must agree across these views.",
-    "pca": "Frozen embeddings along their two leading principal components (large dots: medians): the classes "
-    "should part within a domain, the domains should lie on each other within a class.",
-    "similarity": "Cosine similarity along the flow: high on the left means that a jet is recognised at every "
-    "resolution, and the right must be clearly lower, or all jets look the same (collapse).",
+    "roc": "ROC curves: the higher curve rejects more background at the same signal efficiency; compare the "
+    "order of the curves on the target (left) with that on the source (right).",
+    "scores": "Scores of both classes: where the dashed median leaves the threshold at 0.5 on the target "
+    "(upper row), accuracy is lost although the classes may still be apart.",
+    "flow": "One jet along the flow: from left to right every kT merging undone adds structure at a lower "
+    "scale, and student and teacher must agree across these views.",
+    "pca": "Frozen embeddings along their two leading principal components (large dots: medians): the "
+    "classes should part within a domain, the domains should lie on each other within a class.",
+    "similarity": "Cosine similarity along the flow: high on the left means that a jet is recognised at "
+    "every resolution, and the right must be clearly lower, or all jets look the same (collapse).",
     "training": "Pretraining: the loss should fall, the entropy of the mean assignment stay near ln K (all "
     "prototypes in use), and that of one jet's assignment lie well below it.",
 }
@@ -168,12 +168,12 @@ def _taggers_table(transfer: Transfer) -> Table:
         ]
         if not rows:
             continue
-        winners = {name: _winner([tagger["metrics"].get(name) for tagger in rows]) for name in shown}
+        winners = {name: _winners([tagger["metrics"].get(name) for tagger in rows]) for name in shown}
         body = [
             Row(
                 STRATEGIES[tagger["strategy"]],
                 [
-                    Cell(_metric_cell(name, tagger["metrics"][name]), winners[name] == i)
+                    Cell(_metric_cell(name, tagger["metrics"][name]), winners[name][i])
                     if name in tagger["metrics"]
                     else Cell("–")
                     for name in shown
@@ -185,8 +185,10 @@ def _taggers_table(transfer: Transfer) -> Table:
     return Table([_METRIC_NAMES[name] for name in shown], groups)
 
 
-def _winner(measurements: Sequence[Measurement | None]) -> int | None:
-    return None if any(m is None for m in measurements) else best([m for m in measurements if m is not None])
+def _winners(measurements: Sequence[Measurement | None]) -> list[bool]:
+    """`best` where every row of the group has the number, else nobody."""
+    present = [measurement for measurement in measurements if measurement is not None]
+    return best(present) if len(present) == len(measurements) else [False] * len(measurements)
 
 
 def _sample_heading(transfer: Transfer, sample: str, n_jets: int) -> str:
@@ -200,13 +202,7 @@ def _sample_heading(transfer: Transfer, sample: str, n_jets: int) -> str:
 
 def _seeds_table(transfer: Transfer) -> Table | None:
     """Accuracy and AUC on the target seed by seed, where there are several."""
-    columns = [
-        "seeds",
-        "accuracy at 0.5: mean ± std",
-        "smallest to largest",
-        "AUC: mean ± std",
-        "smallest to largest",
-    ]
+    columns = ["seeds", "accuracy at 0.5", "range", "AUC", "range"]
     rows = []
     for tagger in sorted(transfer["taggers"], key=lambda t: list(STRATEGIES).index(t["strategy"])):
         values = [tagger["metrics"][name].get("seed_values", []) for name in ("accuracy", "auc")]
@@ -215,7 +211,7 @@ def _seeds_table(transfer: Transfer) -> Table | None:
         cells = [Cell(str(len(values[0])))]
         for seeds in values:
             cells.append(Cell(f"{np.mean(seeds):.3f} ± {np.std(seeds, ddof=1):.3f}"))
-            cells.append(Cell(f"{min(seeds):.3f} to {max(seeds):.3f}"))
+            cells.append(Cell(f"{min(seeds):.3f}–{max(seeds):.3f}"))
         rows.append(Row(STRATEGIES[tagger["strategy"]], cells))
     return Table(columns, [Group("", rows)]) if rows else None
 
@@ -233,10 +229,9 @@ def _probes_table(probes: Sequence[Probe]) -> Table:
             cells = []
             for metric in ("auc", "accuracy"):
                 pair = [found[encoder][metric] if encoder in found else None for encoder in encoders]
-                winner = _winner(pair)
                 cells += [
-                    Cell("–") if m is None else Cell(format_measurement(m, 3), winner == i)
-                    for i, m in enumerate(pair)
+                    Cell("–") if measurement is None else Cell(format_measurement(measurement, 3), wins)
+                    for measurement, wins in zip(pair, _winners(pair), strict=True)
                 ]
             rows.append(Row(method, cells))
         groups.append(Group(sample, rows))
@@ -248,7 +243,7 @@ def _kinematics_table(kinematics: Any) -> Table:
     rows = []
     for key, words in (
         ("from_embedding", "R² of a linear fit from the embedding"),
-        ("of_embedding", "share of the embedding's variance it explains"),
+        ("of_embedding", "share of the embedding's variance explained"),
     ):
         shares = kinematics[key]
         rows.append(Row(words, [Cell(f"{max(shares[n], 0.0):.2f}" if n in shares else "–") for n in names]))

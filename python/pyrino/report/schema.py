@@ -45,9 +45,9 @@ Sample = Literal["target", "target_truncated", "source"]
 
 #: Strategies in the order and in the words of the report.
 STRATEGIES: dict[str, str] = {
-    "supervised": "supervised, from scratch",
-    "linear": "pretrained, linear head",
-    "mlp": "pretrained, MLP head",
+    "supervised": "supervised (scratch)",
+    "linear": "pretrained + linear head",
+    "mlp": "pretrained + MLP head",
 }
 
 #: Samples a tagger is tested on, in the order of the report.

@@ -1,8 +1,9 @@
 """What the numbers say, in words that follow from the numbers and from nothing else.
 
-A difference counts as measured when it is larger than twice its error. Its error is that of the test
-sample (bootstrap, taken as independent for the two taggers, which is on the safe side: they share the test
-jets) and, where several training seeds are given, that of the mean over the seeds.
+A difference counts as measured when it is larger than twice its error. For taggers that is the error of the
+test sample (bootstrap, taken as independent for the two, which is on the safe side: they share the test jets)
+and, where several training seeds are given, that of the mean over the seeds. Probes share their folds and are
+compared fold by fold.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pyrino.errors import RinoError
 from pyrino.evaluate.metrics import Measurement
 from pyrino.report.schema import Probe, Tagger, Transfer
 
-__all__ = ["Difference", "Verdict", "best", "difference", "mean_error", "verdict"]
+__all__ = ["Difference", "Statement", "Verdict", "best", "difference", "mean_error", "verdict"]
 
 #: A difference is called measured from this many of its errors on.
 SIGNIFICANCE = 2.0
@@ -37,54 +38,67 @@ class Difference(NamedTuple):
         return 0 if abs(self.value) <= SIGNIFICANCE * self.error else int(math.copysign(1, self.value))
 
 
+class Statement(NamedTuple):
+    """What it is about, and what the numbers say about it."""
+
+    subject: str
+    text: str
+
+
 class Verdict(NamedTuple):
     """What one transfer shows.
 
     Attributes
     ----------
     outcome : str
-        Of pretraining on the target: "helps", "no difference", "mixed", "hurts" or "not compared".
+        Of pretraining on the target: "helps" or "hurts" (accuracy at 0.5 or AUC or both, and neither goes
+        the other way), "mixed", "no difference", or "not compared".
     headline : str
-        One sentence.
-    sentences : list of str
+        The same in one sentence.
+    statements : list of Statement
         The numbers behind it.
     """
 
     outcome: Outcome
     headline: str
-    sentences: list[str]
+    statements: list[Statement]
 
 
 def mean_error(measurement: Measurement) -> float:
-    """Error of a measurement: test sample and, in quadrature, the mean over the training seeds.
-
-    The standard error of the mean over n seeds is widened by Student's t (95%) over its limit for many
-    seeds: two or three seeds hardly know their own spread.
-    """
-    error = measurement["error"] or 0.0
+    """Error of a measurement: test sample and, in quadrature, the mean over the training seeds."""
     seeds = measurement.get("seed_values", [])
-    if len(seeds) < 2:
-        return error
-    from scipy.stats import norm, t
-
-    widening = t.ppf(0.975, len(seeds) - 1) / norm.ppf(0.975)
-    return math.hypot(error, widening * float(np.std(seeds, ddof=1)) / math.sqrt(len(seeds)))
+    return math.hypot(measurement["error"] or 0.0, _error_of_mean(seeds) if len(seeds) > 1 else 0.0)
 
 
 def difference(a: Measurement, b: Measurement) -> Difference | None:
-    """a - b with its error; None if either is only a lower bound."""
+    """a - b with its error; None if either is only a lower bound.
+
+    With equally many folds in both, the error is that of the mean difference fold by fold, widened because
+    the folds share most of what they are fitted on (Nadeau & Bengio, Machine Learning 52 (2003) 239).
+    """
     if a.get("lower_bound", False) or b.get("lower_bound", False):
         return None
-    return Difference(a["value"] - b["value"], math.hypot(mean_error(a), mean_error(b)))
+    change = a["value"] - b["value"]
+    n = len(a.get("folds", []))
+    if n > 1 and n == len(b.get("folds", [])):
+        by_fold = np.subtract(a["folds"], b["folds"])
+        return Difference(change, _error_of_mean(by_fold) * math.sqrt(1 + n / (n - 1)))
+    return Difference(change, math.hypot(mean_error(a), mean_error(b)))
 
 
-def best(measurements: Sequence[Measurement]) -> int | None:
-    """Position of the one that is measurably larger than every other; None if there is none."""
-    if len(measurements) < 2:
-        return None
-    first = max(range(len(measurements)), key=lambda i: measurements[i]["value"])
-    differences = [difference(measurements[first], m) for i, m in enumerate(measurements) if i != first]
-    return first if all(d is not None and d.sign > 0 for d in differences) else None
+def best(measurements: Sequence[Measurement]) -> list[bool]:
+    """Which share the first place: the largest, and all that are not measurably below it.
+
+    Nobody does if none is measurably below, that is, if there is nothing to tell apart.
+    """
+    if not measurements:
+        return []
+    first = max(measurements, key=lambda measurement: measurement["value"])
+    below = []
+    for measurement in measurements:
+        change = difference(first, measurement)
+        below.append(change is not None and change.sign > 0)
+    return [any(below) and not is_below for is_below in below]
 
 
 def verdict(transfer: Transfer, probes: Sequence[Probe] = ()) -> Verdict:
@@ -102,67 +116,53 @@ def verdict(transfer: Transfer, probes: Sequence[Probe] = ()) -> Verdict:
         Those on the target domain are told too.
     """
     taggers = {(tagger["strategy"], tagger["sample"]): tagger for tagger in transfer["taggers"]}
+    target = transfer["target"]
     scratch = taggers.get(("supervised", "target"))
     head = next((head for head in ("mlp", "linear") if (head, "target") in taggers), None)
     if scratch is None or head is None:
         missing = "the network from scratch" if scratch is None else "a pretrained network"
-        headline = f"No verdict: {missing} was not tested on {transfer['target']}."
-        return Verdict("not compared", headline, [])
+        return Verdict("not compared", f"No verdict: {missing} was not tested on {target}.", [])
     tuned = taggers[head, "target"]
     accuracy, auc = _of(tuned, scratch, "accuracy"), _of(tuned, scratch, "auc")
-    outcome, phrase = _OUTCOMES[accuracy.sign, auc.sign]
-    headline = phrase.format(target=transfer["target"])
+    outcome = _outcome(accuracy.sign, auc.sign)
+    headline = f"{_OPENINGS[outcome]} on {target}: {_change_of_accuracy(accuracy)}, {_change_of_auc(auc)}."
     if min(_n_seeds(scratch), _n_seeds(tuned)) == 1:
-        headline += " So far from one training."
-    sentences = [_accuracy_sentence(transfer, scratch, tuned, head), _separation_sentence(scratch, tuned)]
+        headline += " This is from one training."
+    statements = [_accuracy(transfer, scratch, tuned, head), _separation(scratch, tuned)]
     if head == "mlp" and ("linear", "target") in taggers:
-        sentences.append(_linear_sentence(scratch, tuned, taggers["linear", "target"]))
+        statements.append(_linear_head(scratch, tuned, taggers["linear", "target"]))
     if ("supervised", "source") in taggers and (head, "source") in taggers:
-        source = transfer["source"]
-        sentences.append(_source_sentence(source, taggers["supervised", "source"], taggers[head, "source"]))
+        statements.append(_source(taggers["supervised", "source"], taggers[head, "source"]))
     if ("supervised", "target_truncated") in taggers:
-        sentences.append(_truncation_sentence(taggers["supervised", "target_truncated"], scratch, tuned))
-    sentences += _probe_sentences(probes, transfer["target"])
-    sentences.append(_error_sentence(scratch, tuned))
-    return Verdict(outcome, headline, sentences)
+        statements.append(_truncation(taggers["supervised", "target_truncated"], scratch, tuned))
+    statements += _frozen(probes, target)
+    statements.append(_errors(scratch, tuned))
+    return Verdict(outcome, headline, statements)
 
 
-#: Outcome and headline by the signs of the differences in accuracy at 0.5 and in AUC.
-_OUTCOMES: dict[tuple[int, int], tuple[Outcome, str]] = {
-    (1, 1): ("helps", "Pretraining helps on {target}: accuracy at 0.5 and separation both improve."),
-    (1, 0): (
-        "helps",
-        "Pretraining helps on {target} at the fixed threshold: accuracy at 0.5 improves, "
-        "the separation (AUC) does not change measurably.",
-    ),
-    (0, 1): (
-        "helps",
-        "Pretraining improves the separation (AUC) on {target}, "
-        "but the accuracy at 0.5 does not change measurably.",
-    ),
-    (1, -1): (
-        "mixed",
-        "A mixed result on {target}: with pretraining the accuracy at 0.5 improves, "
-        "the separation (AUC) gets worse.",
-    ),
-    (-1, 1): (
-        "mixed",
-        "A mixed result on {target}: with pretraining the separation (AUC) improves, "
-        "the accuracy at 0.5 gets worse.",
-    ),
-    (0, 0): ("no difference", "Pretraining does not help on {target}: no difference beyond the errors."),
-    (0, -1): (
-        "hurts",
-        "Pretraining hurts on {target}: the separation (AUC) gets worse, "
-        "accuracy at 0.5 does not change measurably.",
-    ),
-    (-1, 0): (
-        "hurts",
-        "Pretraining hurts on {target}: accuracy at 0.5 gets worse, "
-        "the separation (AUC) does not change measurably.",
-    ),
-    (-1, -1): ("hurts", "Pretraining hurts on {target}: accuracy at 0.5 and separation both get worse."),
+_OPENINGS: dict[Outcome, str] = {
+    "helps": "Pretraining helps",
+    "hurts": "Pretraining hurts",
+    "mixed": "Pretraining gives a mixed result",
+    "no difference": "Pretraining does not help",
 }
+
+
+def _outcome(*signs: int) -> Outcome:
+    if max(signs) > 0:
+        return "mixed" if min(signs) < 0 else "helps"
+    return "hurts" if min(signs) < 0 else "no difference"
+
+
+def _error_of_mean(values: Sequence[float]) -> float:
+    """Standard error of a mean, widened by Student's t (95%) over its limit for many values.
+
+    Two or three values hardly know their own spread.
+    """
+    from scipy.stats import norm, t
+
+    n = len(values)
+    return float(t.ppf(0.975, n - 1) / norm.ppf(0.975) * np.std(values, ddof=1) / math.sqrt(n))
 
 
 def _n_seeds(tagger: Tagger) -> int:
@@ -193,100 +193,111 @@ def _signed(change: Difference) -> str:
     return f"{change.value:+.3f} ± {change.error:.3f}".replace("-", "\N{MINUS SIGN}")
 
 
-def _accuracy_sentence(transfer: Transfer, scratch: Tagger, tuned: Tagger, head: str) -> str:
+def _change_of_accuracy(change: Difference) -> str:
+    if change.sign == 0:
+        return f"accuracy at 0.5 does not change measurably ({_points(change)})"
+    size = f"{100 * abs(change.value):.1f} ± {100 * change.error:.1f} points"
+    return f"accuracy at 0.5 {'rises' if change.sign > 0 else 'falls'} by {size}"
+
+
+def _change_of_auc(change: Difference) -> str:
+    does = {1: "improves", 0: "does not change measurably", -1: "gets worse"}[change.sign]
+    return f"separation (AUC) {does} ({_signed(change)})"
+
+
+def _accuracy(transfer: Transfer, scratch: Tagger, tuned: Tagger, head: str) -> Statement:
     before, after = scratch["metrics"]["accuracy"], tuned["metrics"]["accuracy"]
     same = "with the same MLP head" if head == "mlp" else "with a linear head"
-    return (
-        f"Trained on labelled {transfer['source']} and tested on {transfer['target']} at the threshold 0.5, the "
-        f"network from scratch has an accuracy of {_value(before)}, the pretrained one {same} {_value(after)}: "
-        f"{_points(_of(tuned, scratch, 'accuracy'))}."
+    return Statement(
+        "Accuracy at 0.5",
+        f"trained on labelled {transfer['source']}, the network from scratch reaches {_value(before)} on "
+        f"{transfer['target']}, the pretrained one {same} {_value(after)}.",
     )
 
 
-def _separation_sentence(scratch: Tagger, tuned: Tagger) -> str:
-    auc = _of(tuned, scratch, "auc")
-    does = {1: "improves", 0: "does not change measurably", -1: "gets worse"}[auc.sign]
-    before, after = scratch["metrics"]["auc"]["value"], tuned["metrics"]["auc"]["value"]
-    words = (
-        f"Separation, which no threshold can change, {does}: AUC {before:.3f} to {after:.3f} ({_signed(auc)})"
-    )
+def _separation(scratch: Tagger, tuned: Tagger) -> Statement:
+    before, after = scratch["metrics"]["auc"], tuned["metrics"]["auc"]
+    words = f"AUC, which knows no threshold, {_value(before)} from scratch, {_value(after)} pretrained"
     name = "accuracy_at_median"
     if name not in scratch["metrics"] or name not in tuned["metrics"]:
-        return words + "."
+        return Statement("Separation", words + ".")
     median, fixed = _of(tuned, scratch, name), _of(tuned, scratch, "accuracy")
-    before, after = scratch["metrics"][name]["value"], tuned["metrics"][name]["value"]
-    words += f"; accuracy at the median score {before:.3f} to {after:.3f} ({_points(median)})."
-    if fixed.sign > 0 and median.value < fixed.value:
-        gained, separation = 100 * fixed.value, 100 * max(median.value, 0.0)
+    words += f"; accuracy at the median score {_points(median)}."
+    if fixed.sign > 0 and median.sign <= 0:
         words += (
-            f" So about {separation:.1f} of the {gained:.1f} points gained are separation, the other "
+            " So what is gained at 0.5 is a threshold that survives the change of domain, not separation."
+        )
+    elif fixed.sign > 0 and median.value < fixed.value:
+        gained, separation = 100 * fixed.value, 100 * median.value
+        words += (
+            f" So about {separation:.1f} of the {gained:.1f} points gained at 0.5 are separation, the other "
             f"{gained - separation:.1f} a threshold that survives the change of domain better."
         )
-    return words
+    return Statement("Separation", words)
 
 
-def _linear_sentence(scratch: Tagger, tuned: Tagger, linear: Tagger) -> str:
+def _linear_head(scratch: Tagger, tuned: Tagger, linear: Tagger) -> Statement:
     names = ("accuracy", "auc")
     accuracy, auc = (_of(linear, scratch, name) for name in names)
     agrees = (accuracy.sign, auc.sign) == tuple(_of(tuned, scratch, name).sign for name in names)
-    return (
-        f"The linear head {'says the same' if agrees else 'does not say quite the same'}: accuracy "
-        f"{_value(linear['metrics']['accuracy'])} ({_points(accuracy)} against from scratch), "
-        f"AUC {linear['metrics']['auc']['value']:.3f} ({_signed(auc)})."
+    return Statement(
+        "Linear head",
+        f"{'the same' if agrees else 'not quite the same'}: {_points(accuracy)} in accuracy, "
+        f"{_signed(auc)} in AUC against from scratch.",
     )
 
 
-def _source_sentence(source: str, scratch: Tagger, tuned: Tagger) -> str:
+def _source(scratch: Tagger, tuned: Tagger) -> Statement:
     change = _of(tuned, scratch, "accuracy")
     does = {1: "gains", 0: "changes nothing measurable", -1: "costs"}[change.sign]
     before, after = scratch["metrics"]["accuracy"], tuned["metrics"]["accuracy"]
-    return (
-        f"On the source, {source}, pretraining {does}: accuracy {before['value']:.3f} from scratch, "
-        f"{after['value']:.3f} pretrained ({_points(change)})."
+    return Statement(
+        "On the source",
+        f"pretraining {does}: accuracy {_value(before)} from scratch, {_value(after)} pretrained "
+        f"({_points(change)}).",
     )
 
 
-def _truncation_sentence(truncated: Tagger, scratch: Tagger, tuned: Tagger) -> str:
+def _truncation(truncated: Tagger, scratch: Tagger, tuned: Tagger) -> Statement:
     cure, gap = _of(truncated, scratch, "accuracy"), _of(tuned, truncated, "accuracy")
     does = {1: "helps too", 0: "changes nothing measurable", -1: "makes it worse"}[cure.sign]
-    beside = {1: "is better", 0: "is equal within errors", -1: "is worse"}
-    return (
-        f"The cure without pretraining, cutting the target's jets to their 30 hardest constituents, {does}: the "
-        f"network from scratch then has {_value(truncated['metrics']['accuracy'])} ({_points(cure)}); "
-        f"the pretrained network on whole jets {beside[gap.sign]} ({_points(gap)})."
+    beside = {1: "better", 0: "equal within errors", -1: "worse"}[gap.sign]
+    return Statement(
+        "Without pretraining",
+        f"cutting the target's jets to their 30 hardest constituents {does}: accuracy "
+        f"{_value(truncated['metrics']['accuracy'])} from scratch ({_points(cure)}). Beside that, the "
+        f"pretrained network on whole jets is {beside} ({_points(gap)}).",
     )
 
 
-def _probe_sentences(probes: Sequence[Probe], target: str) -> list[str]:
-    sentences = []
+def _frozen(probes: Sequence[Probe], target: str) -> list[Statement]:
     here = [probe for probe in probes if probe["sample"] == target]
+    clauses = []
     for method in dict.fromkeys(probe["method"] for probe in here):
-        by_encoder = {probe["encoder"]: probe for probe in here if probe["method"] == method}
+        by_encoder = {probe["encoder"]: probe["auc"] for probe in here if probe["method"] == method}
         if set(by_encoder) != {"pretrained", "untrained"}:
             continue
-        trained, random = by_encoder["pretrained"]["auc"], by_encoder["untrained"]["auc"]
+        trained, random = by_encoder["pretrained"], by_encoder["untrained"]
         change = _measured(trained, random)
-        says = {
-            1: "the pretraining has learned something about the classes",
-            0: "the pretraining has learned nothing measurable about the classes",
-            -1: "the pretraining has lost something about the classes",
-        }[change.sign]
-        sentences.append(
-            f"Frozen embedding of {target}, {method}: AUC {trained['value']:.3f} pretrained, "
-            f"{random['value']:.3f} untrained ({_signed(change)}): {says}."
+        says = {1: "better than", 0: "not measurably better than", -1: "worse than"}[change.sign]
+        clauses.append(
+            f"{method}: AUC {trained['value']:.3f}, {says} the {random['value']:.3f} of an untrained network "
+            f"({_signed(change)})"
         )
-    return sentences
+    return [Statement("Frozen embedding", "; ".join(clauses) + ".")] if clauses else []
 
 
-def _error_sentence(scratch: Tagger, tuned: Tagger) -> str:
+def _errors(scratch: Tagger, tuned: Tagger) -> Statement:
     seeds = [_n_seeds(scratch), _n_seeds(tuned)]
     if min(seeds) > 1:
-        return (
-            f"Errors: test sample and mean over the training seeds ({seeds[0]} from scratch, {seeds[1]} "
-            "fine-tuned), in quadrature; all fine-tunings start from one pretraining."
+        words = (
+            f"test sample and mean over training seeds ({seeds[0]} from scratch, {seeds[1]} fine-tuned), in "
+            "quadrature; all fine-tunings start from one pretraining."
         )
-    which = "each network" if max(seeds) == 1 else "one of the two networks"
-    return (
-        f"{which.capitalize()} was trained only once: the errors are those of the test sample and do not hold the "
-        "spread between trainings, which only several seeds can show."
-    )
+    else:
+        which = "each network was" if max(seeds) == 1 else "one of the two networks was"
+        words = (
+            f"{which} trained only once, so these are the errors of the test sample and do not hold the "
+            "spread between trainings, which only several seeds can show."
+        )
+    return Statement("Errors", words)

@@ -11,32 +11,45 @@
 #include <Eigen/Core>
 
 #include <rino/core/error.hpp>
+#include <rino/jets/four_momentum.hpp>
 #include <rino/jets/jets.hpp>
-#include <rino/jets/kinematics.hpp>
 
 namespace rino {
 
-/// A Lorentz boost along `axis`, a unit vector: momenta along the axis gain rapidity ln(`factor`).
+/// A four-momentum (GeV) in light-cone components along an axis: plus = E + k_L, minus = E - k_L, and the part of
+/// the three-momentum across the axis.
+struct LightCone {
+  double plus = 0.0;
+  double minus = 0.0;
+  Eigen::Vector3d across = Eigen::Vector3d::Zero();
+};
+
+/// The light-cone components of `p` along the unit vector `axis`.
 ///
-/// In light-cone components along the axis, k+ = E + k_L and k- = E - k_L, the boost is k+ -> factor k+ and
-/// k- -> k- / factor, the transverse part stays. Of the two, the smaller is found from k+ k- = m^2 + kT^2, which
-/// keeps its digits where the difference E - |k_L| of a nearly collinear particle has none; an E that rounding has
-/// left below |k| counts as massless.
-inline FourMomentum<double> boost_along(const FourMomentum<double>& p, const Eigen::Vector3d& axis, double factor) {
+/// The smaller of plus and minus is found from plus minus = m^2 + kT^2, which keeps its digits where the difference
+/// E - |k_L| of a nearly collinear particle has none. An E that rounding has left below |k| counts as |k|.
+inline LightCone light_cone(const FourMomentum<double>& p, const Eigen::Vector3d& axis) {
   const double along = axis.dot(p.head<3>());
-  const Eigen::Vector3d transverse = p.head<3>() - along * axis;
+  const Eigen::Vector3d across = p.head<3>() - along * axis;
   const double momentum = std::hypot(p[0], p[1], p[2]);
   const double energy = std::max(p[3], momentum);
   const double larger = energy + std::abs(along);
   if (larger == 0.0) {
-    return FourMomentum<double>::Zero();
+    return {};
   }
-  const double smaller = (energy - momentum) * ((energy + momentum) / larger) +
-                         transverse.norm() * (transverse.norm() / larger);
-  const double plus = factor * (along < 0.0 ? smaller : larger);
-  const double minus = (along < 0.0 ? larger : smaller) / factor;
+  const double smaller =
+      (energy - momentum) * ((energy + momentum) / larger) + across.norm() * (across.norm() / larger);
+  return along < 0.0 ? LightCone{smaller, larger, across} : LightCone{larger, smaller, across};
+}
+
+/// A Lorentz boost along the unit vector `axis`: momenta gain the rapidity ln(`factor`) along it, so
+/// plus -> factor plus, minus -> minus / factor, and what is across stays.
+inline FourMomentum<double> boost_along(const FourMomentum<double>& p, const Eigen::Vector3d& axis, double factor) {
+  const LightCone k = light_cone(p, axis);
+  const double plus = factor * k.plus;
+  const double minus = k.minus / factor;
   FourMomentum<double> boosted;
-  boosted << transverse + (plus - minus) / 2.0 * axis, (plus + minus) / 2.0;
+  boosted << k.across + (plus - minus) / 2.0 * axis, (plus + minus) / 2.0;
   return boosted;
 }
 
@@ -55,19 +68,25 @@ Jets<Scalar> boost_to_pt(const Jets<Scalar>& jets, double reference_pt) {
     column.reserve(static_cast<std::size_t>(jets.constituents()));
   }
   for (std::int64_t j = 0; j < jets.size(); ++j) {
-    FourMomentum<double> jet = FourMomentum<double>::Zero();
+    Eigen::Vector3d jet = Eigen::Vector3d::Zero();
     for (std::int64_t i = jets.begin(j); i < jets.end(j); ++i) {
-      FourMomentum<double> p = jets.constituent(i).template cast<double>();
-      p[3] = std::max(p[3], std::hypot(p[0], p[1], p[2]));
-      jet += p;
+      jet += jets.constituent(i).template head<3>().template cast<double>();
     }
+    const double jet_pt = std::hypot(jet[0], jet[1]);
     const double momentum = std::hypot(jet[0], jet[1], jet[2]);
-    const double target = momentum * (reference_pt / pt(jet));
-    require(pt(jet) > 0 && std::isfinite(target), "jet ", j, " has pT = ", pt(jet), " GeV and |p| = ", momentum,
+    const double target = momentum * (reference_pt / jet_pt);
+    require(jet_pt > 0 && std::isfinite(target), "jet ", j, " has pT = ", jet_pt, " GeV and |p| = ", momentum,
             " GeV: it cannot be boosted along its axis to pT = ", reference_pt, " GeV; drop the jet");
-    const double energy = std::max(jet[3], momentum);
-    const double factor = (std::hypot(target, mass(jet)) + target) / (energy + momentum);
-    const Eigen::Vector3d axis = jet.head<3>() / momentum;
+    const Eigen::Vector3d axis = jet / momentum;
+    double plus = 0.0;
+    double minus = 0.0;
+    for (std::int64_t i = jets.begin(j); i < jets.end(j); ++i) {
+      const LightCone k = light_cone(jets.constituent(i).template cast<double>(), axis);
+      plus += k.plus;
+      minus += k.minus;
+    }
+    // From (factor plus - minus / factor) / 2 = target; plus minus is the square of the jet's mass.
+    const double factor = (target + std::hypot(target, std::sqrt(plus) * std::sqrt(minus))) / plus;
     for (std::int64_t i = jets.begin(j); i < jets.end(j); ++i) {
       const FourMomentum<double> p = boost_along(jets.constituent(i).template cast<double>(), axis, factor);
       for (std::size_t c = 0; c < 4; ++c) {

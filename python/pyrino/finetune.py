@@ -1,0 +1,419 @@
+"""Taggers: a head on an encoder, trained on labels."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from pyrino.errors import RinoError
+from pyrino.history import History
+from pyrino.jets import Jets
+from pyrino.nn import JetEncoder, Tokens, load_weights, save_weights
+from pyrino.pretrain import claim_folder
+from pyrino.recipe import Recipe
+
+__all__ = ["Tagger", "finetune", "train_supervised"]
+
+_TAGGER = "tagger.safetensors"
+_HISTORY = "history.parquet"
+
+Labelled = tuple[Jets, Sequence[int] | np.ndarray]
+
+
+class Tagger(torch.nn.Module):
+    """An encoder and a head that together give the logit of label 1.
+
+    Parameters
+    ----------
+    encoder
+        Any `JetEncoder`; it is used, not copied.
+    head
+        "linear" or "mlp".
+    seed
+        Of the head's initial values.
+
+    Notes
+    -----
+    The MLP has two hidden layers with GELU and dropout, of the widths in the recipe's ``finetune`` section. With
+    ``normalized_head`` the last layer is as in the authors' heads: input and weight normalised, so that the logit
+    lies in [-1, 1].
+    """
+
+    def __init__(self, encoder: JetEncoder, head: str = "linear", seed: int = 0) -> None:
+        super().__init__()
+        settings = encoder.recipe.finetune
+        if head not in ("linear", "mlp"):
+            raise RinoError(f"there is no head {head!r}: choose 'linear' or 'mlp'")
+        self.encoder = encoder
+        self.kind = head
+        widths = [encoder.width] if head == "linear" else [encoder.width, settings.hidden1, settings.hidden2]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            layers: list[torch.nn.Module] = []
+            for inputs, outputs in zip(widths, widths[1:], strict=False):
+                layers += [
+                    torch.nn.Linear(inputs, outputs),
+                    torch.nn.GELU(),
+                    torch.nn.Dropout(settings.head_dropout),
+                ]
+            layers.append(_CosineLogit(widths[-1]) if settings.normalized_head else torch.nn.Linear(widths[-1], 1))
+            self.head = torch.nn.Sequential(*layers)
+        self.head.to(encoder.device, encoder.dtype)
+        self.history = History()
+
+    def forward(self, tokens: Tokens) -> torch.Tensor:
+        """Logits [S], one per sequence of the tokens."""
+        return self.head(self.encoder(tokens).jets).squeeze(-1)
+
+    def predict(self, jets: Jets, *, batch_size: int = 1024, threads: int = 1) -> np.ndarray:
+        """Probabilities of label 1.
+
+        Parameters
+        ----------
+        jets
+            n jets.
+        batch_size
+            Jets at a time.
+        threads
+            For features.
+
+        Returns
+        -------
+        numpy.ndarray
+            (n,) float64 in [0, 1].
+        """
+        embeddings = self.encoder.embed(jets, batch_size=batch_size, threads=threads)
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                logits = self.head(torch.from_numpy(embeddings).to(self.encoder.device)).squeeze(-1)
+        finally:
+            self.train(training)
+        return torch.sigmoid(logits.double()).cpu().numpy()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights (safetensors) with recipe and kind of head in the metadata, whole or not at all."""
+        metadata = {"kind": "tagger", "head": self.kind, "recipe": self.encoder.recipe.to_json()}
+        save_weights(path, self.state_dict(), metadata)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Tagger:
+        """Read a tagger that `save` or `finetune` wrote: a safetensors file or the folder of a run."""
+        path = Path(path)
+        file = path / _TAGGER if path.is_dir() else path
+        tensors, metadata = load_weights(file)
+        if metadata.get("kind") != "tagger":
+            raise RinoError(
+                f"{file} is no tagger but {metadata.get('kind', 'of unknown kind')!r}: give what finetune wrote"
+            )
+        tagger = cls(JetEncoder(Recipe.from_json(metadata["recipe"]), seed=0), metadata["head"])
+        try:
+            tagger.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise RinoError(f"{file} does not fit its own recipe: {error}") from error
+        tagger.history = History.load(file.parent / _HISTORY)
+        return tagger.eval()
+
+
+class _CosineLogit(torch.nn.Module):
+    """Cosine between the input and one learned direction."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.nn.init.trunc_normal_(torch.empty(1, inputs), std=0.02))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        normalize = torch.nn.functional.normalize
+        return torch.nn.functional.linear(normalize(x, dim=-1), normalize(self.weight, dim=-1))
+
+
+def finetune(
+    encoder: JetEncoder,
+    train: Labelled | Jets,
+    *,
+    head: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    threads: int = 1,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Tagger:
+    """Fine-tune a pretrained encoder on labelled jets by LP-FT: the head alone first, then everything.
+
+    Parameters
+    ----------
+    encoder
+        Pretrained; it is copied and stays as it is.
+    train
+        (jets, labels), labels (n,) of 0 and 1; or jets that carry such labels.
+    head
+        "linear" or "mlp"; None: as the recipe says.
+    out
+        Folder for ``tagger.safetensors`` and ``history.parquet``; None writes nothing.
+    recipe
+        Its ``finetune`` section has every number; None: the encoder's own recipe.
+    seed
+        Of the head, the order of jets and dropout.
+    threads
+        For features.
+    overwrite
+        Replace a tagger that is in `out`.
+    progress
+        Show a bar.
+
+    Returns
+    -------
+    Tagger
+        In evaluation mode.
+
+    Raises
+    ------
+    RinoError
+        For labels other than 0 and 1, only one of them, a length that does not fit, or an `out` that holds a tagger.
+
+    Notes
+    -----
+    Kumar et al., arXiv:2202.10054; numbers of arXiv:2509.07486. While the encoder is frozen its embeddings do not
+    change, so that they are computed once.
+    """
+    recipe = recipe or encoder.recipe
+    settings = recipe.finetune
+    jets, labels = _labelled(train)
+    folder = _claim(out, overwrite)
+    tagger = Tagger(_copy_with(encoder, recipe), head or settings.head, seed)
+    device = tagger.encoder.device
+    rng = np.random.default_rng(seed)
+    history = History()
+    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
+        torch.manual_seed(seed)
+        embeddings = torch.from_numpy(tagger.encoder.embed(jets, threads=threads)).to(device)
+        schedule = _Schedule(settings, len(labels), settings.probe_epochs)
+        optimizer = torch.optim.AdamW(tagger.head.parameters(), settings.probe_lr, weight_decay=settings.weight_decay)
+        _train(
+            tagger.head,
+            lambda picks: tagger.head(embeddings[torch.from_numpy(picks)]).squeeze(-1),
+            labels,
+            optimizer,
+            schedule,
+            settings,
+            rng,
+            history,
+            "probing",
+            progress,
+        )
+        groups = [
+            {"params": list(tagger.encoder.parameters()), "lr": settings.encoder_lr},
+            {"params": list(tagger.head.parameters()), "lr": settings.head_lr},
+        ]
+        optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+        _train(
+            tagger,
+            lambda picks: _logits(tagger, jets, picks, threads),
+            labels,
+            optimizer,
+            _Schedule(settings, len(labels), settings.epochs),
+            settings,
+            rng,
+            history,
+            "fine-tuning",
+            progress,
+        )
+    tagger.history = history
+    return _finish(tagger, folder)
+
+
+def train_supervised(
+    recipe: Recipe,
+    train: Labelled | Jets,
+    *,
+    head: str = "mlp",
+    out: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    threads: int = 1,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Tagger:
+    """The baseline: the same network trained on labels from scratch, with early stopping.
+
+    Parameters and errors as `finetune`; the numbers are those of the recipe's ``supervised`` section, the rest of its
+    ``finetune`` section. The tagger has the weights of the epoch with the lowest validation loss.
+    """
+    settings = recipe.finetune
+    rules = recipe.supervised
+    jets, labels = _labelled(train)
+    folder = _claim(out, overwrite)
+    tagger = Tagger(JetEncoder(recipe, seed=seed), head, seed)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(labels))
+    held = max(1, round(rules.validation * len(labels)))
+    validation, fitted = order[:held], order[held:]
+    if len(fitted) == 0:
+        raise RinoError(f"{len(labels)} labelled jets leave none to train on: give more")
+    best: tuple[float, int, dict[str, torch.Tensor]] = (np.inf, -1, {})
+
+    def stop(epoch: int, row: dict[str, float]) -> bool:
+        nonlocal best
+        tagger.eval()
+        with torch.no_grad():
+            total = 0.0
+            for first in range(0, held, settings.batch_size):
+                picks = validation[first : first + settings.batch_size]
+                target = torch.from_numpy(labels[picks])
+                total += float(_loss(_logits(tagger, jets, picks, threads), target, settings)) * len(picks)
+        row["validation_loss"] = total / held
+        if row["validation_loss"] < best[0]:
+            best = (row["validation_loss"], epoch, copy.deepcopy(tagger.state_dict()))
+        return epoch - best[1] >= rules.patience
+
+    history = History()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        optimizer = torch.optim.AdamW(tagger.parameters(), rules.lr, weight_decay=settings.weight_decay)
+        _train(
+            tagger,
+            lambda picks: _logits(tagger, jets, fitted[picks], threads),
+            labels[fitted],
+            optimizer,
+            _Schedule(settings, len(fitted), rules.epochs),
+            settings,
+            rng,
+            history,
+            "supervised",
+            progress,
+            stop,
+        )
+    tagger.load_state_dict(best[2])
+    tagger.history = history
+    return _finish(tagger, folder)
+
+
+class _Schedule:
+    """Warm-up in a straight line, then half a cosine, as a factor on the peak learning rates."""
+
+    def __init__(self, settings: Any, jets: int, epochs: int) -> None:
+        self.settings = settings
+        self.epochs = epochs
+        self.steps = epochs * max(1, -(-jets // settings.batch_size))
+
+    def __call__(self, step: int) -> float:
+        s = self.settings
+        warmup = s.warmup * self.steps
+        if step < warmup:
+            return s.warmup_start + (1 - s.warmup_start) * step / warmup
+        phase = (step - warmup) / max(self.steps - warmup, 1)
+        return s.final_lr + 0.5 * (1 - s.final_lr) * (1 + np.cos(np.pi * min(phase, 1.0)))
+
+
+def _train(
+    module: torch.nn.Module,
+    logits: Callable[[np.ndarray], torch.Tensor],
+    labels: np.ndarray,
+    optimizer: torch.optim.Optimizer,
+    schedule: _Schedule,
+    settings: Any,
+    rng: np.random.Generator,
+    history: History,
+    phase: str,
+    progress: bool,
+    stop: Callable[[int, dict[str, float]], bool] | None = None,
+) -> None:
+    """Epochs of shuffled batches with clipping; one row of history per epoch."""
+    factor = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+    for epoch in _epochs(schedule.epochs, phase, progress):
+        module.train()
+        order = rng.permutation(len(labels))
+        total = 0.0
+        for first in range(0, len(order), settings.batch_size):
+            picks = order[first : first + settings.batch_size]
+            loss = _loss(logits(picks), torch.from_numpy(labels[picks]), settings)
+            optimizer.zero_grad()
+            loss.backward()
+            if settings.clip > 0:
+                torch.nn.utils.clip_grad_norm_(module.parameters(), settings.clip)
+            optimizer.step()
+            factor.step()
+            total += loss.item() * len(picks)
+        row = {"epoch": history.rows, "probing": float(phase == "probing"), "loss": total / len(labels)}
+        ended = stop is not None and stop(epoch, row)
+        history.append(row)
+        if ended:
+            break
+    module.eval()
+
+
+def _epochs(count: int, phase: str, progress: bool) -> Iterator[int]:
+    from tqdm.auto import tqdm
+
+    return iter(tqdm(range(count), desc=phase, unit=" epochs", disable=not progress, dynamic_ncols=True))
+
+
+def _logits(tagger: Tagger, jets: Jets, picks: np.ndarray, threads: int) -> torch.Tensor:
+    tokens = tagger.encoder.tokenize(jets[picks], threads=threads)
+    return tagger(tokens).index_select(0, tokens.rows(0).to(tagger.encoder.device))
+
+
+def _loss(logits: torch.Tensor, labels: torch.Tensor, settings: Any) -> torch.Tensor:
+    weight = torch.tensor(settings.positive_weight, dtype=logits.dtype, device=logits.device)
+    return binary_cross_entropy_with_logits(logits, labels.to(logits), pos_weight=weight)
+
+
+def _labelled(train: Labelled | Jets) -> tuple[Jets, np.ndarray]:
+    """Jets and their labels 0 and 1 as int64, checked."""
+    if isinstance(train, Jets):
+        if train.labels is None:
+            raise RinoError("the jets carry no labels: give (jets, labels) with labels 0 and 1")
+        train = (train, train.labels)
+    jets, labels = train
+    array = np.asarray(labels)
+    if array.ndim != 1 or len(array) != len(jets):
+        raise RinoError(f"labels have shape {array.shape} for {len(jets)} jets: give one label per jet")
+    wrong = np.flatnonzero(~np.isin(array, (0, 1)))
+    if len(wrong):
+        raise RinoError(
+            f"the label of jet {wrong[0]} is {array[wrong[0]]!s}: a tagger learns 0 (background) and 1 (signal); "
+            "map your classes first, for example (labels == 8).astype(int)"
+        )
+    array = array.astype(np.int64)
+    if len(np.unique(array)) < 2:
+        raise RinoError(
+            f"all {len(array)} labels are {array[0] if len(array) else 'missing'}: give jets of both classes"
+        )
+    return jets, array
+
+
+def _copy_with(encoder: JetEncoder, recipe: Recipe) -> JetEncoder:
+    duplicate = copy.deepcopy(encoder)
+    mine = recipe.copy()
+    for section in ("jets", "encoder"):
+        mine.update({section: encoder.recipe.to_dict()[section]})
+    duplicate.recipe = mine
+    return duplicate
+
+
+def _claim(out: str | os.PathLike[str] | None, overwrite: bool) -> Path | None:
+    if out is None:
+        return None
+    folder = Path(out)
+    claim_folder(
+        folder,
+        [_TAGGER, _HISTORY],
+        overwrite=overwrite,
+        remedy="give overwrite=True to replace it, or another folder",
+    )
+    return folder
+
+
+def _finish(tagger: Tagger, folder: Path | None) -> Tagger:
+    if folder is not None:
+        tagger.history.save(folder / _HISTORY)
+        tagger.save(folder / _TAGGER)
+    return tagger.eval()
