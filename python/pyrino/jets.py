@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyrino import _core
+from pyrino._columns import awkward_column, cartesian, from_pt_eta_phi_mass, offsets_of, read_only, to_float64, to_int64
+from pyrino._sketch import sketch, span
 from pyrino.errors import RinoError
 
 if TYPE_CHECKING:
@@ -70,14 +71,14 @@ class Jets:
         labels: ArrayLike | None = None,
         extras: Mapping[str, ArrayLike] | None = None,
     ) -> None:
-        momenta = _float64(p4, "p4")
+        momenta = to_float64(p4, "p4")
         if momenta.ndim != 2 or momenta.shape[1] != 4:
             raise RinoError(f"p4 has shape {momenta.shape}; give (T, 4) = px, py, pz, E in GeV")
-        bounds = _int64(offsets, "offsets")
-        self._set(_complete(_core.Jets.from_p4(momenta, bounds), labels, extras), _read_only(momenta))
+        bounds = to_int64(offsets, "offsets")
+        self._set(_complete(_core.Jets.from_p4(momenta, bounds), labels, extras), read_only(momenta))
         # The copy that C++ keeps of the offsets is for its own safety; Python shows the array that was given.
         if isinstance(offsets, np.ndarray) and np.may_share_memory(bounds, offsets):
-            self._offsets = _read_only(bounds)
+            self._offsets = read_only(bounds)
 
     def _set(self, core: _core.Jets, p4: Floats | None) -> None:
         self._core = core
@@ -113,11 +114,11 @@ class Jets:
         RinoError
             As `Jets` does.
         """
-        columns = [_float64(c, name) for c, name in zip((px, py, pz, e), ("px", "py", "pz", "E"), strict=True)]
+        columns = [to_float64(c, name) for c, name in zip((px, py, pz, e), ("px", "py", "pz", "E"), strict=True)]
         shapes = {column.shape for column in columns}
         if len(shapes) != 1 or columns[0].ndim != 1:
             raise RinoError(f"px, py, pz and E have shapes {[c.shape for c in columns]}; give four of one shape (T,)")
-        core = _core.Jets.from_columns(columns, _int64(offsets, "offsets"))
+        core = _core.Jets.from_columns(columns, to_int64(offsets, "offsets"))
         return cls._wrap(_complete(core, labels, extras))
 
     @classmethod
@@ -147,11 +148,11 @@ class Jets:
                 f"the awkward array is of type {array.type}; give jets x var x records "
                 "with fields such as px, py, pz, E or pt, eta, phi, mass"
             )
-        counts = _awkward_column(ak.num(array, axis=1), "the number of constituents")
+        counts = awkward_column(ak.num(array, axis=1), "the number of constituents")
         flat = ak.flatten(array, axis=1)
-        columns = {name: _awkward_column(flat[name], f"the field '{name}'") for name in array.fields}
-        offsets = _offsets_of(counts)
-        momentum, used = _cartesian(columns, offsets)
+        columns = {name: awkward_column(flat[name], f"the field '{name}'") for name in array.fields}
+        offsets = offsets_of(counts)
+        momentum, used = cartesian(columns, offsets)
         extras = {name: column for name, column in columns.items() if name not in used}
         return cls.from_columns(*momentum, offsets, labels, extras)
 
@@ -185,7 +186,7 @@ class Jets:
             If shapes do not fit, the mask is not of type bool, the coordinates are not known, or `Jets` would not
             take the numbers.
         """
-        values = _float64(padded, "padded")
+        values = to_float64(padded, "padded")
         if values.ndim != 3 or values.shape[2] != 4:
             raise RinoError(f"padded has shape {values.shape}; give (n, N, 4)")
         chosen = np.asarray(mask)
@@ -193,11 +194,11 @@ class Jets:
             raise RinoError(f"the mask is of type {chosen.dtype}; give bool, true where a constituent is (mask > 0)")
         if chosen.shape != values.shape[:2]:
             raise RinoError(f"the mask has shape {chosen.shape} for padded {values.shape}; give {values.shape[:2]}")
-        offsets = _offsets_of(chosen.sum(axis=1))
+        offsets = offsets_of(chosen.sum(axis=1))
         rows = values[chosen]
         kind = coordinates.lower() if isinstance(coordinates, str) else coordinates
         if kind == "ptetaphim":
-            rows = np.stack(_from_pt_eta_phi_mass(*rows.T, offsets), axis=1)
+            rows = np.stack(from_pt_eta_phi_mass(*rows.T, offsets), axis=1)
         elif kind != "pxpypze":
             raise RinoError(f"coordinates = {coordinates!r} is not known; choose 'pxpypze' or 'ptetaphim'")
         more = {}
@@ -514,8 +515,8 @@ class Jets:
         pt, counts = self.pt, self.multiplicity
         rows = [
             ("jets", f"{len(self)}"),
-            ("constituents", f"{self.n_constituents} ({_range(counts, 'd')} per jet)"),
-            ("pT", f"{_range(pt, '.5g')} GeV"),
+            ("constituents", f"{self.n_constituents} ({span(counts, 'd')} per jet)"),
+            ("pT", f"{span(pt, '.5g')} GeV"),
         ]
         if self.labels is not None:
             values, number = np.unique(self.labels, return_counts=True)
@@ -532,7 +533,7 @@ class Jets:
             f'<tr><th style="text-align:left">{escape(what)}</th><td style="text-align:left">{escape(value)}</td></tr>'
             for what, value in self._summary()
         )
-        sketches = "".join(_sketch(self[j], j) for j in range(min(len(self), 5)))
+        sketches = "".join(sketch(self[j], j) for j in range(min(len(self), 5)))
         return f'<div><table>{cells}</table><div style="display:flex;flex-wrap:wrap">{sketches}</div></div>'
 
 
@@ -598,139 +599,10 @@ class Constituents:
 
 def _complete(core: _core.Jets, labels: ArrayLike | None, extras: Mapping[str, ArrayLike] | None) -> _core.Jets:
     if labels is not None:
-        core = core.with_labels(_int64(labels, "labels"))
+        core = core.with_labels(to_int64(labels, "labels"))
     for name, values in (extras or {}).items():
-        column = _float64(values, f"the extra '{name}'")
+        column = to_float64(values, f"the extra '{name}'")
         if column.ndim != 1:
             raise RinoError(f"the extra '{name}' has shape {column.shape}; give one number per constituent, (T,)")
         core = core.with_extra(str(name), column)
     return core
-
-
-def _float64(values: ArrayLike, name: str) -> Floats:
-    """As float64 in memory that C++ can read, without a copy where it is."""
-    try:
-        array = np.asarray(values)
-    except (ValueError, TypeError) as error:
-        raise RinoError(f"{name} is no array: {error}; give numbers of one shape") from error
-    if array.dtype.kind not in "fiub":
-        raise RinoError(f"{name} is of type {array.dtype}; give real numbers")
-    array = array.astype(np.float64, copy=False)
-    steps = all(stride % array.itemsize == 0 for stride in array.strides)
-    return array if array.flags.aligned and steps else array.copy()
-
-
-def _int64(values: ArrayLike, name: str) -> Integers:
-    try:
-        array = np.asarray(values)
-    except (ValueError, TypeError) as error:
-        raise RinoError(f"{name} are no array: {error}; give integers") from error
-    if array.ndim != 1:
-        raise RinoError(f"{name} have shape {array.shape}; give one dimension")
-    if array.size and array.dtype.kind not in "iub":
-        raise RinoError(f"{name} are of type {array.dtype}; give integers")
-    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
-        raise RinoError(f"{name} go up to {array.max()}; give numbers below 2^63")
-    return np.ascontiguousarray(array, dtype=np.int64)
-
-
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
-def _offsets_of(counts: NDArray[np.integer[Any]]) -> Integers:
-    offsets = np.zeros(len(counts) + 1, dtype=np.int64)
-    np.cumsum(counts, out=offsets[1:])
-    return offsets
-
-
-def _awkward_column(column: Any, name: str) -> NDArray[Any]:
-    import awkward as ak
-
-    try:
-        values = ak.to_numpy(column, allow_missing=False)
-    except (ValueError, TypeError) as error:
-        raise RinoError(
-            f"{name} is of type {ak.type(column)}; give one number per constituent, none missing"
-        ) from error
-    if values.ndim != 1 or values.dtype.kind not in "fiub":
-        raise RinoError(f"{name} is of type {ak.type(column)}; give one number per constituent")
-    return values
-
-
-#: How the vector library calls the temporal component.
-_ENERGY = ("E", "e", "energy")
-_MASS = ("mass", "m", "M")
-
-
-def _cartesian(columns: Mapping[str, NDArray[Any]], offsets: Integers) -> tuple[list[Floats], set[str]]:
-    """px, py, pz, E from fields under any of their names, and the names that were used."""
-
-    def one_of(*alternatives: tuple[str, ...]) -> tuple[str, ...]:
-        found = [names for names in alternatives if all(name in columns for name in names)]
-        if len(found) != 1:
-            wanted = " or ".join(" and ".join(names) for names in alternatives)
-            state = "has none" if not found else "has more than one"
-            raise RinoError(f"the array has the fields {list(columns)} and {state} of {wanted}; give exactly one")
-        return found[0]
-
-    transverse = one_of(("px", "py"), ("pt", "phi"))
-    longitudinal = one_of(("pz",), ("eta",))
-    temporal = one_of(*((name,) for name in (*_ENERGY, *_MASS)))
-    used = {*transverse, *longitudinal, *temporal}
-    value = {name: np.asarray(columns[name]).astype(np.float64, copy=False) for name in used}
-    if transverse == ("px", "py"):
-        px, py = value["px"], value["py"]
-    else:
-        _not_negative(value["pt"], "pT", offsets)
-        px, py = value["pt"] * np.cos(value["phi"]), value["pt"] * np.sin(value["phi"])
-    pz = value["pz"] if longitudinal == ("pz",) else np.hypot(px, py) * np.sinh(value["eta"])
-    if temporal[0] in _ENERGY:
-        return [px, py, pz, value[temporal[0]]], used
-    _not_negative(value[temporal[0]], "mass", offsets)
-    return [px, py, pz, np.sqrt(px**2 + py**2 + pz**2 + value[temporal[0]] ** 2)], used
-
-
-def _from_pt_eta_phi_mass(pt: Floats, eta: Floats, phi: Floats, mass: Floats, offsets: Integers) -> list[Floats]:
-    momentum, _ = _cartesian({"pt": pt, "eta": eta, "phi": phi, "mass": mass}, offsets)
-    return momentum
-
-
-def _not_negative(values: Floats, name: str, offsets: Integers) -> None:
-    wrong = np.flatnonzero(values < 0)
-    if wrong.size:
-        jet = int(np.searchsorted(offsets, wrong[0], side="right")) - 1
-        raise RinoError(
-            f"{name} of constituent {wrong[0] - offsets[jet]} of jet {jet} is {values[wrong[0]]} GeV; give 0 or more"
-        )
-
-
-def _range(values: NDArray[Any], form: str) -> str:
-    low, high = values.min(), values.max()
-    return f"{low:{form}}" if low == high else f"{low:{form}} to {high:{form}}"
-
-
-def _sketch(jet: Jets, number: int) -> str:
-    """One jet in the (eta, phi) plane as an SVG image: area of a disc = share of the jet's pT."""
-    part = jet.constituents
-    order = np.argsort(-part.pt, kind="stable")[:100]
-    pt = part.pt[order]
-    x = part.eta[order] - np.clip(jet.eta[0], -20, 20)
-    y = np.remainder(part.phi[order] - jet.phi[0] + math.pi, 2 * math.pi) - math.pi
-    seen = (pt > 0) & np.isfinite(x)
-    x, y, share = x[seen], y[seen], pt[seen] / max(part.pt.sum(), 1e-300)
-    extent = 1.1 * max(0.8, float(np.abs([*x, *y]).max(initial=0.0)))
-    discs = "".join(
-        f'<circle cx="{60 + 55 * a / extent:.1f}" cy="{60 - 55 * b / extent:.1f}" r="{0.8 + 22 * math.sqrt(s):.1f}"/>'
-        for a, b, s in zip(x, y, share, strict=True)
-    )
-    return (
-        '<svg width="120" height="138" viewBox="0 0 120 138" role="img">'
-        '<rect x="1" y="1" width="118" height="118" fill="white" stroke="#bbb"/>'
-        '<path d="M60 55v10M55 60h10" stroke="#bbb"/>'
-        f'<g fill="#0072B2" fill-opacity="0.55">{discs}</g>'
-        f'<text x="60" y="133" font-size="11" text-anchor="middle" fill="currentColor">'
-        f"jet {number}: {jet.pt[0]:.0f} GeV, m {jet.mass[0]:.0f}</text></svg>"
-    )

@@ -386,8 +386,8 @@ def training_curves(
     history : mapping of sequences, or sequence of mappings
         Columns, or one record per step. The abscissa is ``step`` or ``epoch``, else the position. Drawn where
         present: ``loss``, ``dino``, ``koleo``; ``teacher_entropy`` (mean entropy of one jet's assignment),
-        ``teacher_mean_entropy`` (entropy of the mean assignment), in nats; ``learning_rate``; ``momentum``;
-        ``teacher_temperature``, ``student_temperature``. More than 200 values are drawn faintly with their
+        ``prototype_entropy`` (entropy of the mean assignment), in nats; ``lr``; ``momentum``;
+        ``teacher_temperature``, ``student_temperature``; ``gradient_norm`` (before clipping). More than 200 values are drawn faintly with their
         running mean on top.
     n_prototypes : int, optional
         K, for the line at ln K.
@@ -407,18 +407,20 @@ def training_curves(
         "dino": "cross-entropy",
         "koleo": "KoLeo",
         "teacher_entropy": "of one jet's assignment",
-        "teacher_mean_entropy": "of the mean assignment",
-        "learning_rate": "learning rate",
+        "prototype_entropy": "of the mean assignment",
+        "lr": "learning rate",
         "momentum": "momentum",
         "teacher_temperature": "teacher",
         "student_temperature": "student",
+        "gradient_norm": "gradient norm",
     }
     panels = [
         ("loss", ("loss", "dino", "koleo")),
-        ("teacher entropy [nats]", ("teacher_entropy", "teacher_mean_entropy")),
-        ("learning rate", ("learning_rate",)),
+        ("teacher entropy [nats]", ("teacher_entropy", "prototype_entropy")),
+        ("learning rate", ("lr",)),
         ("teacher momentum", ("momentum",)),
         ("temperature", ("teacher_temperature", "student_temperature")),
+        ("gradient norm before clipping", ("gradient_norm",)),
     ]
     panels = [(title, [key for key in keys if key in columns]) for title, keys in panels]
     panels = [(title, keys) for title, keys in panels if keys]
@@ -435,9 +437,10 @@ def training_curves(
     for axes in list(grid.flat)[len(panels) :]:
         axes.remove()
     for axes, (title, keys) in zip(grid.flat, panels, strict=False):
-        for key, colour in zip(keys, (BLUE, VERMILION, GREEN), strict=False):
+        palette = (INK, BLUE, GREEN) if title == "loss" else (BLUE, VERMILION)
+        for key, colour in zip(keys, palette, strict=False):
             y = columns[key]
-            if n > 200 and key not in ("learning_rate", "momentum") and not key.endswith("temperature"):
+            if n > 200 and key not in ("lr", "momentum") and not key.endswith("temperature"):
                 axes.plot(x, y, color=colour, alpha=0.22, linewidth=0.6)
                 y = _running_mean(y, n // 50)
             marker = "o" if n == 1 else None
@@ -451,7 +454,11 @@ def training_curves(
         axes.set_title(title, fontsize=10.5, color=INK)
         axes.grid(True, color="#ececec", linewidth=0.8)
         if len(keys) > 1 or len(axes.get_legend_handles_labels()[0]) > 1:
-            axes.legend(frameon=False, fontsize=8.5, labelcolor=INK)
+            # Below the line at ln K, right of where the entropy falls.
+            place = (
+                {"loc": "upper right", "bbox_to_anchor": (1.0, 0.9)} if title.startswith("teacher") else {}
+            )
+            axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, **place)
         axes.set_xlabel(abscissa or "record", fontsize=9.5, color=INK)
         axes.ticklabel_format(axis="y", useOffset=False, scilimits=(-3, 4))
         axes.yaxis.get_offset_text().set(fontsize=8, color=MUTED)
@@ -495,9 +502,9 @@ def similarity_matrix(
                 "give a finite square matrix with one row per name"
             )
         arrays.append((title, array))
-    low = max(0.0, *(float(array.min()) for _, array in arrays))
-    side = 0.62 * n + 1.0
-    figure = _figure(side * len(arrays) + 0.9, side + 0.15)
+    low = min(0.0, *(float(array.min()) for _, array in arrays))
+    side = (0.62 if n <= 5 else 0.5) * n + 1.0
+    figure = _figure(side * len(arrays) + 0.9, side + 0.3)
     row = figure.subplots(1, len(arrays), sharey=True, squeeze=False)[0]
     labels = [str(name) for name in names]
     for axes, (title, array) in zip(row, arrays, strict=True):

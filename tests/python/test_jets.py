@@ -412,6 +412,8 @@ def test_regular_and_sliced_awkward_arrays_are_taken():
         (ak.Array([[{"px": 1.0, "py": 1.0, "pz": 1.0, "E": 3.0}], []]), "jet 1 has no constituents"),
         (ak.Array([[{"px": 1.0, "py": 1.0, "pz": 1.0, "E": 3.0}], None]), "none missing"),
         (ak.Array([[{"px": 1.0, "py": 1.0, "pz": 1.0, "E": 0.3}]]), "has E = 0.3 GeV below"),
+        (ak.Array([[{"pt": 0.0, "phi": 1.0, "eta": 1e4, "mass": 1.0}]]), "pz of constituent 0 of jet 0 is -?nan"),
+        (ak.Array([[{"pt": 1.0, "phi": np.inf, "eta": 1.0, "mass": 1.0}]]), "px of constituent 0 of jet 0 is -?nan"),
     ],
 )
 def test_awkward_arrays_that_do_not_fit_are_named(array, words):

@@ -108,7 +108,7 @@ def _cells(
     turn = round(2.0 * np.pi / size)  # cells around the azimuth: a whole number, so that none is cut
     width = 2.0 * np.pi / turn
     row = np.floor(eta / size).astype(np.int64)
-    column = np.floor((phi + np.pi) / width).astype(np.int64) % turn  # phi = pi is phi = -pi
+    column = np.floor((phi + np.pi) / width).astype(np.int64) % turn  # phi = pi may round up to a full turn
     # A particle along the beam is out of acceptance before, so 2**20 rows (abs(eta) < 4000) always suffice.
     key, cell = np.unique(((event << 20) + row + (1 << 19)) * turn + column, return_inverse=True)
     total = np.bincount(cell, weights=energy, minlength=len(key))

@@ -1,0 +1,45 @@
+"""Small things that `Jets` shows of itself."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pyrino.jets import Jets
+
+__all__ = ["sketch", "span"]
+
+
+def span(values: NDArray[Any], form: str) -> str:
+    """The lowest and highest value as text."""
+    low, high = values.min(), values.max()
+    return f"{low:{form}}" if low == high else f"{low:{form}} to {high:{form}}"
+
+
+def sketch(jet: Jets, number: int) -> str:
+    """One jet in the (eta, phi) plane as an SVG image: area of a disc = share of the jet's pT."""
+    part = jet.constituents
+    order = np.argsort(-part.pt, kind="stable")[:100]
+    pt = part.pt[order]
+    x = part.eta[order] - np.clip(jet.eta[0], -20, 20)
+    y = np.remainder(part.phi[order] - jet.phi[0] + math.pi, 2 * math.pi) - math.pi
+    seen = (pt > 0) & np.isfinite(x)
+    x, y, share = x[seen], y[seen], pt[seen] / max(part.pt.sum(), 1e-300)
+    extent = 1.1 * max(0.8, float(np.abs([*x, *y]).max(initial=0.0)))
+    discs = "".join(
+        f'<circle cx="{60 + 55 * a / extent:.1f}" cy="{60 - 55 * b / extent:.1f}" r="{0.8 + 22 * math.sqrt(s):.1f}"/>'
+        for a, b, s in zip(x, y, share, strict=True)
+    )
+    return (
+        '<svg width="120" height="138" viewBox="0 0 120 138" role="img">'
+        "<title>constituents in the (eta, phi) plane around the jet's axis; area: share of the pT</title>"
+        '<rect x="1" y="1" width="118" height="118" fill="white" stroke="#bbb"/>'
+        '<path d="M60 55v10M55 60h10" stroke="#bbb"/>'
+        f'<g fill="#0072B2" fill-opacity="0.55">{discs}</g>'
+        f'<text x="60" y="133" font-size="11" text-anchor="middle" fill="currentColor">'
+        f"jet {number}: {jet.pt[0]:.0f} GeV, m {jet.mass[0]:.0f}</text></svg>"
+    )

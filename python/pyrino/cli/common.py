@@ -1,0 +1,122 @@
+"""What the commands share when they run: recipes, devices, files, tables."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pyrino.errors import RinoError
+from pyrino.recipe import Recipe
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["change_recipe", "checked_device", "plural", "show_progress", "table", "whole_file"]
+
+
+def show_progress() -> bool:
+    """Whether bars make sense: not in a log file."""
+    return sys.stderr.isatty()
+
+
+def change_recipe(recipe: Recipe, args: argparse.Namespace) -> Recipe:
+    """The recipe with the numbers that the options of `add_recipe_numbers` give.
+
+    Raises
+    ------
+    RinoError
+        For text that is no SECTION.NAME=VALUE, an unknown name, or a value of another type.
+    """
+    recipe = recipe.copy()
+    for text in args.settings:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise RinoError(f"--set {text!r} has no '=': give SECTION.NAME=VALUE, for example training.epochs=5")
+        recipe.update({key.strip(): _value(value.strip())})
+    recipe.update({key: getattr(args, key) for key in args.numbers if getattr(args, key) is not None})
+    return recipe
+
+
+def _value(text: str) -> Any:
+    """A value as TOML has it; text needs no quotes and a list no brackets."""
+    for attempt in (text, f"[{text}]" if "," in text else text):
+        with contextlib.suppress(tomllib.TOMLDecodeError):
+            return tomllib.loads(f"value = {attempt}")["value"]
+    return [part.strip() for part in text.strip("[]").split(",")] if "," in text else text
+
+
+def checked_device(name: str) -> torch.device:
+    """A device that is there.
+
+    Raises
+    ------
+    RinoError
+        If there is none of that name.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise RinoError(f"there is no device {name!r}: choose cpu, cuda or cuda:1") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RinoError(f"device is {name!r} but torch sees no CUDA device: choose cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise RinoError(f"device is {name!r} but torch sees {torch.cuda.device_count()} CUDA devices: cuda:0 is the first")
+    return device
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A temporary path beside `path`; what is written there gets the name when the block ends without an error.
+
+    Entered before the work starts, so that nobody waits for a result that cannot be written.
+
+    Raises
+    ------
+    RinoError
+        If `path` exists and `overwrite` is not set, or it cannot be written.
+    """
+    if path.is_dir():
+        raise RinoError(f"{path} is a folder: give the name of a file")
+    if path.exists() and not overwrite:
+        raise RinoError(f"{path} exists: give overwrite=True to replace it, or another name")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise RinoError(
+            f"{path} cannot be written: {error.strerror or error}; make room or choose another place"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def plural(number: int, singular: str) -> str:
+    """ "1 jet", "2 jets"."""
+    return f"{number} {singular}" if number == 1 else f"{number} {singular}s"
+
+
+def table(rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> str:
+    """Rows of cells as aligned text; the columns in `numbers` stand on the right of their place."""
+    rows = [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if c in numbers else cell.ljust(width)
+            for c, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
