@@ -106,9 +106,7 @@ def draw_flow(
     jet = finest.sum(axis=0)
     jet_pt = math.hypot(jet[0], jet[1])
     if not jet_pt > 1e-9 * float(np.hypot(finest[:, 0], finest[:, 1]).sum()):
-        raise RinoError(
-            "the constituents' transverse momenta cancel, so the jet has no axis; give one with pT > 0"
-        )
+        raise RinoError("the constituents' transverse momenta cancel, so the jet has no axis; give one with pT > 0")
     jet_mass = math.sqrt(max(float(jet[3] ** 2 - np.sum(jet[:3] ** 2)), 0.0))
     planes = [_around_axis(p4, jet) for p4 in momenta]
     dots = _around_axis(finest, jet)
@@ -122,9 +120,7 @@ def draw_flow(
 
     figure, shown, bar_axes = _flow_axes(len(planes))
     for axes, plane, index, resolution in zip(shown, planes, indices, resolutions, strict=True):
-        axes.add_patch(
-            Circle((0, 0), radius, facecolor="#fbfbfb", edgecolor="#a8a8a8", linewidth=0.9, zorder=0)
-        )
+        axes.add_patch(Circle((0, 0), radius, facecolor="#fbfbfb", edgecolor="#a8a8a8", linewidth=0.9, zorder=0))
         axes.plot(0, 0, "+", color="#a8a8a8", markersize=6, markeredgewidth=0.8, zorder=1)
         if index is not None:
             _scatter_by_subjet(axes, dots, plane, index, jet_pt)
@@ -214,9 +210,7 @@ def roc_curves(curves: Sequence[Mapping[str, Any]]) -> Figure:
             known = eps_b * curve["n_background"] >= _LEAST_PASSING
             auc = curve.get("auc")
             label = curve["name"] if auc is None else f"{curve['name']}  (AUC {auc:.3f})"
-            axes.plot(
-                eps_s[known], 1 / eps_b[known], color=colours[curve["name"]], linewidth=1.8, label=label
-            )
+            axes.plot(eps_s[known], 1 / eps_b[known], color=colours[curve["name"]], linewidth=1.8, label=label)
         axes.set_title(domain, fontsize=10.5, color=INK)
         axes.set(yscale="log", xlim=(0, 1))
         axes.set_ylim(bottom=1)
@@ -277,9 +271,7 @@ def score_distributions(panels: Sequence[Mapping[str, Any]], threshold: float = 
             axes.stairs(share, edges, fill=True, color=colour, alpha=0.22)
             axes.stairs(share, edges, color=colour, linewidth=1.4, label=label)
         axes.axvline(threshold, color=INK, linewidth=1.0, label=f"threshold {threshold:g}")
-        axes.axvline(
-            panel["median"], color=INK, linewidth=1.4, linestyle=(0, (3, 2)), label="median of all jets"
-        )
+        axes.axvline(panel["median"], color=INK, linewidth=1.4, linestyle=(0, (3, 2)), label="median of all jets")
         axes.set(yscale="log", xlim=(edges[0], edges[-1]))
         axes.yaxis.set_major_formatter(_percent)
         if row == 0:
@@ -291,9 +283,7 @@ def score_distributions(panels: Sequence[Mapping[str, Any]], threshold: float = 
         _plain(axes)
     drawn = next(axes for axes in grid.flat if axes.get_visible())
     handles, labels = drawn.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=9, labelcolor=INK
-    )
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=9, labelcolor=INK)
     return figure
 
 
@@ -321,9 +311,7 @@ def embedding_pca(groups: Sequence[Mapping[str, Any]], explained: ArrayLike | No
     for i, group in enumerate(groups):
         xy = np.asarray(group["points"], dtype=np.float64)
         if xy.ndim != 2 or xy.shape[1] != 2 or not xy.size or not np.isfinite(xy).all():
-            raise RinoError(
-                f"groups[{i}]['points'] have shape {xy.shape} or are not finite; give finite points (n, 2)"
-            )
+            raise RinoError(f"groups[{i}]['points'] have shape {xy.shape} or are not finite; give finite points (n, 2)")
         points.append(xy)
     classes = list(dict.fromkeys(group["class"] for group in groups))
     domains = list(dict.fromkeys(group["domain"] for group in groups))
@@ -339,14 +327,10 @@ def embedding_pca(groups: Sequence[Mapping[str, Any]], explained: ArrayLike | No
     # One random order for all groups of a panel, so that the group drawn last does not hide the others.
     rng = np.random.default_rng(0)
     for axes, (fixed, value, split) in zip(row, panels, strict=True):
-        chosen = [
-            (group[split], xy) for group, xy in zip(groups, points, strict=True) if group[fixed] == value
-        ]
+        chosen = [(group[split], xy) for group, xy in zip(groups, points, strict=True) if group[fixed] == value]
         palette = class_colours if split == "class" else domain_colours
         xy = np.concatenate([part for _, part in chosen])
-        colour = np.repeat(
-            [palette.get(name, MUTED) for name, _ in chosen], [len(part) for _, part in chosen]
-        )
+        colour = np.repeat([palette.get(name, MUTED) for name, _ in chosen], [len(part) for _, part in chosen])
         order = rng.permutation(len(xy))
         axes.scatter(*xy[order].T, c=colour[order], s=5, alpha=0.45, linewidths=0, rasterized=True)
         for name, part in chosen:
@@ -361,9 +345,7 @@ def embedding_pca(groups: Sequence[Mapping[str, Any]], explained: ArrayLike | No
                 label=name,
             )
         axes.set_title(value, fontsize=10.5, color=INK)
-        axes.set(
-            xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1])
-        )
+        axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
         axes.legend(frameon=False, fontsize=8.5, loc="best", handletextpad=0.1, labelcolor=INK)
         axes.set_xlabel("component 1", fontsize=9.5, color=INK)
         _plain(axes)
@@ -387,8 +369,8 @@ def training_curves(
         Columns, or one record per step. The abscissa is ``step`` or ``epoch``, else the position. Drawn where
         present: ``loss``, ``dino``, ``koleo``; ``teacher_entropy`` (mean entropy of one jet's assignment),
         ``prototype_entropy`` (entropy of the mean assignment), in nats; ``lr``; ``momentum``;
-        ``teacher_temperature``, ``student_temperature``; ``gradient_norm`` (before clipping). More than 200 values are drawn faintly with their
-        running mean on top.
+        ``teacher_temperature``, ``student_temperature``; ``gradient_norm`` (before clipping). More than 200
+        values are drawn faintly with their running mean on top.
     n_prototypes : int, optional
         K, for the line at ln K.
 
@@ -447,17 +429,13 @@ def training_curves(
             axes.plot(x, y, color=colour, linewidth=1.6, label=names[key], marker=marker)
         if title.startswith("teacher entropy"):
             if n_prototypes is not None:
-                axes.axhline(
-                    math.log(n_prototypes), color=INK, linewidth=1, linestyle=(0, (3, 2)), label="ln K"
-                )
+                axes.axhline(math.log(n_prototypes), color=INK, linewidth=1, linestyle=(0, (3, 2)), label="ln K")
             axes.set_ylim(bottom=0)
         axes.set_title(title, fontsize=10.5, color=INK)
         axes.grid(True, color="#ececec", linewidth=0.8)
         if len(keys) > 1 or len(axes.get_legend_handles_labels()[0]) > 1:
             # Below the line at ln K, right of where the entropy falls.
-            place = (
-                {"loc": "upper right", "bbox_to_anchor": (1.0, 0.9)} if title.startswith("teacher") else {}
-            )
+            place = {"loc": "upper right", "bbox_to_anchor": (1.0, 0.9)} if title.startswith("teacher") else {}
             axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, **place)
         axes.set_xlabel(abscissa or "record", fontsize=9.5, color=INK)
         axes.ticklabel_format(axis="y", useOffset=False, scilimits=(-3, 4))
@@ -466,9 +444,7 @@ def training_curves(
     return figure
 
 
-def similarity_matrix(
-    same_jet: ArrayLike, names: Sequence[Any], different_jets: ArrayLike | None = None
-) -> Figure:
+def similarity_matrix(same_jet: ArrayLike, names: Sequence[Any], different_jets: ArrayLike | None = None) -> Figure:
     """Mean cosine similarity between the embeddings at each pair of resolutions.
 
     Parameters
@@ -489,9 +465,7 @@ def similarity_matrix(
     RinoError
         If a matrix is not V x V for V names, or holds a number that is not finite.
     """
-    matrices = [("same jet", same_jet)] + (
-        [] if different_jets is None else [("different jets", different_jets)]
-    )
+    matrices = [("same jet", same_jet)] + ([] if different_jets is None else [("different jets", different_jets)])
     n = len(names)
     arrays = []
     for title, matrix in matrices:
@@ -584,9 +558,7 @@ def _need(items: Sequence[Mapping[str, Any]], keys: Sequence[str], what: str) ->
     for i, item in enumerate(items):
         missing = [key for key in keys if key not in item]
         if missing:
-            raise RinoError(
-                f"{what}[{i}] lacks {missing} (it has {sorted(item)}); see the docstring for its keys"
-            )
+            raise RinoError(f"{what}[{i}] lacks {missing} (it has {sorted(item)}); see the docstring for its keys")
 
 
 def _percent(share: float, _position: int) -> str:
@@ -628,9 +600,7 @@ def _four_momenta(view: ArrayLike | Mapping[str, ArrayLike], name: str) -> NDArr
         raise RinoError(f"{name} has shape {p4.shape}; give (n, 4) = px, py, pz, E in GeV with n at least 1")
     bad = np.flatnonzero(~np.isfinite(p4).all(axis=1))
     if bad.size:
-        raise RinoError(
-            f"{name}[{bad[0]}] = {p4[bad[0]].tolist()} is not finite; leave such constituents out"
-        )
+        raise RinoError(f"{name}[{bad[0]}] = {p4[bad[0]].tolist()} is not finite; leave such constituents out")
     along_beam = np.flatnonzero((p4[:, 0] == 0) & (p4[:, 1] == 0))
     if along_beam.size:
         raise RinoError(f"{name}[{along_beam[0]}] has pT = 0, so no eta and phi; leave such constituents out")
@@ -643,9 +613,7 @@ def _subjet_indices(
     if subjet_index is None:
         return [None] * len(momenta)
     if len(subjet_index) != len(momenta):
-        raise RinoError(
-            f"{len(subjet_index)} subjet indices for {len(momenta)} views; give one (or None) per view"
-        )
+        raise RinoError(f"{len(subjet_index)} subjet indices for {len(momenta)} views; give one (or None) per view")
     indices: list[NDArray[np.intp] | None] = []
     for v, entry in enumerate(subjet_index):
         if entry is None:

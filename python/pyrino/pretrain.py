@@ -150,7 +150,7 @@ class PretrainingRun:
         """The loss, its parts, the entropies and the schedules, as a matplotlib Figure."""
         from pyrino.plots import training_curves
 
-        return training_curves(self.history, prototypes=self.recipe.head.prototypes)
+        return training_curves(self.history, n_prototypes=self.recipe.head.prototypes)
 
     def __repr__(self) -> str:
         steps = self.history.rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import weakref
 
 import awkward as ak
 import numpy as np
@@ -75,14 +76,28 @@ def test_columns_are_not_copied():
     assert jets == some_jets()
 
 
-def test_the_memory_lives_as_long_as_any_array_over_it():
-    p4 = P4.copy()
-    px, second = Jets(p4, OFFSETS).px, Jets(p4, OFFSETS)[1].p4
-    expected = P4[:, 0].copy()
-    del p4
+@pytest.mark.parametrize(
+    "show", [lambda j: j.px, lambda j: j[1].e, lambda j: j[1], lambda j: j.constituents, lambda j: j.p4, iter]
+)
+def test_the_memory_lives_as_long_as_what_looks_at_it_and_no_longer(show):
+    p4, px = P4.copy(), P4[:, 0].copy()
+    given = [weakref.ref(p4), weakref.ref(px)]
+    shown = [show(Jets(p4, OFFSETS)), show(Jets.from_columns(px, p4[:, 1], p4[:, 2], p4[:, 3], OFFSETS))]
+    del p4, px
     gc.collect()
-    np.testing.assert_array_equal(px, expected)
-    np.testing.assert_array_equal(second, P4[2:])
+    assert given[0]() is not None
+    del shown
+    gc.collect()
+    assert [ref() for ref in given] == [None, None]
+
+
+def test_a_component_alone_keeps_the_memory():
+    p4, px = P4.copy(), P4[:, 0].copy()
+    given = [weakref.ref(p4), weakref.ref(px)]
+    shown = [Jets(p4, OFFSETS).px, Jets.from_columns(px, P4[:, 1], P4[:, 2], P4[:, 3], OFFSETS)[0].px]
+    del p4, px
+    gc.collect()
+    assert all(ref() is not None for ref in given) and shown[0].tolist() == P4[:, 0].tolist()
 
 
 def test_arrays_are_read_only_and_the_given_one_stays_writeable():

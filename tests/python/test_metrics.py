@@ -56,9 +56,7 @@ class TestMetrics:
     def test_accuracy_is_scikit_learns(self, sample):
         scores, labels = sample
         for threshold in (0.5, 1.0, scores[3]):
-            assert accuracy(scores, labels, threshold) == reference.accuracy_score(
-                labels, scores >= threshold
-            )
+            assert accuracy(scores, labels, threshold) == reference.accuracy_score(labels, scores >= threshold)
 
     def test_a_score_at_the_threshold_is_called_signal(self):
         assert accuracy([0.5, 0.4], [1, 0]) == 1.0
@@ -183,9 +181,7 @@ class TestErrors:
             assert found[name]["error"] == pytest.approx(error, rel=0.15)
         for efficiency in (0.3, 0.5, 0.7):
             entry = found[rejection_name(efficiency)]
-            eps_b, sigma = bootstrap(
-                lambda s, y, e=efficiency: background_efficiency(s, y, e), scores, labels, n=600
-            )
+            eps_b, sigma = bootstrap(lambda s, y, e=efficiency: background_efficiency(s, y, e), scores, labels, n=600)
             assert entry["value"] == pytest.approx(rejection(scores, labels, efficiency))
             assert entry["error"] == pytest.approx(sigma / eps_b**2, rel=0.15)
             assert "lower_bound" not in entry
@@ -295,9 +291,7 @@ class TestProbes:
         x, y = clouds(300, 4, 1.0)
         x[:, 0] *= 100
         model = make_pipeline(StandardScaler(), KNeighborsClassifier(7))
-        folds = cross_val_score(
-            model, x, y, cv=StratifiedKFold(4, shuffle=True, random_state=3), scoring="roc_auc"
-        )
+        folds = cross_val_score(model, x, y, cv=StratifiedKFold(4, shuffle=True, random_state=3), scoring="roc_auc")
         found = knn(x, y, k=7, folds=4, seed=3)["auc"]
         assert found["folds"] == pytest.approx(folds)
         assert found["value"] == pytest.approx(folds.mean())
@@ -353,9 +347,7 @@ class TestKinematics:
         y = np.stack([np.log(kinematics["pt"]), kinematics["eta"], np.log(kinematics["mass"])], axis=1)
         embedding = y @ rng.normal(size=(3, 6)) + 5
         found = kinematics_explained(embedding, kinematics)
-        assert found["from_embedding"] == pytest.approx(
-            {"log_pt": 1.0, "eta": 1.0, "log_mass": 1.0}, abs=1e-9
-        )
+        assert found["from_embedding"] == pytest.approx({"log_pt": 1.0, "eta": 1.0, "log_mass": 1.0}, abs=1e-9)
         assert found["of_embedding"]["all"] == pytest.approx(1.0, abs=1e-9)
 
     def test_shares_of_variance_are_those_put_in(self):
@@ -368,9 +360,7 @@ class TestKinematics:
         assert found["of_embedding"] == pytest.approx(
             {"log_pt": 0.0, "eta": 4 / 7, "log_mass": 1 / 7, "all": 5 / 7}, abs=0.01
         )
-        assert found["from_embedding"] == pytest.approx(
-            {"log_pt": 0.0, "eta": 1.0, "log_mass": 0.5}, abs=0.02
-        )
+        assert found["from_embedding"] == pytest.approx({"log_pt": 0.0, "eta": 1.0, "log_mass": 0.5}, abs=0.02)
 
     def test_many_dimensions_of_noise_explain_nothing(self):
         rng, kinematics = self.sample(400)
@@ -387,9 +377,7 @@ class TestKinematics:
     def test_massless_jets_are_allowed(self):
         rng, kinematics = self.sample()
         kinematics["mass"][:5] = 0
-        assert np.isfinite(
-            kinematics_explained(rng.normal(size=(2000, 4)), kinematics)["from_embedding"]["log_mass"]
-        )
+        assert np.isfinite(kinematics_explained(rng.normal(size=(2000, 4)), kinematics)["from_embedding"]["log_mass"])
 
     def test_bad_input_is_named(self):
         rng, kinematics = self.sample(100)
@@ -464,16 +452,12 @@ class TestGeometry:
         x = rng.normal(size=(40, 3)) * [3, 2, 1]
         shuffled = x[rng.permutation(40)]
         for one in (x, shuffled):
-            axis = np.linalg.lstsq(one - one.mean(axis=0), principal_components([one]).points[0], rcond=None)[
-                0
-            ]
+            axis = np.linalg.lstsq(one - one.mean(axis=0), principal_components([one]).points[0], rcond=None)[0]
             assert (axis[np.abs(axis).argmax(axis=0), [0, 1]] > 0).all()
 
     def test_bad_input_is_named(self):
         x = np.random.default_rng(0).normal(size=(10, 3))
-        with pytest.raises(
-            RinoError, match=r"embeddings\[1\] have shape \(9, 3\), embeddings\[0\] \(10, 3\)"
-        ):
+        with pytest.raises(RinoError, match=r"embeddings\[1\] have shape \(9, 3\), embeddings\[0\] \(10, 3\)"):
             similarity_along_flow([x, x[1:]])
         with pytest.raises(RinoError, match=r"embeddings\[0\]\[4\] is the zero vector"):
             similarity_along_flow([x * (np.arange(10) != 4)[:, None]])

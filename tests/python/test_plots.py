@@ -30,9 +30,7 @@ def massless(pt: Any, eta: Any, phi: Any) -> np.ndarray:
 def views() -> list[np.ndarray]:
     """One jet near phi = pi, so that the angles wrap: 1 subjet, 2 subjets, 6 constituents."""
     rng = np.random.default_rng(0)
-    particles = massless(
-        [300, 200, 50, 40, 8, 2], 0.5 + 0.2 * rng.normal(size=6), np.pi + 0.2 * rng.normal(size=6)
-    )
+    particles = massless([300, 200, 50, 40, 8, 2], 0.5 + 0.2 * rng.normal(size=6), np.pi + 0.2 * rng.normal(size=6))
     return [
         particles.sum(axis=0)[None],
         np.stack([particles[:3].sum(axis=0), particles[3:].sum(axis=0)]),
@@ -101,9 +99,7 @@ class TestDrawFlow:
 
     def test_resolutions_are_named_honestly(self, views):
         particles = views[2]
-        figure = plots.draw_flow(
-            [particles, particles, particles[:2], particles[:1]], [64, "kt(20)", "kt(90)", "all"]
-        )
+        figure = plots.draw_flow([particles, particles, particles[:2], particles[:1]], [64, "kt(20)", "kt(90)", "all"])
         assert [axes.get_title() for axes in figure.axes[:4]] == [
             "N = 64: all 6 constituents",
             "kt(20): 6 subjets",
@@ -193,9 +189,7 @@ class TestCurves:
 
     def test_score_panels_show_shares_threshold_and_median(self, scores):
         histogram = score_histogram(*scores)
-        panels = [
-            {"name": n, "domain": d, **histogram} for d in ("target", "source") for n in ("a", "b", "c")
-        ]
+        panels = [{"name": n, "domain": d, **histogram} for d in ("target", "source") for n in ("a", "b", "c")]
         figure = plots.score_distributions(panels[:-1])
         assert [axes.get_visible() for axes in figure.axes] == [True] * 5 + [False]
         axes = figure.axes[0]
@@ -235,9 +229,7 @@ class TestCurves:
         n = 1000
         noise = np.random.default_rng(0).normal(size=n)
         noise[500:510] = np.nan
-        figure = plots.training_curves(
-            {"step": np.arange(n), "loss": 5 + noise, "momentum": np.linspace(0, 1, n)}
-        )
+        figure = plots.training_curves({"step": np.arange(n), "loss": 5 + noise, "momentum": np.linspace(0, 1, n)})
         raw, smooth = figure.axes[0].lines
         np.testing.assert_array_equal(raw.get_ydata(), 5 + noise)
         assert smooth.get_ydata()[100] == pytest.approx(5 + noise[90:111].mean())
@@ -315,9 +307,7 @@ class TestSaving:
         root = ElementTree.fromstring(svg)
         assert root.tag.endswith("svg")
         assert "<dc:date>" not in svg
-        assert plots.figure_to_data_uri(plots.draw_flow(views, [1, 2, "all"])).startswith(
-            "data:image/svg+xml;base64,"
-        )
+        assert plots.figure_to_data_uri(plots.draw_flow(views, [1, 2, "all"])).startswith("data:image/svg+xml;base64,")
 
     def test_a_notebook_shows_it_without_pyplot(self, views):
         figure = plots.draw_flow(views, [1, 2, "all"])
@@ -342,11 +332,7 @@ def modules_after(statement: str) -> set[str]:
     """Which heavy modules a fresh interpreter holds after a statement."""
     heavy = {"matplotlib", "matplotlib.pyplot", "sklearn", "scipy", "jinja2"}
     check = f"import sys; {statement}; print(*({heavy!r} & set(sys.modules)))"
-    return set(
-        subprocess.run(
-            [sys.executable, "-c", check], capture_output=True, text=True, check=True
-        ).stdout.split()
-    )
+    return set(subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout.split())
 
 
 def test_heavy_packages_are_imported_only_when_needed():

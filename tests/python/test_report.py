@@ -67,13 +67,8 @@ def jet(rng: np.random.Generator) -> tuple[list[np.ndarray], list[int | str]]:
     """A three-pronged jet and sums of its constituents over 1, 2, 8 clusters in angle: a stand-in for kT."""
     prongs = np.array([[0.22, 0.1], [-0.25, 0.28], [0.02, -0.35]])
     n = np.array([18, 14, 12])
-    where = np.concatenate(
-        [c + 0.09 * rng.standard_t(3, size=(k, 2)) for c, k in zip(prongs, n, strict=True)]
-    )
-    pt = (
-        np.concatenate([rng.dirichlet(np.full(k, 0.35)) * t for k, t in zip(n, (320, 240, 140), strict=True)])
-        + 0.5
-    )
+    where = np.concatenate([c + 0.09 * rng.standard_t(3, size=(k, 2)) for c, k in zip(prongs, n, strict=True)])
+    pt = np.concatenate([rng.dirichlet(np.full(k, 0.35)) * t for k, t in zip(n, (320, 240, 140), strict=True)]) + 0.5
     eta, phi = where[:, 0] + 0.7, where[:, 1] + 2.1
     p4 = np.stack([pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta), pt * np.cosh(eta)], axis=1)
     tree = linkage(where, "average")
@@ -236,9 +231,7 @@ def measured(
     """A transfer of given accuracies and AUCs."""
 
     def metrics(accuracy: float, auc: float, median: float | None) -> dict[str, Any]:
-        values = {"accuracy": accuracy, "auc": auc} | (
-            {} if median is None else {"accuracy_at_median": median}
-        )
+        values = {"accuracy": accuracy, "auc": auc} | ({} if median is None else {"accuracy_at_median": median})
         return {name: {"value": value, "error": error} for name, value in values.items()}
 
     median = median or (None, None)
@@ -344,9 +337,7 @@ class TestVerdict:
         part = said(verdict(measured(0.80, 0.90, median=(0.88, 0.90))))
         assert "about 2.0 of the 10.0 points gained at 0.5 are separation, the other 8.0 a threshold" in part
         none = said(verdict(measured(0.80, 0.90, median=(0.90, 0.901))))
-        assert (
-            "what is gained at 0.5 is a threshold that survives the change of domain, not separation" in none
-        )
+        assert "what is gained at 0.5 is a threshold that survives the change of domain, not separation" in none
         lost = said(verdict(measured(0.90, 0.80, median=(0.90, 0.88))))
         assert "points gained" not in lost
         assert "what is gained" not in lost
@@ -358,9 +349,7 @@ class TestVerdict:
             (0.88, "costs"),
         ]:
             found = verdict(
-                measured(
-                    0.8, 0.9, supervised_on_source={"accuracy": 0.90}, mlp_on_source={"accuracy": accuracy}
-                )
+                measured(0.8, 0.9, supervised_on_source={"accuracy": 0.90}, mlp_on_source={"accuracy": accuracy})
             )
             assert f"On the source: {'pretraining ' * ('pretraining' not in words)}{words}" in said(found)
 
@@ -377,9 +366,7 @@ class TestVerdict:
                 assert word in found
 
     def test_tells_whether_the_linear_head_agrees(self):
-        assert "Linear head: the same" in said(
-            verdict(measured(0.8, 0.9, linear_on_target={"accuracy": 0.89}))
-        )
+        assert "Linear head: the same" in said(verdict(measured(0.8, 0.9, linear_on_target={"accuracy": 0.89})))
         assert "Linear head: not quite the same" in said(
             verdict(measured(0.8, 0.9, linear_on_target={"accuracy": 0.80}))
         )
@@ -438,10 +425,7 @@ class TestErrors:
     def test_of_a_difference_add_in_quadrature(self):
         found = difference({"value": 5.0, "error": 0.3}, {"value": 4.0, "error": 0.4})
         assert found == pytest.approx((1.0, 0.5))
-        assert (
-            difference({"value": 5.0, "error": None, "lower_bound": True}, {"value": 4.0, "error": 0.4})
-            is None
-        )
+        assert difference({"value": 5.0, "error": None, "lower_bound": True}, {"value": 4.0, "error": 0.4}) is None
 
     def test_best_is_marked_only_where_the_difference_is_measured(self):
         def group(*values: float) -> list[dict[str, Any]]:
@@ -487,9 +471,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.addresses += [
-            value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action")
-        ]
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
         if tag not in ("meta", "img", "br"):
             self._open.append((tag, dict(attrs)))
 
@@ -644,9 +626,7 @@ class TestFiles:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(os, fails, full)
-        with pytest.raises(
-            RinoError, match=r"cannot write the report into .*No space left on device.*disk has room"
-        ):
+        with pytest.raises(RinoError, match=r"cannot write the report into .*No space left on device.*disk has room"):
             write_report(bare | {"title": "second"}, tmp_path)
         monkeypatch.undo()
         assert read_report(tmp_path)["title"] == "bare"
@@ -725,9 +705,7 @@ class TestSchema:
 
     def test_names_a_missing_key(self, bare):
         del bare["pretraining"]["preset"]
-        with pytest.raises(
-            RinoError, match=r"result\['pretraining'\] lacks 'preset'; see pyrino.report.schema"
-        ):
+        with pytest.raises(RinoError, match=r"result\['pretraining'\] lacks 'preset'; see pyrino.report.schema"):
             check_result(bare)
 
 

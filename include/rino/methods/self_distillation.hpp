@@ -204,7 +204,7 @@ class SelfDistillation {
   }
 
   /// Metrics: dino, koleo, teacher_entropy (mean over samples, nats), prototype_entropy (of the mean assignment, at
-  /// most ln K), teacher_temperature, momentum.
+  /// most ln K), teacher_temperature, student_temperature, momentum.
   MethodLoss loss(const Tokens& tokens, const TrainingClock& clock) {
     const auto teachers = static_cast<std::int64_t>(views_.teacher.size());
     const std::vector<std::int64_t> sizes = tokens.view_sizes();
@@ -213,7 +213,6 @@ class SelfDistillation {
                   make_generator(tokens.features.device(),
                                  Random{clock.seed, kDropout, static_cast<std::uint64_t>(clock.step)}.bits()));
 
-    const at::Tensor temperature_tensor = at::scalar_tensor(teacher_temperature(clock));
     const at::Tensor assignments = assign(tokens.first_views(teachers), teachers, clock);
 
     const at::Tensor embeddings = by_view(student_->encoder(tokens).jets, tokens, students);
@@ -232,7 +231,8 @@ class SelfDistillation {
     }
     result.metrics.emplace_back("teacher_entropy", entropy(assignments).mean());
     result.metrics.emplace_back("prototype_entropy", entropy(assignments.mean({0, 1})));
-    result.metrics.emplace_back("teacher_temperature", temperature_tensor);
+    result.metrics.emplace_back("teacher_temperature", at::scalar_tensor(teacher_temperature(clock)));
+    result.metrics.emplace_back("student_temperature", at::scalar_tensor(options_.student_temperature));
     result.metrics.emplace_back("momentum", at::scalar_tensor(momentum(clock)));
     return result;
   }

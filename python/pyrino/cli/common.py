@@ -28,20 +28,28 @@ def show_progress() -> bool:
     return sys.stderr.isatty()
 
 
-def change_recipe(recipe: Recipe, args: argparse.Namespace) -> Recipe:
+def change_recipe(recipe: Recipe, args: argparse.Namespace, sections: Sequence[str] = ()) -> Recipe:
     """The recipe with the numbers that the options of `add_recipe_numbers` give.
+
+    Parameters
+    ----------
+    sections
+        Those that have an effect on the command, where not all have.
 
     Raises
     ------
     RinoError
-        For text that is no SECTION.NAME=VALUE, an unknown name, or a value of another type.
+        For text that is no SECTION.NAME=VALUE, an unknown name, a section without effect, or a value of another type.
     """
     recipe = recipe.copy()
     for text in args.settings:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise RinoError(f"--set {text!r} has no '=': give SECTION.NAME=VALUE, for example training.epochs=5")
-        recipe.update({key.strip(): _value(value.strip())})
+        key, equals, value = (part.strip() for part in text.partition("="))
+        section, dot, _ = key.partition(".")
+        if not (dot and equals):
+            raise RinoError(f"--set {text!r} is no SECTION.NAME=VALUE: write for example {args.numbers[0]}=5")
+        recipe.update({key: _value(value)})
+        if sections and section not in sections:
+            raise RinoError(f"--set {text!r} has no effect here: only numbers of {', '.join(sections)} have")
     recipe.update({key: getattr(args, key) for key in args.numbers if getattr(args, key) is not None})
     return recipe
 
@@ -69,7 +77,9 @@ def checked_device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise RinoError(f"device is {name!r} but torch sees no CUDA device: choose cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise RinoError(f"device is {name!r} but torch sees {torch.cuda.device_count()} CUDA devices: cuda:0 is the first")
+        raise RinoError(
+            f"device is {name!r} but torch sees {torch.cuda.device_count()} CUDA devices: cuda:0 is the first"
+        )
     return device
 
 

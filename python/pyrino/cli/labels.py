@@ -137,7 +137,11 @@ def read_labelled(paths: Sequence[str], args: argparse.Namespace) -> tuple[Jets,
             f"{count_classes(jets.labels, classes)}: add files of the other class, or choose another --signal"
         )
     background = count_classes(jets.labels[labels == 0], classes)
-    return jets, labels, f"{total} jets, signal: {count_classes(jets.labels[labels == 1], classes)}, background: {background}"
+    return (
+        jets,
+        labels,
+        f"{total} jets, signal: {count_classes(jets.labels[labels == 1], classes)}, background: {background}",
+    )
 
 
 def count_classes(labels: np.ndarray, classes: Classes) -> str:

@@ -34,7 +34,14 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 def add_command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], None], summary: str, description: str, example: str
+    commands: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    *,
+    usage: str,
+    summary: str,
+    description: str,
+    example: str,
 ) -> argparse.ArgumentParser:
     """The parser of a command, which `run` carries out.
 
@@ -42,6 +49,9 @@ def add_command(
     ----------
     commands
         What `argparse.ArgumentParser.add_subparsers` returned.
+    usage
+        Arguments in the order to write them: argparse would put those without a dash behind options that take
+        several values, where they would be swallowed.
     summary
         One line for the list of all commands.
     description
@@ -53,6 +63,7 @@ def add_command(
     lines = "\n".join(f"  {line}" for line in example.strip().splitlines())
     parser = commands.add_parser(
         name,
+        usage=f"pyrino {name} {usage}",
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.\n\n{description.strip()}".strip(),
         epilog=f"{title}:\n{lines}",
@@ -81,13 +92,13 @@ def add_recipe_numbers(parser: argparse.ArgumentParser, options: dict[str, str],
     entries = {f"{entry.section}.{entry.name}": entry for entry in Recipe()._core.entries()}
     for option, key in options.items():
         entry = entries[key]
-        unit = f" [{entry.unit}]" if entry.unit else ""
+        unit = "" if entry.unit in entry.meaning else f" [{entry.unit}]"
         parser.add_argument(
             option,
             dest=key,
             type=type(entry.value),
             metavar="N",
-            help=f"{entry.meaning}{unit} (default: the recipe's; {entry.value} in nano)",
+            help=f"{key}: {entry.meaning}{unit} (default: the recipe's; {entry.value} in nano)",
         )
     parser.add_argument(
         "--set",

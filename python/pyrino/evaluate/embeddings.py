@@ -220,9 +220,7 @@ def kinematics_explained(
             f"give at least 2 folds and more jets (10 times the dimensions or more)"
         )
     if not _varies(x).any():
-        raise RinoError(
-            f"all {x.shape[0]} embeddings are the same (collapse); there is no variance to explain"
-        )
+        raise RinoError(f"all {x.shape[0]} embeddings are the same (collapse); there is no variance to explain")
     y = np.stack(list(quantities.values()), axis=1)
     of_embedding = {
         name: _explained(y[:, [i]], x, folds, seed) if _varies(y[:, [i]]).all() else 0.0
@@ -231,8 +229,7 @@ def kinematics_explained(
     varying = _varies(y)
     of_embedding["all"] = _explained(y[:, varying], x, folds, seed) if varying.any() else 0.0
     from_embedding = {
-        name: _explained(x, y[:, [i]], folds, seed) if varying[i] else 0.0
-        for i, name in enumerate(quantities)
+        name: _explained(x, y[:, [i]], folds, seed) if varying[i] else 0.0 for i, name in enumerate(quantities)
     }
     return {"from_embedding": from_embedding, "of_embedding": of_embedding}
 
@@ -264,9 +261,7 @@ def similarity_along_flow(embeddings: Sequence[ArrayLike]) -> Similarity:
     shape = views[0].shape
     for v, z in enumerate(views):
         if z.shape != shape:
-            raise RinoError(
-                f"embeddings[{v}] have shape {z.shape}, embeddings[0] {shape}; embed the same jets"
-            )
+            raise RinoError(f"embeddings[{v}] have shape {z.shape}, embeddings[0] {shape}; embed the same jets")
     if shape[0] < 2:
         raise RinoError(f"{shape[0]} jet has no different jet to compare with; give at least 2")
     units = []
@@ -274,9 +269,7 @@ def similarity_along_flow(embeddings: Sequence[ArrayLike]) -> Similarity:
         length = np.linalg.norm(z, axis=1, keepdims=True)
         zero = np.flatnonzero(length == 0)
         if zero.size:
-            raise RinoError(
-                f"embeddings[{v}][{zero[0]}] is the zero vector, which has no direction; leave it out"
-            )
+            raise RinoError(f"embeddings[{v}][{zero[0]}] is the zero vector, which has no direction; leave it out")
         units.append(z / length)
     unit = np.stack(units)
     summed = np.einsum("and,bnd->ab", unit, unit, optimize=True)
@@ -304,9 +297,7 @@ def effective_rank(embeddings: ArrayLike) -> float:
     """
     x = check_embeddings(embeddings)
     if not _varies(x).any():
-        raise RinoError(
-            f"all {x.shape[0]} embeddings are the same (collapse); the effective rank is not defined"
-        )
+        raise RinoError(f"all {x.shape[0]} embeddings are the same (collapse); the effective rank is not defined")
     singular = np.linalg.svd(x - x.mean(axis=0), compute_uv=False)
     share = singular / singular.sum()
     share = share[share > 0]
@@ -341,9 +332,7 @@ def principal_components(samples: Sequence[ArrayLike], components: int = 2) -> P
     pooled = np.concatenate(arrays)
     most = min(pooled.shape)
     if not 1 <= components <= most:
-        raise RinoError(
-            f"components = {components} of {pooled.shape[0]} jets in {pooled.shape[1]}; give 1 to {most}"
-        )
+        raise RinoError(f"components = {components} of {pooled.shape[0]} jets in {pooled.shape[1]}; give 1 to {most}")
     if not _varies(pooled).any():
         raise RinoError(f"all {pooled.shape[0]} embeddings are the same (collapse); there is no component")
     mean = pooled.mean(axis=0)
@@ -364,9 +353,7 @@ def check_embeddings(embeddings: ArrayLike, name: str = "embeddings") -> _Embedd
     """
     x = np.asarray(embeddings, dtype=np.float64)
     if x.ndim != 2 or 0 in x.shape:
-        raise RinoError(
-            f"{name} have shape {x.shape}; give one row per jet, shape (n, D), n and D at least 1"
-        )
+        raise RinoError(f"{name} have shape {x.shape}; give one row per jet, shape (n, D), n and D at least 1")
     bad = np.argwhere(~np.isfinite(x))
     if bad.size:
         i, d = bad[0]
@@ -435,20 +422,14 @@ def _log_kinematics(kinematics: Mapping[str, ArrayLike], n: int) -> dict[str, ND
     columns: dict[str, NDArray[np.float64]] = {}
     for name in ("pt", "eta", "mass"):
         if name not in kinematics:
-            raise RinoError(
-                f"jet_kinematics has no {name!r} (it has {sorted(kinematics)}); give pt, eta and mass"
-            )
+            raise RinoError(f"jet_kinematics has no {name!r} (it has {sorted(kinematics)}); give pt, eta and mass")
         column = np.asarray(kinematics[name], dtype=np.float64)
         if column.shape != (n,):
-            raise RinoError(
-                f"jet_kinematics[{name!r}] has shape {column.shape} beside {n} embeddings; give ({n},)"
-            )
+            raise RinoError(f"jet_kinematics[{name!r}] has shape {column.shape} beside {n} embeddings; give ({n},)")
         bad = np.flatnonzero(~np.isfinite(column) | ((column <= 0) & (name == "pt")))
         if bad.size:
             wrong = "is not a positive number of GeV" if name == "pt" else "is not finite"
-            raise RinoError(
-                f"jet_kinematics[{name!r}][{bad[0]}] = {column[bad[0]]} {wrong}; leave such jets out"
-            )
+            raise RinoError(f"jet_kinematics[{name!r}][{bad[0]}] = {column[bad[0]]} {wrong}; leave such jets out")
         columns[name] = column
     return {
         "log_pt": np.log(columns["pt"]),

@@ -103,9 +103,7 @@ def accuracy(scores: ArrayLike, labels: ArrayLike, threshold: float = 0.5) -> fl
     """
     scores, labels = check_scores(scores, labels)
     if not np.isfinite(threshold):
-        raise RinoError(
-            f"threshold = {threshold} is not a finite number; give one in the range of the scores"
-        )
+        raise RinoError(f"threshold = {threshold} is not a finite number; give one in the range of the scores")
     return float(np.mean((scores >= threshold) == labels))
 
 
@@ -322,8 +320,7 @@ def tagger_metrics(
     errors = np.std([evaluate(counts.resample(rng)) for _ in range(n)], axis=0, ddof=1)
     names = ("accuracy", "accuracy_at_median", "auc")
     metrics: dict[str, Measurement] = {
-        name: {"value": value, "error": float(error)}
-        for name, value, error in zip(names, values, errors, strict=False)
+        name: {"value": value, "error": float(error)} for name, value, error in zip(names, values, errors, strict=False)
     }
     for efficiency, passing, error in zip(signal_efficiencies, values[3:], errors[3:], strict=True):
         metrics[rejection_name(efficiency)] = (
@@ -365,9 +362,7 @@ def combine_seeds(per_seed: Sequence[Mapping[str, Measurement]]) -> dict[str, Me
     for i, metrics in enumerate(per_seed):
         if set(metrics) != set(names):
             different = sorted(set(metrics) ^ set(names))
-            raise RinoError(
-                f"seed {i} and seed 0 do not hold the same metrics: {different}; evaluate all alike"
-            )
+            raise RinoError(f"seed {i} and seed 0 do not hold the same metrics: {different}; evaluate all alike")
     combined: dict[str, Measurement] = {}
     for name in names:
         parts = [metrics[name] for metrics in per_seed]
@@ -528,9 +523,7 @@ class _Counts(NamedTuple):
         drawn = []
         for mask in (self.is_signal, ~self.is_signal):
             groups = self.group[mask]
-            drawn.append(
-                np.bincount(groups[rng.integers(0, groups.size, groups.size)], minlength=self.scores.size)
-            )
+            drawn.append(np.bincount(groups[rng.integers(0, groups.size, groups.size)], minlength=self.scores.size))
         return self._replace(signal=drawn[0].astype(np.float64), background=drawn[1].astype(np.float64))
 
     def efficiencies(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

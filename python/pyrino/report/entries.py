@@ -70,9 +70,7 @@ def tagger_entry(
     }
 
 
-def pca_entry(
-    embeddings: Mapping[tuple[str, str], ArrayLike], most: int = 1000, seed: int = 0
-) -> PrincipalPlane:
+def pca_entry(embeddings: Mapping[tuple[str, str], ArrayLike], most: int = 1000, seed: int = 0) -> PrincipalPlane:
     """The embeddings of several classes and domains along their two leading principal components.
 
     Parameters

@@ -217,9 +217,7 @@ def _seeds_table(transfer: Transfer) -> Table | None:
 
 
 def _probes_table(probes: Sequence[Probe]) -> Table:
-    encoders = [
-        name for name in ("pretrained", "untrained") if any(probe["encoder"] == name for probe in probes)
-    ]
+    encoders = [name for name in ("pretrained", "untrained") if any(probe["encoder"] == name for probe in probes)]
     columns = [f"{metric}, {encoder}" for metric in ("AUC", "accuracy") for encoder in encoders]
     groups = []
     for sample in dict.fromkeys(probe["sample"] for probe in probes):

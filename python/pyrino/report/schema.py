@@ -273,15 +273,11 @@ def check_result(result: Mapping[str, Any]) -> Result:
         for j, tagger in enumerate(transfer["taggers"]):
             place = (tagger["strategy"], tagger["sample"])
             if place in seen:
-                raise RinoError(
-                    f"{where}[{j}] is a second {place[0]} on the {place[1]}; combine seeds into one entry"
-                )
+                raise RinoError(f"{where}[{j}] is a second {place[0]} on the {place[1]}; combine seeds into one entry")
             seen.add(place)
             for name in ("accuracy", "auc"):
                 if name not in tagger["metrics"]:
-                    raise RinoError(
-                        f"{where}[{j}]['metrics'] lacks {name!r}; use pyrino.evaluate.tagger_metrics"
-                    )
+                    raise RinoError(f"{where}[{j}]['metrics'] lacks {name!r}; use pyrino.evaluate.tagger_metrics")
     return plain
 
 
@@ -298,9 +294,7 @@ def _plain(value: Any, where: str) -> Any:
         return _plain(value.tolist(), where)
     if isinstance(value, Sequence):
         return [_plain(entry, f"{where}[{i}]") for i, entry in enumerate(value)]
-    raise RinoError(
-        f"{where} is a {type(value).__name__}; give numbers, strings, lists, arrays and dictionaries"
-    )
+    raise RinoError(f"{where} is a {type(value).__name__}; give numbers, strings, lists, arrays and dictionaries")
 
 
 def _check(value: Any, kind: Any, where: str) -> None:
@@ -346,14 +340,10 @@ def _check_keys(value: Any, kind: Any, where: str) -> None:
         if key not in hints:
             near = difflib.get_close_matches(key, hints, n=1)
             remedy = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(hints)}"
-            raise RinoError(
-                f"{where} has the unknown key {key!r}; {remedy} (pyrino.report.schema.{kind.__name__})"
-            )
+            raise RinoError(f"{where} has the unknown key {key!r}; {remedy} (pyrino.report.schema.{kind.__name__})")
     missing = sorted(kind.__required_keys__ - value.keys())
     if missing:
-        raise RinoError(
-            f"{where} lacks {', '.join(map(repr, missing))}; see pyrino.report.schema.{kind.__name__}"
-        )
+        raise RinoError(f"{where} lacks {', '.join(map(repr, missing))}; see pyrino.report.schema.{kind.__name__}")
     for key, entry in value.items():
         _check(entry, hints[key], f"{where}[{key!r}]")
 

@@ -224,9 +224,7 @@ def _separation(scratch: Tagger, tuned: Tagger) -> Statement:
     median, fixed = _of(tuned, scratch, name), _of(tuned, scratch, "accuracy")
     words += f"; accuracy at the median score {_points(median)}."
     if fixed.sign > 0 and median.sign <= 0:
-        words += (
-            " So what is gained at 0.5 is a threshold that survives the change of domain, not separation."
-        )
+        words += " So what is gained at 0.5 is a threshold that survives the change of domain, not separation."
     elif fixed.sign > 0 and median.value < fixed.value:
         gained, separation = 100 * fixed.value, 100 * median.value
         words += (
@@ -253,8 +251,7 @@ def _source(scratch: Tagger, tuned: Tagger) -> Statement:
     before, after = scratch["metrics"]["accuracy"], tuned["metrics"]["accuracy"]
     return Statement(
         "On the source",
-        f"pretraining {does}: accuracy {_value(before)} from scratch, {_value(after)} pretrained "
-        f"({_points(change)}).",
+        f"pretraining {does}: accuracy {_value(before)} from scratch, {_value(after)} pretrained ({_points(change)}).",
     )
 
 

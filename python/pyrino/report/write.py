@@ -90,13 +90,9 @@ def read_report(path: str | os.PathLike[str]) -> Result:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RinoError(
-            f"cannot read the report {path}: {error.strerror or error}; write_report makes it"
-        ) from error
+        raise RinoError(f"cannot read the report {path}: {error.strerror or error}; write_report makes it") from error
     except ValueError as error:
         raise RinoError(f"{path} is not JSON ({error}); write the report again with write_report") from error
     if not isinstance(content, dict):
-        raise RinoError(
-            f"{path} holds a {type(content).__name__}, not a report; write it again with write_report"
-        )
+        raise RinoError(f"{path} holds a {type(content).__name__}, not a report; write it again with write_report")
     return check_result(content)

@@ -1,0 +1,80 @@
+"""`pyrino pretrain`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from pyrino.cli.common import change_recipe, checked_device, plural, show_progress
+from pyrino.cli.labels import add_reading, read
+from pyrino.cli.parser import add_command, add_device, add_overwrite, add_recipe_numbers, default_of
+from pyrino.pretrain import as_recipe, pretrain
+from pyrino.recipe import Recipe
+
+__all__ = ["add"]
+
+_EXAMPLE = """
+pyrino pretrain nano --train data/qcd --epochs 5 --out runs/nano
+pyrino pretrain demo --train data/qcd --set optimizer.lr=1e-3 --set views.student=2,3,all --out runs/mine
+pyrino pretrain mine.toml --train data/qcd data/more --device cuda --out runs/mine --resume
+"""
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = add_command(
+        commands,
+        "pretrain",
+        _run,
+        usage="RECIPE --train PATH [PATH ...] --out FOLDER [options]",
+        summary="pretrain an encoder on jets without labels",
+        description="Writes the encoder, checkpoints, the recipe, the numbers of every step and a log for TensorBoard to FOLDER.\n"
+        "Ctrl-C leaves a checkpoint from which --resume goes on. Labels are not looked at.",
+        example=_EXAMPLE,
+    )
+    parser.add_argument("recipe", metavar="RECIPE", help=f"preset ({', '.join(Recipe.presets())}) or TOML file")
+    parser.add_argument("--train", required=True, nargs="+", metavar="PATH", help="files, folders or patterns")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="where the run goes")
+    add_recipe_numbers(
+        parser,
+        {"--epochs": "training.epochs", "--batch-size": "training.batch_size", "--seed": "training.seed"},
+        "optimizer.lr=1e-3, views.teacher=4,8,16 or encoder.class_token=learned",
+    )
+    add_device(parser)
+    parser.add_argument(
+        "--checkpoint-minutes",
+        type=float,
+        default=default_of(pretrain, "checkpoint_minutes"),
+        metavar="T",
+        help="longest time between checkpoints [minutes]",
+    )
+    add_reading(parser)
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--resume", action="store_true", help="go on from the checkpoint in FOLDER, if there is one")
+    add_overwrite(existing, "a run that is in FOLDER")
+
+
+def _run(args: argparse.Namespace) -> None:
+    recipe = change_recipe(as_recipe(args.recipe), args)
+    device = checked_device(args.device)
+    jets = read(args.train, args)
+    print(
+        f"pretraining {recipe.name} on {plural(len(jets), 'jet')}, {plural(recipe.training.epochs, 'epoch')}, "
+        f"device {device}; log: tensorboard --logdir {args.out}",
+        flush=True,
+    )
+    run = pretrain(
+        recipe,
+        jets,
+        args.out,
+        resume=args.resume,
+        overwrite=args.overwrite,
+        device=device,
+        progress=show_progress(),
+        checkpoint_minutes=args.checkpoint_minutes,
+    )
+    if run.resumed_at:
+        print(f"went on after step {run.resumed_at}")
+    loss = f", last loss {run.history['loss'][-1]:.4f}" if run.history.rows else ""
+    print(f"{plural(run.history.rows, 'step')}, {run.jets_seen} jets seen{loss}, {run.seconds:.0f} s")
+    print(f"the encoder is in {run.out}; next: pyrino finetune {run.out} --train PATH --out FOLDER")
