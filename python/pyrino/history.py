@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -63,7 +64,8 @@ class History(Mapping[str, np.ndarray]):
             pq.write_table(pa.table({name: self[name] for name in self}), partial)
             os.replace(partial, path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink()
             raise RinoError(f"the history cannot be written to {path}: {error}") from error
 
     @classmethod

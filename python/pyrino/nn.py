@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +45,7 @@ class _CppModule(torch.nn.Module):
         self.recipe = recipe.copy()
         self._core = self._make_core()
         if core is None:
-            self._core.initialize(torch.seed() % 2**63 if seed is None else seed)
+            self._core.initialize(int(torch.randint(2**63 - 1, ())) if seed is None else seed)
         self._places: list[tuple[str, str]] = []
         for name, tensor in (core or self._core).tensors():
             path, _, leaf = name.rpartition(".")
@@ -147,7 +148,7 @@ class JetEncoder(_CppModule):
         save_weights(path, self.state_dict(), {"recipe": self.recipe.to_json(), "kind": "encoder"})
 
     def load_weights(self, tensors: dict[str, torch.Tensor], source: object) -> None:
-        """`load_state_dict` with an error that says what does not fit."""
+        """`load_state_dict` that takes the tensors' type on, with an error that says what does not fit."""
         mine = self.state_dict()
         for name, tensor in mine.items():
             if name not in tensors:
@@ -157,7 +158,7 @@ class JetEncoder(_CppModule):
                     f"{name!r} in {source} has shape {list(tensors[name].shape)}, not {list(tensor.shape)}: "
                     "it is of another architecture than its recipe says"
                 )
-        self.load_state_dict({name: tensors[name] for name in mine})
+        self.to(tensors["norm.weight"].dtype).load_state_dict({name: tensors[name] for name in mine})
 
     @property
     def width(self) -> int:
@@ -280,7 +281,8 @@ def save_weights(path: str | os.PathLike[str], tensors: dict[str, torch.Tensor],
             os.fsync(stream.fileno())
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise RinoError(
             f"weights cannot be written to {path}: {error.strerror}; free the disk or choose another folder"
         ) from error

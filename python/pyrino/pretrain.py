@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -130,8 +133,19 @@ class Trainer:
         self._core.save(os.fspath(path), metadata)
 
     def restore(self, path: str | os.PathLike[str]) -> None:
-        """Go on from a checkpoint of the same recipe and jets; on a CPU bit by bit as if never stopped."""
-        self._core.restore(os.fspath(path))
+        """Go on from a checkpoint of the same recipe and jets; on a CPU bit by bit as if never stopped.
+
+        Raises
+        ------
+        RinoError
+            If the file is no checkpoint or damaged, or was made with another recipe or other jets: it names the first
+            difference. What fine-tuning alone needs may differ, and ``loader_threads``, which changes no result.
+        """
+        path = os.fspath(path)
+        text = _core.read_metadata(path).get("recipe")
+        if text is not None:
+            _check_same(Recipe.from_json(text), self.recipe, path)
+        self._core.restore(path)
 
 
 @dataclass
@@ -224,7 +238,11 @@ def pretrain(
         trainer.save(out / _CHECKPOINT)
 
     started = saved = time.monotonic()
-    with _writer(out / "tensorboard", tensorboard, first) as log, _bar(trainer, progress) as bar:
+    with (
+        _writer(out / "tensorboard", tensorboard, first) as log,
+        _bar(trainer, progress) as bar,
+        _noted_interrupts() as interrupted,
+    ):
         try:
             for step in trainer:
                 history.append(step)
@@ -241,6 +259,8 @@ def pretrain(
                 if time.monotonic() - saved > 60 * checkpoint_minutes:
                     checkpoint()
                     saved = time.monotonic()
+                if interrupted():
+                    raise KeyboardInterrupt
         except KeyboardInterrupt:
             checkpoint()
             raise KeyboardInterrupt(
@@ -297,6 +317,20 @@ def claim_folder(out: Path, known: Sequence[str], *, overwrite: bool, remedy: st
         raise RinoError(f"the folder {out} cannot be made: {error.strerror}; choose another") from error
 
 
+def _check_same(saved: Recipe, mine: Recipe, path: str) -> None:
+    """Raise for the first number that a resumed run would silently take from elsewhere than the run it goes on with."""
+    theirs = saved.to_dict()
+    for section, values in mine.to_dict().items():
+        if section in ("preset", "finetune", "supervised"):
+            continue
+        for name, value in values.items():
+            if (section, name) != ("training", "loader_threads") and theirs[section][name] != value:
+                raise RinoError(
+                    f"'{section}.{name}' is {value!r} but {theirs[section][name]!r} in {path}: "
+                    "resume with the recipe of the run, or start a new one"
+                )
+
+
 def _prepare_folder(out: Path, trainer: Trainer, *, resume: bool, overwrite: bool) -> bool:
     """Claim `out`, or take up the run in it; whether it did the latter."""
     checkpoint = out / _CHECKPOINT
@@ -310,6 +344,32 @@ def _prepare_folder(out: Path, trainer: Trainer, *, resume: bool, overwrite: boo
         remedy="give resume=True to go on, overwrite=True to replace it, or another folder",
     )
     return False
+
+
+@contextmanager
+def _noted_interrupts() -> Iterator[Callable[[], bool]]:
+    """Makes Ctrl-C wait for the end of a step: raised within, it would lose the step's report, and the resumed run's
+    history would have a hole. The second one does not wait. Signals reach the main thread only.
+    """
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield lambda: False
+        return
+    noted = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal noted
+        if noted:
+            signal.default_int_handler(number, frame)
+        noted = True
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: noted
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import html
 import json
@@ -138,7 +139,8 @@ class Recipe:
             partial.write_text(self.to_toml(), encoding="utf-8")
             os.replace(partial, path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink()
             raise RinoError(f"the recipe cannot be written to {path}: {error.strerror}") from error
 
     def to_json(self) -> str:
@@ -147,8 +149,14 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """The inverse of `to_json`."""
-        return cls.from_dict(json.loads(text))
+        """The inverse of `to_json`. Raises RinoError for other text."""
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise RinoError(f"the recipe is no JSON: {error}; give what Recipe.to_json() wrote") from error
+        if not isinstance(data, dict):
+            raise RinoError(f"the recipe is {data!r}: give an object of sections, as Recipe.to_json() writes it")
+        return cls.from_dict(data)
 
     def replace(self, **overrides: Any) -> Recipe:
         """A copy, some of its numbers replaced."""
@@ -241,14 +249,14 @@ class Recipe:
             raise RinoError(
                 f"the recipe has no '{section}.{name}'{_nearest(name, names)}: print(recipe) lists all names"
             )
+        if hasattr(value, "tolist"):
+            value = value.tolist()
         if isinstance(value, (list, tuple)):
             value = [str(item) for item in value]
-        elif hasattr(value, "item"):
-            value = value.item()
-        try:
-            self._core.set(section, name, value)
-        except TypeError:
-            raise RinoError(f"'{section}.{name}' is {value!r}: give a number, text or list as the default is") from None
+        # checked here: pybind11 would take anything that has a truth value for a bool
+        if not isinstance(value, (bool, int, float, str, list)):
+            raise RinoError(f"'{section}.{name}' is {value!r}: give a number, text or list as the default is")
+        self._core.set(section, name, value)
 
 
 class _Section:

@@ -5,17 +5,13 @@
 #include <limits>
 #include <numbers>
 #include <numeric>
-#include <set>
 #include <span>
-#include <string>
 #include <string_view>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <ATen/ATen.h>
 
-#include <rino/core/random.hpp>
 #include <rino/jets/features.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/jets/normalization.hpp>
@@ -23,6 +19,11 @@
 #include <rino/nn/tokenizer.hpp>
 #include <rino/nn/tokens.hpp>
 #include <rino/nn/view_tokenizer.hpp>
+#include <rino/views/algorithm.hpp>
+#include <rino/views/resolution.hpp>
+#include <rino/views/transforms/boost.hpp>
+#include <rino/views/transforms/hardest.hpp>
+#include <rino/views/view_generator.hpp>
 
 #include "catch.hpp"
 
@@ -98,7 +99,7 @@ Jets<Scalar> three_jets() {
                           {{-60, -1, 10, 61}, {-60, 1, -10, 61}}});
 }
 
-/// The columns of the tokens' features, one by one: which of `kTokenFeatures` each is, told by its values.
+/// Means and deviations of the token features, arXiv:2509.07486.
 const std::array<std::pair<double, double>, 11> kWorkshop{
     {{0, 25}, {0, 25}, {0, 25}, {0, 25}, {1.5, 1.5}, {1.5, 1.5}, {-4.5, 1.5}, {-5, 1.5}, {0.3, 0.2}, {0, 0.3}, {0, 0.3}}};
 

@@ -24,7 +24,7 @@ TINY = {
 
 def tiny(**overrides: Any) -> rino.Recipe:
     """A recipe whose network has about 1,500 parameters; section__name sets section.name."""
-    return rino.Recipe(**TINY, **{name.replace("__", "."): value for name, value in overrides.items()})
+    return rino.Recipe(**{**TINY, **{name.replace("__", "."): value for name, value in overrides.items()}})
 
 
 def small_jets(n: int, seed: int = 5) -> rino.Jets:

@@ -195,7 +195,8 @@ def test_an_encoder_refuses_tokens_of_another_feature_set(toy):
 def random_batch(dtype: torch.dtype, inputs: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """24 sequences of 1 to 17 tokens in no order, with gaps in the mask; what is masked is large on purpose."""
     generator = torch.Generator().manual_seed(3)
-    mask = torch.rand(24, 17, generator=generator) < torch.linspace(0.05, 1.0, 24)[torch.randperm(24)][:, None]
+    order = torch.randperm(24, generator=generator)
+    mask = torch.rand(24, 17, generator=generator) < torch.linspace(0.05, 1.0, 24)[order][:, None]
     mask[:, 4] = True
     features = torch.randn(24, 17, inputs, generator=generator, dtype=torch.float64)
     features[~mask] = 1e3

@@ -171,6 +171,7 @@ class SelfDistillation {
     teacher_ = EncoderWithHead(std::dynamic_pointer_cast<EncoderWithHeadImpl>(student_->clone()));
     teacher_->eval();
     center_ = at::zeros({head.prototypes});
+    next_center_ = center_.clone();
   }
 
   const EncoderWithHead& student() const { return student_; }
@@ -230,10 +231,10 @@ class SelfDistillation {
       result.metrics.emplace_back("koleo", koleo.detach());
     }
     result.metrics.emplace_back("teacher_entropy", entropy(assignments).mean());
-    result.metrics.emplace_back("prototype_entropy", entropy(assignments.mean({0, 1})));
-    result.metrics.emplace_back("teacher_temperature", at::scalar_tensor(teacher_temperature(clock)));
-    result.metrics.emplace_back("student_temperature", at::scalar_tensor(options_.student_temperature));
-    result.metrics.emplace_back("momentum", at::scalar_tensor(momentum(clock)));
+    result.metrics.emplace_back("prototype_entropy", entropy(assignments.flatten(0, 1).mean(0)));
+    result.metrics.emplace_back("teacher_temperature", at::scalar_tensor(teacher_temperature(clock), at::kDouble));
+    result.metrics.emplace_back("student_temperature", at::scalar_tensor(options_.student_temperature, at::kDouble));
+    result.metrics.emplace_back("momentum", at::scalar_tensor(momentum(clock), at::kDouble));
     return result;
   }
 
@@ -241,6 +242,7 @@ class SelfDistillation {
     student_->to(options.device(), at::typeMetaToScalarType(options.dtype()));
     teacher_->to(options.device(), at::typeMetaToScalarType(options.dtype()));
     center_ = center_.to(options);
+    next_center_ = center_.clone();
   }
 
   void start() {
@@ -250,6 +252,9 @@ class SelfDistillation {
 
   void after_step(const FlatParameters& student, const TrainingClock& clock) {
     ema_update(*flat_teacher_, student, momentum(clock));
+    if (options_.assignment == Assignment::centering) {
+      center_.copy_(next_center_);
+    }
   }
 
   std::vector<std::pair<std::string, at::Tensor>> state() {
@@ -291,7 +296,8 @@ class SelfDistillation {
       assignments = sinkhorn(scores, teacher_temperature(clock), options_.sinkhorn_iterations);
     } else {
       assignments = centered_assignment(scores, center_, teacher_temperature(clock));
-      update_center(center_, scores, options_.center_momentum);
+      next_center_.copy_(center_);
+      update_center(next_center_, scores, options_.center_momentum);
     }
     return assignments.view({teachers, -1, assignments.size(1)});
   }
@@ -302,7 +308,8 @@ class SelfDistillation {
   SelfDistillationOptions options_;
   EncoderWithHead student_;
   EncoderWithHead teacher_{nullptr};
-  at::Tensor center_;
+  at::Tensor center_;       ///< [K] mean of the teacher's scores so far
+  at::Tensor next_center_;  ///< [K], the same once the step is done
   std::optional<FlatParameters> flat_teacher_;
 };
 

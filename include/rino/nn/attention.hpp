@@ -46,6 +46,9 @@ class AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
   /// @param packing  the plan of their sequences; each row attends to the rows of its own sequence.
   /// @returns        [R, width].
   at::Tensor forward(const at::Tensor& x, const Packing& packing) {
+    if (packing.runs.empty()) {
+      return x;
+    }
     const std::vector<at::Tensor> parts = qkv(x).split_with_sizes(packing.run_rows);
     std::vector<at::Tensor> attended;
     attended.reserve(parts.size());

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -19,9 +20,15 @@ class FlatParameters {
  public:
   /// @param module     its tensors must share one device and one floating-point type.
   /// @param trainable  with a second buffer for the gradients, which backward adds to.
-  /// @throws rino::Error if types or devices are mixed or there is no tensor.
+  /// @throws rino::Error if types or devices are mixed, there is no tensor, or a parameter is in no `TensorOwner`.
   FlatParameters(const torch::nn::Module& module, bool trainable) : slots_(tensor_slots(module)) {
     require(!slots_.empty(), "a module without parameters was given: there is nothing to train");
+    for (const auto& parameter : module.named_parameters()) {
+      require(std::any_of(slots_.begin(), slots_.end(),
+                          [&](const TensorSlot& slot) { return slot.name == parameter.key(); }),
+              "'", parameter.key(), "' belongs to a leaf that is none of rino's and cannot be trained: build the network ",
+              "from rino's own leaves (Linear, LayerNorm ...) or derive it from rino::Leaf");
+    }
     std::vector<at::Tensor> pieces;
     for (const TensorSlot& slot : slots_) {
       require(slot.tensor().scalar_type() == slots_.front().tensor().scalar_type() &&

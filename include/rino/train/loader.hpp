@@ -46,7 +46,10 @@ class Loader {
     changed_.notify_all();
   }
 
-  /// The next item. Rethrows what `make` threw for it.
+  /// Number of the next item.
+  std::int64_t position() const { return wanted_; }
+
+  /// The next item. Rethrows what `make` threw for it; the one after is next then.
   Item next() {
     require(wanted_ < last_, "the loader has no item ", wanted_, ": it ends before ", last_);
     if (threads_.empty()) {
@@ -74,7 +77,8 @@ class Loader {
       std::int64_t number = 0;
       {
         std::unique_lock lock(mutex_);
-        if (!changed_.wait(lock, stop, [&] { return next_ < wanted_ + ahead_; }) || next_ >= last_) {
+        const bool room = changed_.wait(lock, stop, [&] { return next_ < wanted_ + ahead_; });
+        if (!room || stop.stop_requested() || next_ >= last_) {
           return;
         }
         number = next_++;

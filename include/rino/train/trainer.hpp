@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <concepts>
@@ -8,6 +10,7 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -134,7 +137,7 @@ class Trainer {
     require(!done(), "all ", steps(), " steps are done: give more epochs to go on");
     require(student_.has_value(), "this trainer was finished: make a new one and resume from its checkpoint");
     const auto start = std::chrono::steady_clock::now();
-    if (!loader_) {
+    if (!loader_ || loader_->position() != clock_.step) {  // a step that failed has used up its jets
       loader_ = std::make_unique<Loader<Tokens>>([this](std::int64_t number) { return prepare(number); }, clock_.step,
                                                  steps(), options_.loader_threads);
     }
@@ -159,9 +162,11 @@ class Trainer {
     for (const auto& [name, value] : result.metrics) {
       values.push_back(value.to(at::kDouble).to(placement_.device()));
     }
-    const at::Tensor together = at::stack(values).cpu();
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      report.metrics.emplace_back(result.metrics[i].first, together[static_cast<std::int64_t>(i)].item<double>());
+    if (!values.empty()) {
+      const at::Tensor together = at::stack(values).cpu();
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        report.metrics.emplace_back(result.metrics[i].first, together[static_cast<std::int64_t>(i)].item<double>());
+      }
     }
     advance(report.loss);
     report.seconds = seconds_since(start);
@@ -200,9 +205,13 @@ class Trainer {
       require(file.at(name).sizes() == tensor.sizes(), "'", name, "' has shape ", file.at(name).sizes(),
               " in the checkpoint and ", tensor.sizes(),
               " here: it is of another architecture; use the recipe it was made with");
+      require(file.at(name).scalar_type() == tensor.scalar_type(), "'", name, "' is ", file.at(name).scalar_type(),
+              " in the checkpoint and ", tensor.scalar_type(), " here: resume with the type it was made with");
     }
     require(file.contains("trainer.progress") && file.contains("trainer.data"),
             "the file holds no training state: give a checkpoint, not an encoder");
+    require(file.at("trainer.progress").numel() == 4, "'trainer.progress' has ", file.at("trainer.progress").numel(),
+            " numbers of 4: the checkpoint is damaged or of another version");
     require(file.at("trainer.data").equal(fingerprint()), "the checkpoint was made with other jets, batch size or ",
             "seed: resuming goes on with the same ones; start a new run instead");
     const at::NoGradGuard no_grad;
@@ -277,6 +286,7 @@ class Trainer {
   }
 
   std::vector<std::pair<std::string, at::Tensor>> named_state() {
+    require(student_.has_value(), "this trainer was finished, its state is gone: save before finish()");
     std::vector<std::pair<std::string, at::Tensor>> tensors = method_.state();
     for (const TensorSlot& slot : student_->slots()) {
       tensors.emplace_back("student." + slot.name, slot.tensor());
@@ -287,8 +297,22 @@ class Trainer {
     return tensors;
   }
 
+  /// Tells other jets, another order of the same jets, batch size or seed apart. Of many jets it looks at some
+  /// thousands, evenly spread (FNV-1a of their momenta).
   at::Tensor fingerprint() const {
-    return at::tensor({jets_.size(), jets_.constituents(), batch_, options_.seed}, at::kLong);
+    std::uint64_t hash = 0xcbf29ce484222325ULL;
+    const auto add = [&hash](std::uint64_t word) { hash = (hash ^ word) * 0x100000001b3ULL; };
+    const std::int64_t stride = std::max<std::int64_t>(jets_.size() / 4096, 1);
+    for (std::int64_t j = 0; j < jets_.size(); j += stride) {
+      add(static_cast<std::uint64_t>(jets_.multiplicity(j)));
+      for (std::int64_t i = jets_.begin(j); i < jets_.end(j); ++i) {
+        for (const Scalar component : jets_.constituent(i)) {
+          add(std::bit_cast<std::uint64_t>(static_cast<double>(component)));
+        }
+      }
+    }
+    return at::tensor({jets_.size(), jets_.constituents(), batch_, options_.seed, static_cast<std::int64_t>(hash)},
+                      at::kLong);
   }
 
   M method_;

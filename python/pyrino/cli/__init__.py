@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import re
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import torch
 
@@ -61,25 +63,48 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0; 2 after an error, which standard error tells in one line; 130 after Ctrl-C; 141 if the
         reader of standard output went away. Wrong usage exits with 2 from within (argparse).
     """
+    try:
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()
+    except OSError as error:  # of standard output, or of a place that no message of ours foresees
+        gone = isinstance(error, BrokenPipeError)
+        if not gone:
+            _say(f"error: {error}")
+        try:
+            sys.stdout.flush()
+        except OSError:
+            # Python flushes standard output once more when it ends, and would complain then.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141 if gone else 2
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = make_parser()
-    args = parser.parse_args(argv)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        _refuse(unknown, args.parser if args.command else parser)
     if args.command is None:
         parser.print_help()
         return 2
     try:
         args.run(args)
-        sys.stdout.flush()
     except RinoError as error:
         _say(f"error: {_as_options(str(error), args)}")
         return 2
     except KeyboardInterrupt as error:
         _say(_as_options(str(error), args) or "stopped")
         return 130
-    except BrokenPipeError:
-        # Python flushes standard output once more when it ends, and would complain then.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     return 0
+
+
+def _refuse(arguments: list[str], parser: argparse.ArgumentParser) -> NoReturn:
+    """End with the usage of the command that does not know the arguments, not with that of the whole program."""
+    options = [option for option in arguments if option.startswith("--")]
+    close = difflib.get_close_matches(options[0].split("=")[0], parser._option_string_actions, n=1) if options else []
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    parser.error(f"unrecognized arguments: {' '.join(arguments)}{hint}")
 
 
 def _say(message: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 import pyrino
 from pyrino.cli.common import checked_device, plural, show_progress, whole_file
+from pyrino.cli.labels import add_drop_empty, entries
 from pyrino.cli.parser import add_command, add_device, add_overwrite, default_of
 from pyrino.data import read_jets
 from pyrino.data.read import find_files
@@ -52,6 +53,7 @@ def add(commands: Any) -> None:
         help="jets at a time",
     )
     add_device(parser)
+    add_drop_empty(parser)
     add_overwrite(parser, "FILE if it exists")
 
 
@@ -75,12 +77,12 @@ def _run(args: argparse.Namespace) -> None:
     total = 0
     with whole_file(args.out, overwrite=args.overwrite) as partial, pq.ParquetWriter(partial, schema) as writer:
         for file in tqdm(files, desc="embedding", unit=" files", disable=not show_progress()):
-            jets = read_jets(file)
+            jets = read_jets(file, drop_empty=args.drop_empty)
             n = len(jets)
             embeddings = encoder.embed(jets, resolution=args.resolution, batch_size=args.batch_size)
             columns = [
                 pa.DictionaryArray.from_arrays(np.zeros(n, np.int32), [str(file)]),
-                pa.array(np.arange(n)),
+                pa.array(entries(file, n, args)),
                 pa.nulls(n, pa.int64()) if jets.labels is None else pa.array(jets.labels),
                 pa.FixedSizeListArray.from_arrays(pa.array(embeddings.astype(np.float32).ravel()), encoder.width),
             ]

@@ -33,9 +33,10 @@ def add(commands: Any) -> None:
         _run,
         usage="TAGGER --test PATH [PATH ...] [options]",
         summary="accuracy, AUC and background rejection of a tagger on labelled jets, with errors",
-        description="Accuracy at the median score and AUC show separation whatever the threshold; the rejection is 1/eps_B, where\n"
-        "eps_B is the share of the background that passes where the share eps_S of the signal does. Errors are those\n"
-        "of the finite sample (bootstrap); where no background jet passes there is a lower limit at 95% confidence.",
+        description="Accuracy at the median score and AUC show separation whatever the threshold; the rejection is\n"
+        "1/eps_B, where eps_B is the share of the background that passes where the share eps_S of the signal does.\n"
+        "Errors are those of the finite sample (bootstrap); where no background jet passes there is a lower limit\n"
+        "at 95% confidence.",
         example=_EXAMPLE,
     )
     parser.add_argument("tagger", metavar="TAGGER", help="folder of a fine-tuning, or a .safetensors file")

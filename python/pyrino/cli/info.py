@@ -24,6 +24,9 @@ _LAYOUTS = {
     ".hdf5": "HDF5 as JetNet has it",
 }
 
+#: Classes that are listed by name; JetClass-II has 188.
+_SHOWN = 12
+
 _EXAMPLE = """
 pyrino info data/qcd
 pyrino info JetClass/val_5M/TTBar_000.root --max-jets 10000
@@ -93,7 +96,8 @@ class _Summary:
             ["files", f"{len(self.files)}: {self.files[0]}{more}"],
             ["jets", str(jets)],
             ["labels", classes.meaning or "none"],
-            *([f"  {name}", f"{count} ({count / jets:.1%})"] for name, count in self.classes.most_common()),
+            *([f"  {name}", f"{count} ({count / jets:.1%})"] for name, count in self.classes.most_common(_SHOWN)),
+            *([["  others", f"{len(self.classes) - _SHOWN} classes"]] if len(self.classes) > _SHOWN else []),
             *(["generated", f"{count}: {origin}"] for origin, count in self.origins.items()),
         ]
         ranges = [["", "mean", "least", "greatest"], *([n, *r.cells()] for n, r in self.numbers.items())]

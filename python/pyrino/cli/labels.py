@@ -16,7 +16,17 @@ from pyrino.data.read import LAYOUTS, find_files
 from pyrino.errors import RinoError
 from pyrino.jets import Jets
 
-__all__ = ["Classes", "add_reading", "add_signal", "classes_of", "count_classes", "read", "read_labelled"]
+__all__ = [
+    "Classes",
+    "add_drop_empty",
+    "add_reading",
+    "add_signal",
+    "classes_of",
+    "count_classes",
+    "entries",
+    "read",
+    "read_labelled",
+]
 
 _NAMES = {"numbers of JetClass": JETCLASS_CLASSES, "numbers of JetNet": JETNET_CLASSES}
 
@@ -78,6 +88,11 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="read at most N jets of each PATH (default: all)",
     )
+    add_drop_empty(parser)
+
+
+def add_drop_empty(parser: argparse.ArgumentParser) -> None:
+    """--drop-empty, the argument of `read_jets`."""
     parser.add_argument(
         "--drop-empty", action="store_true", help="leave out jets without constituents, an error otherwise"
     )
@@ -144,7 +159,17 @@ def read_labelled(paths: Sequence[str], args: argparse.Namespace) -> tuple[Jets,
     )
 
 
+def entries(file: Path, n: int, args: argparse.Namespace) -> np.ndarray:
+    """(n,) rows in the file of the n jets that `read_jets` gave; without --drop-empty, all of them."""
+    if not args.drop_empty:
+        return np.arange(n)
+    with closing(LAYOUTS[file.suffix.lower()](file, (), 65536)) as chunks:
+        return np.flatnonzero(np.concatenate([chunk.counts for chunk in chunks]))
+
+
 def count_classes(labels: np.ndarray, classes: Classes) -> str:
     """Number of jets of each class, in words."""
     numbers, counts = np.unique(labels, return_counts=True)
+    if len(numbers) > 10:
+        return f"{len(labels)} of {len(numbers)} classes"
     return ", ".join(f"{count} {classes.name(int(n))}" for n, count in zip(numbers, counts, strict=True))

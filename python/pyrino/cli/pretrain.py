@@ -28,8 +28,8 @@ def add(commands: Any) -> None:
         _run,
         usage="RECIPE --train PATH [PATH ...] --out FOLDER [options]",
         summary="pretrain an encoder on jets without labels",
-        description="Writes the encoder, checkpoints, the recipe, the numbers of every step and a log for TensorBoard to FOLDER.\n"
-        "Ctrl-C leaves a checkpoint from which --resume goes on. Labels are not looked at.",
+        description="Writes the encoder, checkpoints, the recipe, the numbers of every step and a log for TensorBoard\n"
+        "to FOLDER. Ctrl-C leaves a checkpoint from which --resume goes on. Labels are not looked at.",
         example=_EXAMPLE,
     )
     parser.add_argument("recipe", metavar="RECIPE", help=f"preset ({', '.join(Recipe.presets())}) or TOML file")

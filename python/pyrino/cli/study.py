@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from pyrino.cli.parser import add_command
+from pyrino.cli.common import checked_device, show_progress
+from pyrino.cli.parser import add_command, add_device
 
 __all__ = ["add"]
-
-_PRESETS = ("demo", "study")
 
 
 def add(commands: Any) -> None:
@@ -25,14 +23,25 @@ def add(commands: Any) -> None:
         "Both end with FOLDER/report.html and FOLDER/report.json.",
         example="pyrino study --preset demo --out runs/demo",
     )
-    parser.add_argument("--preset", choices=_PRESETS, default=_PRESETS[0], help=f"{' or '.join(_PRESETS)}")
-    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where everything goes")
+    parser.add_argument("--preset", default="demo", metavar="NAME", help="demo or study")
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="FOLDER",
+        help="where everything goes; what an earlier call finished is taken up",
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that generate jets (default: one per core)")
+    add_device(parser)
 
 
 def _run(args: argparse.Namespace) -> None:
     from pyrino.study import run_study
 
-    run_study(args.preset, args.out)
-    report = args.out / "report.html"
-    if report.is_file():
-        print(f"the report is {report}")
+    report = run_study(
+        args.preset,
+        args.out,
+        device=str(checked_device(args.device)),
+        workers=args.workers,
+        progress=show_progress(),
+    )
+    print(f"the report is {report}")

@@ -1,0 +1,843 @@
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+#include <map>
+#include <memory>
+#include <numeric>
+#include <set>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <torch/nn/utils/clip_grad.h>
+#include <torch/optim/adamw.h>
+
+#include <rino/io/safetensors.hpp>
+#include <rino/jets/toy_shower.hpp>
+#include <rino/losses/koleo.hpp>
+#include <rino/losses/sinkhorn.hpp>
+#include <rino/methods/self_distillation.hpp>
+#include <rino/train/adamw.hpp>
+#include <rino/train/ema.hpp>
+#include <rino/train/loader.hpp>
+#include <rino/train/schedule.hpp>
+#include <rino/train/trainer.hpp>
+
+#include "catch.hpp"
+
+namespace {
+
+using rino::Jets;
+using rino::Resolution;
+using rino::Safetensors;
+using rino::SelfDistillation;
+using rino::Tokens;
+using rino::Trainer;
+using rino::TrainingClock;
+using rino::TrainingOptions;
+using namespace std::chrono_literals;
+
+at::Tensor global_state() {
+  return at::globalContext().defaultGenerator(at::kCPU).get_state().clone();
+}
+
+double largest_difference(const at::Tensor& a, const at::Tensor& b) {
+  return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
+}
+
+at::Tensor values_of(const torch::nn::Module& module) {
+  std::vector<at::Tensor> pieces;
+  for (const rino::TensorSlot& slot : rino::tensor_slots(module)) {
+    pieces.push_back(slot.tensor().detach().reshape(-1));
+  }
+  return at::cat(pieces);
+}
+
+/// Mean of the tokens of every sequence, [S, F].
+at::Tensor pooled(const Tokens& tokens) {
+  std::vector<at::Tensor> rows;
+  for (std::int64_t s = 0; s < tokens.sequences(); ++s) {
+    rows.push_back(tokens.features.narrow(0, tokens.first(s), tokens.length(s)).mean(0));
+  }
+  return at::stack(rows);
+}
+
+/// A method with nothing of self-distillation: one view, no teacher, no state, no metrics. A linear map of a jet's
+/// mean token learns its log pT. It writes down which jets it was shown, and can be told to fail.
+class MeanRegression {
+ public:
+  struct Record {
+    std::vector<std::vector<double>> jets;  ///< log pT (normalised) of the jets of every step
+    std::atomic<std::int64_t> not_a_number{-1};
+    std::atomic<std::int64_t> no_views{-1};
+    bool released = false;
+  };
+
+  explicit MeanRegression(std::shared_ptr<Record> record = std::make_shared<Record>())
+      : layer(rino::LinearOptions{11, 1}), record_(std::move(record)) {
+    rino::initialize(*layer, 1);
+  }
+
+  std::vector<Resolution> resolutions(const TrainingClock& clock) const {
+    std::int64_t wanted = clock.step;
+    rino::require(!record_->no_views.compare_exchange_strong(wanted, -1), "no views for step ", clock.step);
+    return {rino::particles()};
+  }
+
+  rino::MethodLoss loss(const Tokens& tokens, const TrainingClock& clock) {
+    const at::Tensor log_pt =
+        tokens.jet_features.index_select(0, tokens.rows(0)).select(1, 1).to(at::kDouble).contiguous();
+    record_->jets.emplace_back(log_pt.const_data_ptr<double>(), log_pt.const_data_ptr<double>() + log_pt.size(0));
+    const at::Tensor error = layer(pooled(tokens)).squeeze(1) - tokens.jet_features.select(1, 1);
+    std::int64_t wanted = clock.step;
+    if (record_->not_a_number.compare_exchange_strong(wanted, -1)) {
+      return {error.mean() * std::numeric_limits<double>::quiet_NaN(), {}};
+    }
+    return {error.square().mean(), {}};
+  }
+
+  const torch::nn::Module& trained() const { return *layer; }
+  void to(const at::TensorOptions& options) {
+    layer->to(options.device(), at::typeMetaToScalarType(options.dtype()));
+  }
+  void start() {}
+  void after_step(const rino::FlatParameters& /*student*/, const TrainingClock& /*clock*/) {}
+  std::vector<std::pair<std::string, at::Tensor>> state() { return {}; }
+  void release() { record_->released = true; }
+
+  rino::Linear layer;
+
+ private:
+  std::shared_ptr<Record> record_;
+};
+
+static_assert(rino::Method<MeanRegression>);
+static_assert(rino::Method<SelfDistillation>);
+static_assert(!rino::Method<rino::Linear>);
+
+Jets<double> some_jets(std::int64_t count = 26) {
+  return rino::toy_shower<double>({.jets = count, .multiplicity_mean = 20.0}, 3);
+}
+
+TrainingOptions short_run(std::int64_t epochs = 4, std::int64_t batch_size = 8, std::int64_t loader_threads = 1) {
+  TrainingOptions options;
+  options.epochs = epochs;
+  options.batch_size = batch_size;
+  options.loader_threads = loader_threads;
+  options.seed = 5;
+  return options;
+}
+
+rino::JetEncoderOptions small_encoder(double dropout = 0.1) {
+  rino::JetEncoderOptions options;
+  options.width = 8;
+  options.heads = 2;
+  options.layers = 2;
+  options.feedforward = 16;
+  options.dropout = dropout;
+  return options;
+}
+
+rino::ProjectionHeadOptions small_head() {
+  rino::ProjectionHeadOptions options;
+  options.inputs = 8;
+  options.prototypes = 6;
+  return options;
+}
+
+rino::ViewSetOptions drawn_views() {
+  return {.teacher = {rino::subjets(1), rino::subjets(2)},
+          .student = {rino::subjets(4), rino::subjets(8), rino::particles()},
+          .student_drawn = 2};
+}
+
+SelfDistillation small_method(std::uint64_t seed = 1, const rino::SelfDistillationOptions& options = {}) {
+  return {small_encoder(), small_head(), drawn_views(), options, seed};
+}
+
+rino::AdamWOptions brisk() {
+  rino::AdamWOptions options;
+  options.lr = 3e-3;
+  return options;
+}
+
+using Distiller = Trainer<SelfDistillation>;
+
+/// What a run says of all its steps, times aside.
+std::vector<std::vector<double>> run(Distiller& trainer, std::int64_t steps) {
+  std::vector<std::vector<double>> told;
+  for (std::int64_t i = 0; i < steps; ++i) {
+    const rino::StepReport report = trainer.step();
+    told.push_back({static_cast<double>(report.step), report.epoch, report.loss, report.lr, report.gradient_norm});
+    for (const auto& [name, value] : report.metrics) {
+      told.back().push_back(value);
+    }
+  }
+  return told;
+}
+
+bool equal(const Safetensors& a, const Safetensors& b) {
+  return a.tensors.size() == b.tensors.size() &&
+         std::all_of(a.tensors.begin(), a.tensors.end(),
+                     [&](const auto& entry) { return b.contains(entry.first) && b.at(entry.first).equal(entry.second); });
+}
+
+/// A folder that is removed at the end.
+struct Folder {
+  std::filesystem::path path =
+      std::filesystem::temp_directory_path() / ("rino-test-training-" + std::to_string(::getpid()));
+  Folder() { std::filesystem::create_directories(path); }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+  ~Folder() { std::filesystem::remove_all(path); }
+};
+
+}  // namespace
+
+TEST_CASE("schedules pass through the points worked out by hand", "[train][schedule]") {
+  const auto near = [](double a, double b) { return std::abs(a - b) < 1e-15; };
+  CHECK(near(rino::cosine_schedule(3, 1, 0, 10), 3));
+  CHECK(near(rino::cosine_schedule(3, 1, 2.5, 10), 2 + std::sqrt(0.5)));
+  CHECK(near(rino::cosine_schedule(3, 1, 5, 10), 2));
+  CHECK(near(rino::cosine_schedule(3, 1, 7.5, 10), 2 - std::sqrt(0.5)));
+  CHECK(rino::cosine_schedule(3, 1, 10, 10) == 1);
+  CHECK(rino::cosine_schedule(3, 1, 11, 10) == 1);
+  CHECK(rino::cosine_schedule(3, 1, 0, 0) == 1);
+
+  // From 0.1 in 4 steps to 1, then in 8 down to 0.2.
+  const auto lr = [](double position) { return rino::warmup_cosine_schedule(0.1, 1, 0.2, position, 4, 12); };
+  CHECK(near(lr(0), 0.1));
+  CHECK(near(lr(1), 0.325));
+  CHECK(near(lr(2), 0.55));
+  CHECK(near(lr(4), 1));
+  CHECK(near(lr(6), 0.6 + 0.4 * std::sqrt(0.5)));
+  CHECK(near(lr(8), 0.6));
+  CHECK(near(lr(12), 0.2));
+  CHECK(rino::warmup_cosine_schedule(0.1, 1, 0.2, 0, 0, 12) == 1);
+  CHECK(near(rino::warmup_cosine_schedule(0, 1, 0.2, 6, 12, 12), 0.5));
+}
+
+TEST_CASE("AdamW with clipping equals LibTorch's AdamW after clip_grad_norm_", "[train][adamw]") {
+  const double clip = GENERATE(0.0, 0.5, 1e6);
+  rino::JetEncoder mine(small_encoder(0.0));
+  rino::initialize(*mine, 2);
+  mine->to(at::kDouble);
+  rino::JetEncoder theirs(std::dynamic_pointer_cast<rino::JetEncoderImpl>(mine->clone()));
+  const rino::FlatParameters flat(*mine, /*trainable=*/true);
+  rino::AdamWOptions options;
+  options.lr = 0.01;
+  options.beta1 = 0.8;
+  options.beta2 = 0.95;
+  options.weight_decay = 0.1;
+  options.clip = clip;
+  rino::AdamW optimizer(flat, options);
+  torch::optim::AdamW reference(
+      theirs->parameters(), torch::optim::AdamWOptions(0.01).betas({0.8, 0.95}).eps(1e-6).weight_decay(0.1));
+
+  const auto jets = some_jets(4);
+  const Tokens tokens = rino::ViewTokenizer().operator()<double>(jets, {rino::subjets(3), rino::particles()});
+  bool clipped = false;
+  for (int step = 0; step < 15; ++step) {
+    const double lr = 0.01 / (1 + step);
+    (mine(tokens).jets - step).square().mean().backward();
+    const double norm = optimizer.step(lr).item<double>();
+    CHECK(flat.gradients().eq(0).all().item<bool>());
+
+    reference.zero_grad();
+    (theirs(tokens).jets - step).square().mean().backward();
+    const double expected_norm =
+        torch::nn::utils::clip_grad_norm_(theirs->parameters(), clip > 0 ? clip : std::numeric_limits<double>::max());
+    static_cast<torch::optim::AdamWOptions&>(reference.param_groups()[0].options()).lr(lr);
+    reference.step();
+    CHECK(std::abs(norm / expected_norm - 1) < 1e-12);
+    clipped = clipped || norm > clip;
+    REQUIRE(largest_difference(flat.values(), values_of(*theirs)) < 1e-12);
+  }
+  CHECK(clipped == (clip < 1));
+  CHECK(optimizer.steps().item<double>() == 15);
+}
+
+TEST_CASE("AdamW refuses options outside their ranges", "[train][adamw]") {
+  const rino::Linear layer(rino::LinearOptions{2, 2});
+  const rino::FlatParameters flat(*layer, /*trainable=*/true);
+  const auto error = [&](const auto& change) {
+    rino::AdamWOptions options;
+    change(options);
+    return error_of([&] { rino::AdamW(flat, options); });
+  };
+  CHECK(error([](auto&) {}) == "(no error)");
+  CHECK(says(error([](auto& o) { o.lr = 0; }), "lr", "above 0"));
+  CHECK(says(error([](auto& o) { o.eps = 0; }), "eps"));
+  CHECK(says(error([](auto& o) { o.weight_decay = -0.5; }), "-0.5"));
+  CHECK(says(error([](auto& o) { o.clip = -1; }), "-1"));
+  CHECK(says(error([](auto& o) { o.beta1 = 1; }), "beta1", "[0, 1)"));
+  CHECK(says(error([](auto& o) { o.beta2 = -0.1; }), "-0.1", "[0, 1)"));
+  CHECK_FALSE(error([](auto& o) { o.lr = std::nan(""); }) == "(no error)");
+}
+
+TEST_CASE("the moving average takes its share of the student, all or nothing at the ends", "[train][ema]") {
+  const rino::Linear teacher(rino::LinearOptions{3, 4});
+  const rino::Linear student(rino::LinearOptions{3, 4});
+  rino::initialize(*teacher, 1);
+  rino::initialize(*student, 2);
+  const rino::FlatParameters flat_teacher(*teacher, /*trainable=*/false);
+  const rino::FlatParameters flat_student(*student, /*trainable=*/true);
+  const at::Tensor before = flat_teacher.values().clone();
+  const at::Tensor target = flat_student.values().clone();
+  rino::ema_update(flat_teacher, flat_student, 1.0);
+  CHECK(flat_teacher.values().equal(before));
+  rino::ema_update(flat_teacher, flat_student, 0.9);
+  CHECK(largest_difference(flat_teacher.values(), 0.9 * before.to(at::kDouble) + 0.1 * target.to(at::kDouble)) < 1e-7);
+  rino::ema_update(flat_teacher, flat_student, 0.0);
+  CHECK(flat_teacher.values().equal(target));
+  CHECK(teacher->weight.equal(student->weight));
+  CHECK(flat_student.values().equal(target));
+}
+
+TEST_CASE("a loader hands items over in order, whatever its threads", "[train][loader]") {
+  const std::int64_t threads = GENERATE(0, 1, 4);
+  rino::Loader<std::int64_t> loader(
+      [](std::int64_t number) {
+        std::this_thread::sleep_for(std::chrono::microseconds((number * 7919) % 500));  // later items overtake
+        return number * number;
+      },
+      10, 60, threads);
+  for (std::int64_t number = 10; number < 60; ++number) {
+    CHECK(loader.position() == number);
+    REQUIRE(loader.next() == number * number);
+  }
+  CHECK(says(error_of([&] { loader.next(); }), "no item 60"));
+}
+
+TEST_CASE("a loader without threads makes items when asked, else on threads of its own", "[train][loader]") {
+  const auto where = [](std::int64_t threads) {
+    rino::Loader<std::thread::id> loader([](std::int64_t) { return std::this_thread::get_id(); }, 0, 3, threads);
+    return loader.next();
+  };
+  CHECK(where(0) == std::this_thread::get_id());
+  CHECK(where(1) != std::this_thread::get_id());
+}
+
+TEST_CASE("a loader runs ahead as far as it may and no further", "[train][loader]") {
+  const std::int64_t threads = GENERATE(1, 4);
+  constexpr std::int64_t ahead = 3;
+  std::atomic<std::int64_t> begun{0};
+  rino::Loader<std::int64_t> loader(
+      [&](std::int64_t number) {
+        ++begun;
+        return number;
+      },
+      0, 100, threads, ahead);
+  for (std::int64_t taken = 0; taken < 5; ++taken) {
+    for (int wait = 0; wait < 2000 && begun < taken + ahead; ++wait) {
+      std::this_thread::sleep_for(1ms);
+    }
+    std::this_thread::sleep_for(5ms);
+    CHECK(begun == taken + ahead);
+    CHECK(loader.next() == taken);
+  }
+}
+
+TEST_CASE("what making an item throws arrives with that item", "[train][loader]") {
+  const std::int64_t threads = GENERATE(0, 1, 4);
+  rino::Loader<std::int64_t> loader(
+      [](std::int64_t number) {
+        rino::require(number % 3 != 2, "item ", number, " is bad");
+        return number;
+      },
+      0, 6, threads);
+  for (std::int64_t number = 0; number < 6; ++number) {
+    if (number % 3 == 2) {
+      CHECK(error_of([&] { loader.next(); }) == "item " + std::to_string(number) + " is bad");
+    } else {
+      CHECK(loader.next() == number);
+    }
+  }
+}
+
+TEST_CASE("a loader with work pending ends without making the rest", "[train][loader]") {
+  std::atomic<std::int64_t> begun{0};
+  const auto start = std::chrono::steady_clock::now();
+  {
+    rino::Loader<std::int64_t> loader(
+        [&](std::int64_t number) {
+          ++begun;
+          std::this_thread::sleep_for(5ms);
+          return number;
+        },
+        0, 100000, 2, 2000);
+    loader.next();
+  }
+  CHECK(std::chrono::steady_clock::now() - start < 5s);
+  CHECK(begun < 500);
+  for (int round = 0; round < 200; ++round) {
+    // Ends at any moment: before its threads have begun, with the queue full, with items never asked for.
+    rino::Loader<std::int64_t> loader([](std::int64_t number) { return number; }, 0, 10, 3, 2);
+    if (round % 2 == 1) {
+      loader.next();
+    }
+  }
+}
+
+TEST_CASE("a loader refuses negative threads and an empty queue", "[train][loader]") {
+  const auto make = [](std::int64_t number) { return number; };
+  CHECK(says(error_of([&] { rino::Loader<std::int64_t>(make, 0, 1, -1); }), "loader_threads is -1"));
+  CHECK(says(error_of([&] { rino::Loader<std::int64_t>(make, 0, 1, 1, 0); }), "1 or more"));
+}
+
+TEST_CASE("the trainer trains a method that knows nothing of teachers or views", "[train][trainer]") {
+  const auto record = std::make_shared<MeanRegression::Record>();
+  rino::AdamWOptions optimizer;
+  optimizer.lr = 0.05;
+  Trainer<MeanRegression> trainer(MeanRegression(record), some_jets(64), {}, optimizer, short_run(40, 16));
+  const double first = trainer.step().loss;
+  double last = first;
+  while (!trainer.done()) {
+    const rino::StepReport report = trainer.step();
+    CHECK(report.metrics.empty());
+    last = report.loss;
+  }
+  CHECK(last < first / 10);
+  CHECK(trainer.best_loss() < first / 10);
+  CHECK_FALSE(record->released);
+  trainer.finish();
+  CHECK(record->released);
+  CHECK(trainer.method().layer->weight.storage().nbytes() == 11 * sizeof(float));
+}
+
+TEST_CASE("every epoch shows each jet once, in an order of its own, and leaves out what fills no batch",
+          "[train][trainer]") {
+  const auto record = std::make_shared<MeanRegression::Record>();
+  const Jets<double> jets = some_jets(26);
+  Trainer<MeanRegression> trainer(MeanRegression(record), jets, {}, {}, short_run(5, 8, 2), at::kCPU, at::kDouble);
+  CHECK(trainer.steps_per_epoch() == 3);
+  CHECK(trainer.steps() == 15);
+  CHECK(trainer.batch_size() == 8);
+  while (!trainer.done()) {
+    trainer.step();
+  }
+  std::set<double> known;
+  for (std::int64_t j = 0; j < jets.size(); ++j) {
+    known.insert((std::log(rino::pt(jets.four_momentum(j))) - 6.5) / 0.5);
+  }
+  REQUIRE(known.size() == 26);
+  std::set<std::vector<double>> orders;
+  std::set<double> shown;
+  for (std::size_t epoch = 0; epoch < 5; ++epoch) {
+    std::vector<double> order;
+    for (std::size_t step = 3 * epoch; step < 3 * epoch + 3; ++step) {
+      order.insert(order.end(), record->jets[step].begin(), record->jets[step].end());
+    }
+    CHECK(order.size() == 24);
+    CHECK(std::set<double>(order.begin(), order.end()).size() == 24);
+    shown.insert(order.begin(), order.end());
+    orders.insert(order);
+  }
+  CHECK(orders.size() == 5);
+  CHECK(shown == known);
+}
+
+TEST_CASE("reports carry step, epoch, learning rate and the best epoch", "[train][trainer]") {
+  rino::AdamWOptions optimizer;
+  optimizer.lr = 0.02;
+  TrainingOptions options = short_run(5, 8);
+  options.warmup = 0.2;
+  options.warmup_start = 0.1;
+  options.final_lr = 0.01;
+  Trainer<MeanRegression> trainer(MeanRegression(), some_jets(24), {}, optimizer, options);
+  CHECK(trainer.best_epoch() == -1);
+  CHECK(std::isinf(trainer.best_loss()));
+  // 15 steps: three of warm-up, then half a cosine over twelve.
+  const std::map<std::int64_t, double> expected{
+      {0, 0.002}, {1, 0.008}, {2, 0.014}, {3, 0.02}, {9, 0.01 * 1.01}, {15, 0.0002}};
+  for (const auto& [step, lr] : expected) {
+    CHECK(std::abs(trainer.learning_rate(step) - lr) < 1e-16);
+  }
+  double best = std::numeric_limits<double>::infinity();
+  std::int64_t best_epoch = -1;
+  for (std::int64_t epoch = 0; epoch < 5; ++epoch) {
+    double mean = 0.0;
+    for (std::int64_t i = 0; i < 3; ++i) {
+      CHECK(trainer.step_number() == 3 * epoch + i);
+      const rino::StepReport report = trainer.step();
+      CHECK(report.step == 3 * epoch + i);
+      CHECK(std::abs(report.epoch - (static_cast<double>(epoch) + static_cast<double>(i) / 3)) < 1e-15);
+      CHECK(report.lr == trainer.learning_rate(report.step));
+      CHECK(report.gradient_norm > 0);
+      CHECK(report.seconds >= report.waited);
+      mean += report.loss;
+    }
+    mean /= 3;
+    if (mean < best) {
+      best = mean;
+      best_epoch = epoch;
+    }
+    CHECK(std::abs(trainer.best_loss() - best) < 1e-15);
+    CHECK(trainer.best_epoch() == best_epoch);
+  }
+  CHECK(says(error_of([&] { trainer.step(); }), "all 15 steps are done", "more epochs"));
+}
+
+TEST_CASE("a step whose loss is not finite changes nothing and can be tried again", "[train][trainer]") {
+  const std::int64_t loader_threads = GENERATE(0, 2);
+  const auto record = std::make_shared<MeanRegression::Record>();
+  Trainer<MeanRegression> trainer(MeanRegression(record), some_jets(), {}, brisk(), short_run(4, 8, loader_threads));
+  trainer.step();
+  trainer.step();
+  const Safetensors before = trainer.state();
+  record->not_a_number = 2;
+  CHECK(says(error_of([&] { trainer.step(); }), "loss of step 2", "nan", "learning rate"));
+  CHECK(equal(trainer.state(), before));
+  trainer.step();
+  CHECK(record->jets.at(3) == record->jets.at(2));
+  CHECK_FALSE(record->jets.at(3) == record->jets.at(1));
+}
+
+TEST_CASE("what a loader thread throws arrives at the step it belongs to", "[train][trainer]") {
+  const std::int64_t loader_threads = GENERATE(0, 2);
+  const auto record = std::make_shared<MeanRegression::Record>();
+  const auto healthy = std::make_shared<MeanRegression::Record>();
+  record->no_views = 4;
+  Trainer<MeanRegression> trainer(MeanRegression(record), some_jets(), {}, brisk(), short_run(4, 8, loader_threads));
+  Trainer<MeanRegression> other(MeanRegression(healthy), some_jets(), {}, brisk(), short_run(4, 8, 0));
+  for (int step = 0; step < 4; ++step) {
+    trainer.step();
+  }
+  CHECK(error_of([&] { trainer.step(); }) == "no views for step 4");
+  CHECK(trainer.step_number() == 4);
+  trainer.step();
+  for (int step = 0; step < 5; ++step) {
+    other.step();
+  }
+  CHECK(record->jets == healthy->jets);
+  CHECK(equal(trainer.state(), other.state()));
+}
+
+TEST_CASE("a finished trainer says so instead of going on", "[train][trainer]") {
+  Trainer<MeanRegression> trainer(MeanRegression(), some_jets(), {}, {}, short_run());
+  trainer.step();
+  const Safetensors state = trainer.state();
+  trainer.finish();
+  trainer.finish();
+  CHECK(says(error_of([&] { trainer.step(); }), "was finished"));
+  CHECK(says(error_of([&] { trainer.state(); }), "was finished"));
+  CHECK(says(error_of([&] { trainer.restore(state); }), "was finished"));
+}
+
+TEST_CASE("the trainer refuses options and jets it cannot train with", "[train][trainer]") {
+  const auto error = [](const auto& change, std::int64_t jets = 4) {
+    TrainingOptions options;
+    change(options);
+    return error_of([&] { Trainer<MeanRegression>(MeanRegression(), some_jets(jets), {}, {}, options); });
+  };
+  CHECK(error([](auto&) {}) == "(no error)");
+  CHECK(says(error([](auto&) {}, 1), "1 jets", "two or more"));
+  CHECK(says(error([](auto&) {}, 0), "0 jets"));
+  CHECK(says(error([](auto& o) { o.epochs = 0; }), "epochs", "0"));
+  CHECK(says(error([](auto& o) { o.batch_size = 1; }), "batch_size", "1"));
+  CHECK(says(error([](auto& o) { o.warmup = 1.5; }), "1.5", "[0, 1]"));
+  CHECK(says(error([](auto& o) { o.warmup_start = -1; }), "-1"));
+  CHECK(says(error([](auto& o) { o.final_lr = -0.5; }), "-0.5"));
+  Trainer<MeanRegression> small(MeanRegression(), some_jets(4), {}, {}, short_run(2, 1000));
+  CHECK(small.batch_size() == 4);
+  CHECK(small.steps() == 2);
+}
+
+TEST_CASE("self-distillation's loss is that of its views taken one by one", "[train][distillation]") {
+  // Unlike lengths within a view, dropout off; the student is moved so that it differs from its teacher.
+  const auto assignment = GENERATE(rino::Assignment::sinkhorn, rino::Assignment::centering);
+  rino::SelfDistillationOptions options;
+  options.assignment = assignment;
+  options.koleo = 0.3;
+  SelfDistillation method(small_encoder(0.0), small_head(), drawn_views(), options, 1);
+  rino::initialize(*method.student(), 2);
+  method.to(at::TensorOptions(at::kDouble));
+  const Jets<double> jets = some_jets(10);
+  const TrainingClock clock{.step = 3, .steps_per_epoch = 5, .epochs = 8, .seed = 4};
+  const std::vector<Resolution> resolutions = method.resolutions(clock);
+  REQUIRE(resolutions.size() == 4);
+  const rino::ViewTokenizer tokenizer;
+  const rino::MethodLoss found = method.loss(tokenizer.operator()<double>(jets, resolutions), clock);
+
+  rino::EncoderWithHead student = method.student();
+  rino::EncoderWithHead teacher = method.teacher();
+  std::vector<at::Tensor> embeddings;
+  std::vector<at::Tensor> student_scores;
+  std::vector<at::Tensor> teacher_scores;
+  for (const Resolution& resolution : resolutions) {
+    const Tokens view = tokenizer.operator()<double>(jets, {resolution});
+    const at::Tensor rows = view.rows(0);
+    embeddings.push_back(student->encoder(view).jets.index_select(0, rows));
+    student_scores.push_back(student->head(embeddings.back()));
+    teacher_scores.push_back(teacher->head(teacher->encoder(view).jets.index_select(0, rows)));
+  }
+  const double temperature = 0.055 - 0.015 * std::cos(std::acos(-1.0) * 3 / 8);  // step 3 of a rise in 8 of 40
+  const at::Tensor scores = at::cat({teacher_scores[0], teacher_scores[1]}).detach();
+  const at::Tensor assignments =
+      assignment == rino::Assignment::sinkhorn ? rino::sinkhorn(scores, temperature) : (scores / temperature).softmax(1);
+  at::Tensor dino = at::zeros({}, at::kDouble);
+  for (std::int64_t t = 0; t < 2; ++t) {
+    for (std::int64_t s = 0; s < 4; ++s) {
+      if (s != t) {
+        const at::Tensor log_p = (student_scores[static_cast<std::size_t>(s)] / 0.1).log_softmax(1);
+        dino = dino - (assignments.narrow(0, 10 * t, 10) * log_p).sum(1).mean() / 6;
+      }
+    }
+  }
+  const at::Tensor koleo = (rino::koleo_loss(embeddings[0]) + rino::koleo_loss(embeddings[1])) / 2;
+  CHECK(std::abs(found.loss.item<double>() - (dino + 0.3 * koleo).item<double>()) < 1e-12);
+
+  std::map<std::string, double> metrics;
+  for (const auto& [name, value] : found.metrics) {
+    metrics[name] = value.item<double>();
+  }
+  const at::Tensor mean = assignments.mean(0);
+  CHECK(std::abs(metrics.at("dino") - dino.item<double>()) < 1e-12);
+  CHECK(std::abs(metrics.at("koleo") - koleo.item<double>()) < 1e-12);
+  CHECK(std::abs(metrics.at("teacher_entropy") + (assignments * assignments.log()).sum(1).mean().item<double>()) <
+        1e-12);
+  CHECK(std::abs(metrics.at("prototype_entropy") + (mean * mean.log()).sum().item<double>()) < 1e-12);
+  CHECK(std::abs(metrics.at("teacher_temperature") - temperature) < 1e-15);
+
+  found.loss.backward();
+  for (const at::Tensor& parameter : student->parameters()) {
+    CHECK(parameter.grad().defined());
+  }
+  for (const at::Tensor& parameter : teacher->parameters()) {
+    CHECK_FALSE(parameter.grad().defined());
+  }
+}
+
+TEST_CASE("teacher and student start equal, and the teacher follows with its momentum", "[train][distillation]") {
+  rino::SelfDistillationOptions options;
+  options.assignment = rino::Assignment::centering;
+  Distiller trainer(small_method(1, options), some_jets(), {}, brisk(), short_run());
+  const auto state = [&] { return trainer.method().state(); };
+  const at::Tensor start = values_of(*trainer.method().student());
+  CHECK(values_of(*trainer.method().teacher()).equal(start));
+  CHECK_FALSE(trainer.method().teacher()->is_training());
+  CHECK(trainer.method().student()->is_training());
+  REQUIRE(state().front().first == "center");
+  CHECK(state().front().second.eq(0).all().item<bool>());
+
+  // The warm-up begins with a learning rate of 0, so the student moves in the second step.
+  run(trainer, 2);
+  const at::Tensor student = values_of(*trainer.method().student());
+  CHECK(largest_difference(student, start) > 1e-4);
+  const double momentum = trainer.method().momentum({.step = 1, .steps_per_epoch = 3, .epochs = 4, .seed = 5});
+  const at::Tensor expected = momentum * start.to(at::kDouble) + (1 - momentum) * student.to(at::kDouble);
+  CHECK(largest_difference(values_of(*trainer.method().teacher()), expected) < 1e-7);
+  CHECK(state().front().second.abs().sum().item<double>() > 0);
+
+  // From 0.992 on the first of 12 steps to 1 on the last; the temperature from 0.04 to 0.07 in a fifth of them.
+  const auto at_step = [](std::int64_t step) { return TrainingClock{step, 3, 4, 5}; };
+  const SelfDistillation& method = trainer.method();
+  CHECK(std::abs(method.momentum(at_step(0)) - 0.992) < 1e-15);
+  CHECK(std::abs(method.momentum(TrainingClock{5, 11, 1, 5}) - 0.996) < 1e-15);
+  CHECK(method.momentum(at_step(11)) == 1.0);
+  CHECK(std::abs(method.teacher_temperature(at_step(0)) - 0.04) < 1e-15);
+  CHECK(std::abs(method.teacher_temperature(TrainingClock{1, 10, 1, 5}) - 0.055) < 1e-15);
+  CHECK(method.teacher_temperature(at_step(3)) == 0.07);
+}
+
+TEST_CASE("training depends on the seed and not on loader threads or LibTorch's generator", "[train][distillation]") {
+  const auto result = [](std::int64_t loader_threads, std::int64_t seed) {
+    TrainingOptions options = short_run(2, 8, loader_threads);
+    options.seed = seed;
+    Distiller trainer(small_method(static_cast<std::uint64_t>(seed)), some_jets(), {}, brisk(), options);
+    auto told = run(trainer, 6);
+    return std::pair{std::move(told), trainer.state()};
+  };
+  const at::Tensor before = global_state();
+  const auto [told, state] = result(0, 5);
+  CHECK(global_state().equal(before));
+  at::rand({10});
+  for (const std::int64_t loader_threads : {0, 1, 4}) {
+    const auto [again, state_again] = result(loader_threads, 5);
+    CHECK(again == told);
+    CHECK(equal(state_again, state));
+  }
+  CHECK_FALSE(result(1, 6).first == told);
+}
+
+TEST_CASE("a run that was stopped and resumed equals one that never stopped, bit by bit", "[train][distillation]") {
+  const auto assignment = GENERATE(rino::Assignment::sinkhorn, rino::Assignment::centering);
+  rino::SelfDistillationOptions options;
+  options.assignment = assignment;
+  const Folder folder;
+  const auto file = folder.path / "checkpoint.safetensors";
+  Distiller straight(small_method(1, options), some_jets(), {}, brisk(), short_run());
+  const auto all = run(straight, 12);
+
+  // Stopped in the middle of an epoch; who resumes brings other initial values and another number of threads.
+  {
+    Distiller first(small_method(1, options), some_jets(), {}, brisk(), short_run());
+    run(first, 4);
+    first.save(file, {{"note", "step 4"}});
+  }
+  Distiller second(small_method(99, options), some_jets(), {}, brisk(), short_run(4, 8, 3));
+  const Safetensors checkpoint = rino::read_safetensors(file);
+  CHECK(checkpoint.metadata.at("note") == "step 4");
+  second.restore(checkpoint);
+  CHECK(second.step_number() == 4);
+  CHECK(run(second, 8) == std::vector(all.begin() + 4, all.end()));
+  CHECK(equal(second.state(), straight.state()));
+  CHECK(second.best_loss() == straight.best_loss());
+  CHECK(second.best_epoch() == straight.best_epoch());
+
+  // Back again, in the middle of a run.
+  second.restore(checkpoint);
+  CHECK(run(second, 8) == std::vector(all.begin() + 4, all.end()));
+}
+
+TEST_CASE("a checkpoint that does not fit is an error and changes nothing", "[train][distillation]") {
+  Distiller trainer(small_method(), some_jets(), {}, brisk(), short_run());
+  run(trainer, 2);
+  const Safetensors checkpoint = trainer.state();
+  run(trainer, 3);
+  const Safetensors before = trainer.state();
+  const auto error = [&](const auto& change) {
+    Safetensors changed = checkpoint;
+    change(changed.tensors);
+    return error_of([&] { trainer.restore(changed); });
+  };
+  const auto without = [](const std::string& name) {
+    return [name](auto& tensors) { std::erase_if(tensors, [&](const auto& entry) { return entry.first == name; }); };
+  };
+  const auto replaced = [](const std::string& name, const at::Tensor& tensor) {
+    return [name, tensor](auto& tensors) {
+      for (auto& entry : tensors) {
+        entry.second = entry.first == name ? tensor : entry.second;
+      }
+    };
+  };
+  CHECK(says(error(without("student.encoder.norm.weight")), "'student.encoder.norm.weight'", "another architecture"));
+  CHECK(says(error(without("teacher.head.prototypes.weight")), "'teacher.head.prototypes.weight'"));
+  CHECK(says(error(without("adamw.square")), "'adamw.square'"));
+  CHECK(says(error(without("center")), "'center'"));
+  CHECK(says(error(without("trainer.progress")), "no training state", "checkpoint"));
+  CHECK(says(error(without("trainer.data")), "no training state"));
+  CHECK(says(error(replaced("student.encoder.norm.weight", at::zeros({9}))), "[9]", "[8]", "recipe"));
+  CHECK(says(error(replaced("trainer.progress", at::zeros({2}, at::kDouble))), "'trainer.progress'", "2 numbers"));
+  CHECK(says(error([](auto& tensors) { tensors.clear(); }), "another architecture"));
+
+  // Other jets, another batch size, another seed.
+  TrainingOptions other_seed = short_run();
+  other_seed.seed = 6;
+  for (const auto& foreign :
+       {std::make_shared<Distiller>(small_method(), some_jets(25), rino::ViewTokenizerOptions{}, brisk(), short_run()),
+        std::make_shared<Distiller>(small_method(), some_jets(), rino::ViewTokenizerOptions{}, brisk(), short_run(4, 9)),
+        std::make_shared<Distiller>(small_method(), some_jets(), rino::ViewTokenizerOptions{}, brisk(), other_seed)}) {
+    CHECK(says(error_of([&] { trainer.restore(foreign->state()); }), "other jets, batch size or seed"));
+  }
+  CHECK(equal(trainer.state(), before));
+  CHECK(trainer.step_number() == 5);
+  trainer.restore(checkpoint);
+  CHECK(trainer.step_number() == 2);
+  CHECK(equal(trainer.state(), checkpoint));
+}
+
+TEST_CASE("the networks leave the trainer as ordinary modules with the values they have", "[train][distillation]") {
+  SelfDistillation method = small_method();
+  const rino::EncoderWithHead student = method.student();
+  at::Tensor trained;
+  {
+    Distiller trainer(std::move(method), some_jets(), {}, brisk(), short_run());
+    run(trainer, 2);
+    trained = values_of(*student);
+  }
+  CHECK(values_of(*student).equal(trained));
+  for (const at::Tensor& parameter : student->parameters()) {
+    CHECK(parameter.storage().nbytes() == parameter.nbytes());
+    CHECK(parameter.requires_grad());
+  }
+}
+
+TEST_CASE("training runs in double precision and on jets of either", "[train][distillation]") {
+  Trainer<SelfDistillation, float> mixed(small_method(), rino::toy_shower<float>({.jets = 16}, 3), {}, brisk(),
+                                         short_run(1, 8));
+  CHECK(std::isfinite(mixed.step().loss));
+  Distiller wide(small_method(), some_jets(), {}, brisk(), short_run(1, 8), at::kCPU, at::kDouble);
+  CHECK(std::isfinite(wide.step().loss));
+  CHECK(wide.state().at("student.encoder.norm.weight").scalar_type() == at::kDouble);
+  CHECK(wide.state().at("center").scalar_type() == at::kDouble);
+}
+
+TEST_CASE("self-distillation refuses options that make no method", "[train][distillation]") {
+  struct Parts {
+    rino::ViewSetOptions views;
+    rino::SelfDistillationOptions loss;
+    rino::ProjectionHeadOptions head = small_head();
+  };
+  const auto error = [](const auto& change) {
+    Parts parts;
+    change(parts);
+    return error_of([&] { SelfDistillation(small_encoder(), parts.head, parts.views, parts.loss, 1); });
+  };
+  CHECK(error([](auto&) {}) == "(no error)");
+  CHECK(says(error([](auto& p) { p.views.teacher.clear(); }), "teacher has no views"));
+  CHECK(says(error([](auto& p) { p.views.student_drawn = 6; }), "student_drawn is 6 of 5"));
+  CHECK(says(error([](auto& p) { p.views.student_drawn = -1; }), "student_drawn is -1"));
+  CHECK(says(error([](auto& p) { p.views.student.push_back(rino::subjets(2)); }), "resolution 2", "teacher's"));
+  CHECK(says(error([](auto& p) { p.views = {.teacher = {rino::subjets(2)}, .student = {}, .student_drawn = 0}; }),
+             "give two"));
+  CHECK(says(error([](auto& p) { p.loss.student_temperature = 0; }), "temperatures", "above 0"));
+  CHECK(says(error([](auto& p) { p.loss.teacher_temperature_end = -1; }), "-1", "above 0"));
+  CHECK(says(error([](auto& p) { p.loss.momentum_start = 1.5; }), "1.5", "[0, 1]"));
+  CHECK(says(error([](auto& p) { p.head.prototypes = 1; }), "at least 2 prototypes"));
+}
+
+TEST_CASE("without drawing, every step has all views, the teacher's first", "[train][distillation]") {
+  const SelfDistillation method(small_encoder(), small_head(), {}, {}, 1);
+  std::vector<std::string> names;
+  for (const Resolution& resolution : method.resolutions({})) {
+    names.push_back(resolution.name());
+  }
+  CHECK(names == std::vector<std::string>{"1", "2", "3", "4", "8", "16", "32", "64", "all"});
+}
+
+TEST_CASE("drawn views are the student's, differ from each other, and are uniform over the steps",
+          "[train][distillation]") {
+  const rino::ViewSetOptions views{.teacher = {rino::subjets(4)},
+                                   .student = {rino::subjets(2), rino::subjets(3), rino::subjets(5), rino::subjets(6),
+                                               rino::kt(5.0), rino::particles()},
+                                   .student_drawn = 2};
+  const SelfDistillation method(small_encoder(), small_head(), views, {}, 1);
+  const SelfDistillation other(small_encoder(), small_head(), views, {}, 2);
+  const auto drawn = [&](const SelfDistillation& from, std::int64_t step, std::uint64_t seed) {
+    return from.resolutions({.step = step, .steps_per_epoch = 100, .epochs = 1000, .seed = seed});
+  };
+  constexpr std::int64_t steps = 30000;
+  std::map<std::vector<Resolution>, double> counts;
+  std::int64_t equal_to_next = 0;
+  std::int64_t equal_to_other_seed = 0;
+  bool lawful = true;
+  for (std::int64_t step = 0; step < steps; ++step) {
+    const std::vector<Resolution> now = drawn(method, step, 7);
+    lawful = lawful && now.size() == 3 && now[0] == rino::subjets(4) && now[1] != now[2] &&
+             std::count(views.student.begin(), views.student.end(), now[1]) == 1 &&
+             std::count(views.student.begin(), views.student.end(), now[2]) == 1 && drawn(other, step, 7) == now;
+    ++counts[{now[1], now[2]}];
+    equal_to_next += now == drawn(method, step + 1, 7) ? 1 : 0;
+    equal_to_other_seed += now == drawn(method, step, 8) ? 1 : 0;
+  }
+  CHECK(lawful);
+  // 30 ordered pairs, each 1000 times: chi square has 29 degrees of freedom, and is above 66 once in ten thousand.
+  REQUIRE(counts.size() == 30);
+  double chi_square = 0.0;
+  for (const auto& [pair, count] : counts) {
+    chi_square += (count - 1000) * (count - 1000) / 1000;
+  }
+  CHECK(chi_square < 66);
+  // Neighbouring steps and seeds agree as often as independent draws: 1000 times, with deviation 31.
+  CHECK(std::abs(static_cast<double>(equal_to_next) - 1000) < 5 * 31.1);
+  CHECK(std::abs(static_cast<double>(equal_to_other_seed) - 1000) < 5 * 31.1);
+}
