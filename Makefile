@@ -68,8 +68,8 @@ test-cpp: deps build/cpp/.built
 test-python: build build/cpp/.built
 	$(VENV)/bin/python -m pytest
 
-bench: build build/cpp/.built
-	$(VENV)/bin/python benchmarks/run.py
+bench: build/cpp/.built
+	build/cpp/benchmarks/benchmark_views
 
 SOURCES := $(shell find include python/src tests/cpp examples benchmarks -name '*.hpp' -o -name '*.cpp')
 lint: deps

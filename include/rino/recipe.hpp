@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string>
@@ -49,6 +50,8 @@ struct Recipe {
   /// boost that carry over to another domain, sized for minutes and for hours on two cores.
   /// @throws rino::Error for another name.
   static Recipe preset(const std::string& name) {
+    require(std::find(kPresets.begin(), kPresets.end(), name) != kPresets.end(), "there is no recipe preset '", name,
+            "': choose nano, lite, mini, base, demo or study");
     Recipe recipe;
     if (name == "demo" || name == "study") {
       recipe.jets.boost_to_pt = 750.0;

@@ -15,6 +15,7 @@ from pyrino import _core
 from pyrino.errors import RinoError
 from pyrino.jets import Jets
 from pyrino.recipe import Recipe
+from pyrino.views import _core_of
 
 __all__ = ["Embeddings", "JetEncoder", "ProjectionHead", "Tokens", "tokenize"]
 
@@ -263,7 +264,7 @@ def tokenize(
         ``len(resolutions) * n`` sequences; ``tokens.rows(v)`` finds those of view v in the order of the jets.
     """
     tokenizer = (recipe or Recipe.preset("nano"))._core.tokenizer()
-    return tokenizer(jets._core, [str(resolution) for resolution in resolutions], dtype, threads)
+    return tokenizer(_core_of(jets), [str(resolution) for resolution in resolutions], dtype, threads)
 
 
 def save_weights(path: str | os.PathLike[str], tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:

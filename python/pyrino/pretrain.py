@@ -23,6 +23,7 @@ from pyrino.history import History
 from pyrino.jets import Jets
 from pyrino.nn import JetEncoder
 from pyrino.recipe import Recipe
+from pyrino.views import _core_of
 
 __all__ = ["PretrainingRun", "Trainer", "pretrain"]
 
@@ -65,7 +66,7 @@ class Trainer:
         device = torch.device(device)
         if device.type == "cuda" and not torch.cuda.is_available():
             raise RinoError(f"device is {str(device)!r} but torch sees no CUDA device: choose 'cpu'")
-        self._core = _core.Trainer(self.recipe._core, jets._core, device, dtype)
+        self._core = _core.Trainer(self.recipe._core, _core_of(jets), device, dtype)
 
     def __iter__(self) -> Iterator[dict[str, float]]:
         while not self.done:

@@ -67,22 +67,40 @@ py::class_<Impl, std::shared_ptr<Impl>> bind_module(py::module_& module, const c
 void bind_nn(py::module_& module) {
   using rino::Tokens;
 
-  py::class_<Tokens>(module, "Tokens")
-      .def_readonly("features", &Tokens::features)
-      .def_readonly("jet_features", &Tokens::jet_features)
-      .def_property_readonly("offsets", [](const Tokens& self) { return as_tensor(self.offsets); })
-      .def_property_readonly("view", [](const Tokens& self) { return as_tensor(self.view); })
-      .def_property_readonly("jet", [](const Tokens& self) { return as_tensor(self.jet); })
-      .def("__len__", &Tokens::sequences)
-      .def("rows", &Tokens::rows, "view"_a)
-      .def("padded", &Tokens::padded, Release())
-      .def_static("from_padded", &Tokens::from_padded, "features"_a, "mask"_a, "jet_features"_a, Release())
+  py::class_<Tokens>(module, "Tokens",
+                     R"(The network's only input: sequences of any lengths, packed one behind the other.
+
+A sequence is one view of one jet; within a view sequences stand in order of their length. There is no padding.
+Made by `tokenize`, `JetEncoder.tokenize` or `Tokens.from_padded`.)")
+      .def_readonly("features", &Tokens::features, "[T, F] floating point: the tokens of all sequences")
+      .def_readonly("jet_features", &Tokens::jet_features, "[S, 4] floating point: log E, log pT, eta, phi of the jet")
+      .def_property_readonly(
+          "offsets", [](const Tokens& self) { return as_tensor(self.offsets); },
+          "[S + 1] int64: tokens of sequence s are rows offsets[s] to offsets[s + 1] - 1")
+      .def_property_readonly(
+          "view", [](const Tokens& self) { return as_tensor(self.view); }, "[S] int64: which view a sequence is")
+      .def_property_readonly(
+          "jet", [](const Tokens& self) { return as_tensor(self.jet); }, "[S] int64: which jet a sequence shows")
+      .def("__len__", &Tokens::sequences, "Number S of sequences.")
+      .def("rows", &Tokens::rows, "view"_a, "[n] int64: the sequences of a view in the order of their jets.")
+      .def("padded", &Tokens::padded, Release(),
+           "Features padded with 0 to [S, N, F] and a bool mask [S, N], true where a token is.")
+      .def_static("from_padded", &Tokens::from_padded, "features"_a, "mask"_a, "jet_features"_a, Release(),
+                  R"(Tokens of one view from features [S, N, F], a bool mask [S, N] and jet features [S, 4].
+
+Raises RinoError if the shapes do not fit or a sequence has no token.)")
       .def(
           "to",
           [](const Tokens& self, const at::Device& device, const std::string& dtype) {
             return self.to(at::TensorOptions(device).dtype(scalar_type(dtype)));
           },
-          "device"_a, "dtype"_a, Release());
+          "device"_a, "dtype"_a, Release(), "The same tokens on a device, as \"float32\" or \"float64\".")
+      .def("__repr__", [](const Tokens& self) {
+        std::ostringstream text;
+        text << "Tokens(" << self.sequences() << " sequences, " << self.offsets.back() << " tokens, "
+             << self.features.size(1) << " features)";
+        return text.str();
+      });
 
   py::class_<rino::ViewTokenizer>(module, "ViewTokenizer")
       .def_property_readonly("width", &rino::ViewTokenizer::width)

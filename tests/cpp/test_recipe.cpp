@@ -167,7 +167,7 @@ TEST_CASE("every preset by its name makes a method; another name is an error", "
     CHECK(method.student()->head->options == recipe.head);
   }
   CHECK(rino::parameter_count(*Recipe::preset("nano").make_method().student()) == 51424 + 6272);
-  CHECK(says(error_of([] { Recipe::preset("nanoo"); }), "'nanoo'", "nano"));
+  CHECK(says(error_of([] { Recipe::preset("nanoo"); }), "'nanoo'", "nano, lite, mini, base, demo or study"));
 }
 
 TEST_CASE("a method's initial values follow from the recipe's seed", "[recipe]") {

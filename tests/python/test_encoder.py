@@ -171,6 +171,8 @@ def test_padded_input_that_does_not_fit_is_refused():
 
 
 def test_wrong_arguments_of_tokenize_are_refused(toy):
+    with pytest.raises(RinoError, match="give pyrino.Jets"):
+        rino.tokenize(toy.p4)
     with pytest.raises(RinoError, match="float16"):
         rino.tokenize(toy, dtype="float16")
     with pytest.raises(RinoError, match="threads"):

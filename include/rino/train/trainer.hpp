@@ -19,6 +19,7 @@
 #include <vector>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <rino/core/error.hpp>
 #include <rino/core/fields.hpp>
@@ -148,6 +149,7 @@ class Trainer {
     report.epoch = clock_.epoch();
     report.lr = learning_rate(clock_.step);
 
+    const at::AutoGradMode with_gradient(true);  // whatever mode the caller is in
     MethodLoss result = method_.loss(tokens, clock_);
     report.loss = result.loss.template item<double>();
     if (!std::isfinite(report.loss)) {

@@ -53,13 +53,14 @@ def _run(args: argparse.Namespace) -> None:
     for path in args.paths:
         left = args.max_jets
         for file in find_files(path):
-            if left == 0:
-                break
             classes = classes_of(file)
             summary = groups.setdefault((_LAYOUTS[file.suffix.lower()], classes), _Summary())
             jets = read([str(file)], argparse.Namespace(max_jets=left, drop_empty=args.drop_empty))
-            left = None if left is None else left - len(jets)
             summary.add(file, jets, classes)
+            if left is not None:
+                left -= len(jets)
+                if left == 0:
+                    break
     for i, ((layout, classes), summary) in enumerate(groups.items()):
         print(("\n" if i else "") + summary.text(layout, classes))
 

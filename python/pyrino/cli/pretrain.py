@@ -59,7 +59,7 @@ def _run(args: argparse.Namespace) -> None:
     device = checked_device(args.device)
     jets = read(args.train, args)
     print(
-        f"pretraining {recipe.name} on {plural(len(jets), 'jet')}, {plural(recipe.training.epochs, 'epoch')}, "
+        f"pretraining {args.recipe} on {plural(len(jets), 'jet')}, {plural(recipe.training.epochs, 'epoch')}, "
         f"device {device}; log: tensorboard --logdir {args.out}",
         flush=True,
     )

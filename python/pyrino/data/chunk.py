@@ -1,0 +1,95 @@
+"""What every layout's reader yields, and how all of them speak of damaged files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyrino.errors import RinoError
+
+__all__ = ["Chunk", "Labels", "equal_counts", "need", "reading"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Class numbers of m jets.
+
+    Attributes
+    ----------
+    values : numpy.ndarray
+        (m,) int64.
+    meaning : str
+        Whose numbers they are: numbers of different meaning are never mixed.
+    """
+
+    values: NDArray[np.int64]
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """m consecutive jets of a file with t constituents, in the file's precision.
+
+    Attributes
+    ----------
+    momenta : tuple of numpy.ndarray
+        px, py, pz, E in GeV, (t,) each.
+    counts : numpy.ndarray
+        (m,) constituents of each jet, 0 allowed.
+    labels : Labels or None
+        Of the jets, where the file has them.
+    extras : mapping
+        The columns asked for, (t,) each.
+    """
+
+    momenta: tuple[Array, Array, Array, Array]
+    counts: NDArray[np.int64]
+    labels: Labels | None = None
+    extras: Mapping[str, Array] = field(default_factory=dict)
+
+
+@contextmanager
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """Turns whatever a library raises over a file's content into a `RinoError` that names the file."""
+    try:
+        yield
+    except (RinoError, MemoryError):
+        raise
+    except Exception as error:  # over damaged bytes the parsers raise errors of every kind
+        lines = str(error).strip().splitlines()
+        reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+        raise RinoError(
+            f"{path} cannot be read as {kind} ({reason}); it is truncated, damaged or of another kind: "
+            "fetch or write it again"
+        ) from error
+
+
+def need(path: Path, wanted: Iterable[str], present: Iterable[str], what: str) -> None:
+    """Raises `RinoError` with what is missing and what the file has, unless all is there."""
+    have = list(present)
+    missing = [name for name in wanted if name not in have]
+    if missing:
+        shown = ", ".join(have[:60]) + (", ..." if len(have) > 60 else "")
+        raise RinoError(f"{path} lacks the {what} {', '.join(missing)}; it has {shown or 'none'}")
+
+
+def equal_counts(path: Path, first_jet: int, counts: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
+    """The number of constituents of each jet, which all columns must agree on."""
+    (reference, expected), *others = counts.items()
+    for name, found in others:
+        wrong = np.flatnonzero(found != expected)
+        if wrong.size:
+            j = wrong[0]
+            raise RinoError(
+                f"{path}: jet {first_jet + j} has {expected[j]} values of {reference} but {found[j]} of {name}; "
+                "the columns of a jet must be equally long"
+            )
+    return expected.astype(np.int64, copy=False)

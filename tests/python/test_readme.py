@@ -1,0 +1,75 @@
+"""README.md: its Python runs as it stands, its commands and links exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from helpers import small_jets
+
+import pyrino as rino
+from pyrino.cli import make_parser
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+
+
+def write_parquet(path: Path, jets: rino.Jets) -> None:
+    columns = zip(("part_px", "part_py", "part_pz", "part_energy"), (jets.px, jets.py, jets.pz, jets.e), strict=True)
+    cut = jets.offsets[1:-1]
+    pq.write_table(pa.table({name: [part.tolist() for part in np.split(c, cut)] for name, c in columns}), path)
+
+
+def test_the_python_runs_as_it_stands(tmp_path, monkeypatch):
+    """What the lines take as given is here: a file, arrays, labelled jets; few, so that it is quick."""
+    monkeypatch.chdir(tmp_path)
+    target, source = small_jets(40, seed=1), small_jets(40, seed=2)
+    write_parquet(tmp_path / "collisions.parquet", target)
+    names = {
+        "p4": target.p4.copy(),
+        "offsets": target.offsets.copy(),
+        "sim": rino.Jets(source.p4, source.offsets),
+        "labels": source.labels,
+    }
+    code = "\n".join(blocks("python"))
+    assert "import pyrino as rino" in code
+    exec(compile(code, str(ROOT / "README.md"), "exec"), names)
+
+    assert names["jets"] == rino.Jets(target.p4, target.offsets)
+    assert [len(view) for view in names["views"]] == [40] * 4
+    assert names["run"].history.rows == 5
+    z, p = names["z"], names["p"]
+    assert z.shape == (40, names["encoder"].width) and np.isfinite(z).all()
+    assert p.shape == (40,) and ((p >= 0) & (p <= 1)).all()
+    np.testing.assert_array_equal(rino.Tagger.load("runs/tagger").predict(names["jets"]), p)
+
+
+def test_its_commands_are_understood():
+    lines = [line.split("#")[0].strip() for block in blocks("(?:sh|bash|shell|console)") for line in block.splitlines()]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for line in lines:
+        if line.startswith("pyrino "):
+            make_parser().parse_args(shlex.split(line)[1:])
+        if line.startswith("make "):
+            assert re.search(rf"^{line.split()[1]}:", makefile, flags=re.MULTILINE), line
+    named = re.search(r"`pyrino ([a-z]+(?: \| [a-z]+)+)`", README)
+    for command in named[1].split(" | ") if named else []:
+        with pytest.raises(SystemExit) as end:
+            make_parser().parse_args([command, "--help"])
+        assert end.value.code == 0
+
+
+def test_its_links_into_the_repository_lead_somewhere():
+    targets = [target.split("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", README)]
+    inside = [target for target in targets if target and "://" not in target]
+    assert inside
+    assert [target for target in inside if not (ROOT / target).exists()] == []
