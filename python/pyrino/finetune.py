@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -57,7 +59,7 @@ class Tagger(torch.nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             layers: list[torch.nn.Module] = []
-            for inputs, outputs in zip(widths, widths[1:], strict=False):
+            for inputs, outputs in itertools.pairwise(widths):
                 layers += [
                     torch.nn.Linear(inputs, outputs),
                     torch.nn.GELU(),
@@ -70,7 +72,7 @@ class Tagger(torch.nn.Module):
 
     def forward(self, tokens: Tokens) -> torch.Tensor:
         """Logits [S], one per sequence of the tokens."""
-        return self.head(self.encoder(tokens).jets).squeeze(-1)
+        return self.head(self.encoder(tokens, constituents=False).jets).squeeze(-1)
 
     def predict(self, jets: Jets, *, batch_size: int = 1024, threads: int = 1) -> np.ndarray:
         """Probabilities of label 1.
@@ -116,8 +118,8 @@ class Tagger(torch.nn.Module):
             )
         tagger = cls(JetEncoder(Recipe.from_json(metadata["recipe"]), seed=0), metadata["head"])
         try:
-            tagger.load_state_dict(tensors)
-        except RuntimeError as error:
+            tagger.to(tensors["encoder.norm.weight"].dtype).load_state_dict(tensors)
+        except (KeyError, RuntimeError) as error:
             raise RinoError(f"{file} does not fit its own recipe: {error}") from error
         tagger.history = History.load(file.parent / _HISTORY)
         return tagger.eval()
@@ -186,6 +188,7 @@ def finetune(
     change, so that they are computed once.
     """
     recipe = recipe or encoder.recipe
+    _check(recipe)
     settings = recipe.finetune
     jets, labels = _labelled(train)
     folder = _claim(out, overwrite)
@@ -247,6 +250,7 @@ def train_supervised(
     Parameters and errors as `finetune`; the numbers are those of the recipe's ``supervised`` section, the rest of its
     ``finetune`` section. The tagger has the weights of the epoch with the lowest validation loss.
     """
+    _check(recipe)
     settings = recipe.finetune
     rules = recipe.supervised
     jets, labels = _labelled(train)
@@ -268,7 +272,8 @@ def train_supervised(
             for first in range(0, held, settings.batch_size):
                 picks = validation[first : first + settings.batch_size]
                 target = torch.from_numpy(labels[picks])
-                total += float(_loss(_logits(tagger, jets, picks, threads), target, settings)) * len(picks)
+                loss = _loss(_logits(tagger, jets, picks, threads), target, settings)
+                total += _finite(loss, "validation", epoch) * len(picks)
         row["validation_loss"] = total / held
         if row["validation_loss"] < best[0]:
             best = (row["validation_loss"], epoch, copy.deepcopy(tagger.state_dict()))
@@ -335,13 +340,13 @@ def _train(
         for first in range(0, len(order), settings.batch_size):
             picks = order[first : first + settings.batch_size]
             loss = _loss(logits(picks), torch.from_numpy(labels[picks]), settings)
+            total += _finite(loss, phase, epoch) * len(picks)
             optimizer.zero_grad()
             loss.backward()
             if settings.clip > 0:
                 torch.nn.utils.clip_grad_norm_(module.parameters(), settings.clip)
             optimizer.step()
             factor.step()
-            total += loss.item() * len(picks)
         row = {"epoch": history.rows, "probing": float(phase == "probing"), "loss": total / len(labels)}
         ended = stop is not None and stop(epoch, row)
         history.append(row)
@@ -364,6 +369,39 @@ def _logits(tagger: Tagger, jets: Jets, picks: np.ndarray, threads: int) -> torc
 def _loss(logits: torch.Tensor, labels: torch.Tensor, settings: Any) -> torch.Tensor:
     weight = torch.tensor(settings.positive_weight, dtype=logits.dtype, device=logits.device)
     return binary_cross_entropy_with_logits(logits, labels.to(logits), pos_weight=weight)
+
+
+def _finite(loss: torch.Tensor, phase: str, epoch: int) -> float:
+    value = loss.item()
+    if not math.isfinite(value):
+        raise RinoError(f"the loss is {value} in epoch {epoch} of {phase}: lower the learning rate")
+    return value
+
+
+def _check(recipe: Recipe) -> None:
+    """Raise for the first number outside its range."""
+    f, s = recipe.finetune, recipe.supervised
+    for name, value, right, remedy in (
+        ("finetune.hidden1", f.hidden1, f.hidden1 >= 1, "1 or more"),
+        ("finetune.hidden2", f.hidden2, f.hidden2 >= 1, "1 or more"),
+        ("finetune.head_dropout", f.head_dropout, 0 <= f.head_dropout < 1, "a probability in [0, 1)"),
+        ("finetune.probe_epochs", f.probe_epochs, f.probe_epochs >= 0, "0 or more"),
+        ("finetune.epochs", f.epochs, f.epochs >= 0, "0 or more"),
+        ("finetune.probe_lr", f.probe_lr, f.probe_lr > 0, "a number above 0"),
+        ("finetune.head_lr", f.head_lr, f.head_lr > 0, "a number above 0"),
+        ("finetune.encoder_lr", f.encoder_lr, f.encoder_lr >= 0, "0 or more"),
+        ("finetune.weight_decay", f.weight_decay, f.weight_decay >= 0, "0 or more"),
+        ("finetune.clip", f.clip, f.clip >= 0, "0 for off or more"),
+        ("finetune.warmup", f.warmup, 0 <= f.warmup <= 1, "a share of the epochs in [0, 1]"),
+        ("finetune.positive_weight", f.positive_weight, f.positive_weight > 0, "a number above 0"),
+        ("finetune.batch_size", f.batch_size, f.batch_size >= 1, "1 or more"),
+        ("supervised.lr", s.lr, s.lr > 0, "a number above 0"),
+        ("supervised.epochs", s.epochs, s.epochs >= 1, "1 or more"),
+        ("supervised.patience", s.patience, s.patience >= 1, "1 or more"),
+        ("supervised.validation", s.validation, 0 < s.validation < 1, "a share in (0, 1)"),
+    ):
+        if not right:
+            raise RinoError(f"'{name}' is {value}: choose {remedy}")
 
 
 def _labelled(train: Labelled | Jets) -> tuple[Jets, np.ndarray]:

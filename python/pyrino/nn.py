@@ -26,7 +26,7 @@ class Embeddings(NamedTuple):
     """What an encoder makes of `Tokens`."""
 
     jets: torch.Tensor  #: [S, D], one embedding per sequence
-    constituents: torch.Tensor  #: [T, D], one per token
+    constituents: torch.Tensor | None  #: [T, D], one per token, where asked for
 
 
 class _Node(torch.nn.Module):
@@ -166,11 +166,19 @@ class JetEncoder(_CppModule):
         """Size D of the embeddings."""
         return self.recipe.encoder.width
 
-    def forward(self, tokens: Tokens) -> Embeddings:
-        """Embeddings of `Tokens`, which `tokenize` or `Tokens.from_padded` make; moved to the encoder's device."""
+    def forward(self, tokens: Tokens, constituents: bool = True) -> Embeddings:
+        """Embeddings of tokens.
+
+        Parameters
+        ----------
+        tokens
+            Of `tokenize` or `Tokens.from_padded`; they are moved to the encoder's device and type.
+        constituents
+            False: the jets' embeddings alone, which saves most of the last block; the other entry is None.
+        """
         core = self._bound()
-        dtype = str(self.dtype).removeprefix("torch.")
-        return Embeddings(*core.forward(tokens.to(self.device, dtype)))
+        tokens = tokens.to(self.device, str(self.dtype).removeprefix("torch."))
+        return Embeddings(*core.forward(tokens)) if constituents else Embeddings(core.embed_jets(tokens), None)
 
     def embed(
         self, jets: Jets, *, resolution: int | str = "all", batch_size: int = 1024, threads: int = 1
@@ -203,7 +211,7 @@ class JetEncoder(_CppModule):
                 for first in range(0, len(jets), batch_size):
                     tokens = self.tokenize(jets[first : first + batch_size], [resolution], threads=threads)
                     rows = tokens.rows(0).to(self.device)
-                    parts.append(self(tokens).jets.index_select(0, rows).cpu().numpy())
+                    parts.append(self(tokens, constituents=False).jets.index_select(0, rows).cpu().numpy())
         finally:
             self.train(training)
         empty = np.empty((0, self.width), dtype=str(self.dtype).removeprefix("torch."))

@@ -265,7 +265,8 @@ def pretrain(
         except KeyboardInterrupt:
             checkpoint()
             raise KeyboardInterrupt(
-                f"stopped after {trainer.step_number} of {len(trainer)} steps; the checkpoint is in {out}, go on with resume=True"
+                f"stopped after {trainer.step_number} of {len(trainer)} steps; "
+                f"the checkpoint is in {out}, go on with resume=True"
             ) from None
     checkpoint()
     encoder = trainer.encoder()

@@ -124,7 +124,8 @@ Raises RinoError if the shapes do not fit or a sequence has no token.)")
             rino::Embeddings out = self.forward(tokens);
             return std::pair{out.jets, out.constituents};
           },
-          "tokens"_a, Release());
+          "tokens"_a, Release())
+      .def("embed_jets", &rino::JetEncoderImpl::embed_jets, "tokens"_a, Release());
 
   bind_module<rino::ProjectionHeadImpl>(module, "ProjectionHead")
       .def("forward", &rino::ProjectionHeadImpl::forward, "embeddings"_a, Release());

@@ -29,9 +29,7 @@ def tiny(**overrides: Any) -> rino.Recipe:
 
 def small_jets(n: int, seed: int = 5) -> rino.Jets:
     """Toy jets of few constituents, both labels: a training step on them takes milliseconds."""
-    return rino.toy_jets(
-        n, seed, top_fraction=0.5, multiplicity_mean=12, multiplicity_std=5, multiplicity_max=24
-    )
+    return rino.toy_jets(n, seed, top_fraction=0.5, multiplicity_mean=12, multiplicity_std=5, multiplicity_max=24)
 
 
 class ReferenceEncoder(nn.Module):

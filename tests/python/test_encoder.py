@@ -21,8 +21,7 @@ NORMALISATION = {
         [(7, 1), (6.5, 0.5), (0, 2), (0, math.pi)],
     ),
     "production": (
-        [(0, 25)] * 4
-        + [(1.7, 1.8), (2.0, 1.8), (-4.7, 1.8), (-4.7, 1.8), (0.14, 0.25), (0, 0.14), (0, 0.14)],
+        [(0, 25)] * 4 + [(1.7, 1.8), (2.0, 1.8), (-4.7, 1.8), (-4.7, 1.8), (0.14, 0.25), (0, 0.14), (0, 0.14)],
         [(6.7, 0.5), (6.4, 0.25), (0, 1.3), (0, math.pi)],
     ),
 }
@@ -171,7 +170,7 @@ def test_padded_input_that_does_not_fit_is_refused():
 
 
 def test_wrong_arguments_of_tokenize_are_refused(toy):
-    with pytest.raises(RinoError, match="give pyrino.Jets"):
+    with pytest.raises(RinoError, match=r"give pyrino\.Jets"):
         rino.tokenize(toy.p4)
     with pytest.raises(RinoError, match="float16"):
         rino.tokenize(toy, dtype="float16")

@@ -268,7 +268,7 @@ def test_descent_on_koleo_spreads_embeddings():
 
 @pytest.mark.parametrize("shape", [(4,), (1, 4), (2, 3, 4), (0, 4)])
 def test_wrong_shapes_for_koleo_are_named(shape):
-    with pytest.raises(RinoError, match="give .B, D. with two jets or more"):
+    with pytest.raises(RinoError, match=r"give \[B, D\] with two jets or more"):
         rino.koleo_loss(torch.rand(*shape))
 
 

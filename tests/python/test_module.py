@@ -1,4 +1,4 @@
-"""`JetEncoder` and `ProjectionHead` as `torch.nn.Module`s: nothing that PyTorch does with a module needs special care."""
+"""`JetEncoder` and `ProjectionHead` as `torch.nn.Module`s: PyTorch needs no special care of them."""
 
 from __future__ import annotations
 
@@ -151,9 +151,7 @@ def test_gradients_of_encoder_and_head_are_finite_differences(numbers):
 
     def scores(features: torch.Tensor, whole: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
         state = dict(zip(names, values, strict=True))
-        parts = {
-            letter: {name[2:]: v for name, v in state.items() if name.startswith(letter)} for letter in "eh"
-        }
+        parts = {letter: {name[2:]: v for name, v in state.items() if name.startswith(letter)} for letter in "eh"}
         z = torch.func.functional_call(encoder, parts["e"], (as_double(tokens, features, whole),))
         cosines = torch.func.functional_call(head, parts["h"], (z.jets,))
         return torch.cat([cosines.flatten(), z.constituents.mean(1)])

@@ -126,7 +126,9 @@ def test_dotted_names_sections_and_attributes_set_numbers():
 
 
 def test_numpy_and_whole_numbers_are_numbers():
-    recipe = Recipe(epochs=np.int64(4), lr=np.float32(0.5), koleo=2, normalized_head=np.bool_(True), teacher=np.array([2, 4]))
+    recipe = Recipe(
+        epochs=np.int64(4), lr=np.float32(0.5), koleo=2, normalized_head=np.bool_(True), teacher=np.array([2, 4])
+    )
     assert type(recipe.training.epochs) is int and recipe.training.epochs == 4
     assert type(recipe.loss.koleo) is float and recipe.loss.koleo == 2.0
     assert recipe.optimizer.lr == 0.5 and recipe.finetune.normalized_head is True and recipe.views.teacher == [2, 4]
@@ -298,10 +300,10 @@ def test_files_that_cannot_be_read_or_written_are_named(tmp_path):
         Recipe.load(tmp_path / "none.toml")
     with pytest.raises(RinoError, match="Is a directory"):
         Recipe.load(tmp_path)
-    with pytest.raises(RinoError, match="cannot be written to .*No such file"):
+    with pytest.raises(RinoError, match=r"cannot be written to .*No such file"):
         Recipe().save(tmp_path / "no" / "r.toml")
     (tmp_path / "file").touch()
-    with pytest.raises(RinoError, match="cannot be written to .*Not a directory"):
+    with pytest.raises(RinoError, match=r"cannot be written to .*Not a directory"):
         Recipe().save(tmp_path / "file" / "r.toml")
 
 

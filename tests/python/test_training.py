@@ -171,9 +171,7 @@ def self_distillation(
     for who, (encoder, head) in networks.items():
         theirs = encoder.state_dict()
         final |= {f"{who}.encoder.{mine}": theirs[name] for mine, name in encoder.mapping.items()}
-        final |= {
-            f"{who}.head.{name}": value.detach() for name, value in zip(head.names, head.values, strict=True)
-        }
+        final |= {f"{who}.head.{name}": value.detach() for name, value in zip(head.names, head.values, strict=True)}
     return reports, final
 
 
@@ -407,7 +405,7 @@ def test_jets_and_places_that_cannot_be_trained_are_refused(jets):
             Trainer(short(), few)
     with pytest.raises(RinoError, match="float16"):
         Trainer(short(), jets, dtype="float16")
-    with pytest.raises(RinoError, match="give pyrino.Jets"):
+    with pytest.raises(RinoError, match=r"give pyrino\.Jets"):
         Trainer(short(), np.zeros((3, 4)))
     if not torch.cuda.is_available():
         with pytest.raises(RinoError, match="device is 'cuda:1' but torch sees no CUDA device: choose 'cpu'"):

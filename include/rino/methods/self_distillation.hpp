@@ -216,7 +216,7 @@ class SelfDistillation {
 
     const at::Tensor assignments = assign(tokens.first_views(teachers), teachers, clock);
 
-    const at::Tensor embeddings = by_view(student_->encoder(tokens).jets, tokens, students);
+    const at::Tensor embeddings = by_view(student_->encoder->embed_jets(tokens), tokens, students);
     const at::Tensor scores = student_->head(embeddings);
     const at::Tensor dino = dino_loss(assignments, scores, options_.student_temperature);
     MethodLoss result{dino, {}};
@@ -290,7 +290,8 @@ class SelfDistillation {
   /// The teacher's probabilities [T, B, K]: over all its views of the batch together.
   at::Tensor assign(const Tokens& tokens, std::int64_t teachers, const TrainingClock& clock) {
     const at::NoGradGuard no_grad;
-    const at::Tensor scores = teacher_->head(by_view(teacher_->encoder(tokens).jets, tokens, teachers)).flatten(0, 1);
+    const at::Tensor scores =
+        teacher_->head(by_view(teacher_->encoder->embed_jets(tokens), tokens, teachers)).flatten(0, 1);
     at::Tensor assignments;
     if (options_.assignment == Assignment::sinkhorn) {
       assignments = sinkhorn(scores, teacher_temperature(clock), options_.sinkhorn_iterations);

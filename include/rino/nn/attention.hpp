@@ -43,17 +43,30 @@ class AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
   }
 
   /// @param x        packed rows [R, width].
-  /// @param packing  the plan of their sequences; each row attends to the rows of its own sequence.
-  /// @returns        [R, width].
-  at::Tensor forward(const at::Tensor& x, const Packing& packing) {
+  /// @param packing  the plan of their S sequences; each row attends to the rows of its own sequence.
+  /// @param firsts   only the first row of every sequence asks; all rows are still looked at.
+  /// @returns        [R, width], or [S, width] of the first rows.
+  at::Tensor forward(const at::Tensor& x, const Packing& packing, bool firsts = false) {
     if (packing.runs.empty()) {
       return x;
     }
-    const std::vector<at::Tensor> parts = qkv(x).split_with_sizes(packing.run_rows);
+    const std::int64_t width = options.width;
+    std::vector<at::Tensor> queries;
+    std::vector<at::Tensor> rows;
+    if (firsts) {
+      queries =
+          at::linear(x.index_select(0, packing.firsts), qkv->weight.narrow(0, 0, width), qkv->bias.narrow(0, 0, width))
+              .split_with_sizes(packing.run_sequences);
+      rows = at::linear(x, qkv->weight.narrow(0, width, 2 * width), qkv->bias.narrow(0, width, 2 * width))
+                 .split_with_sizes(packing.run_rows);
+    } else {
+      rows = qkv(x).split_with_sizes(packing.run_rows);
+    }
     std::vector<at::Tensor> attended;
-    attended.reserve(parts.size());
-    for (std::size_t r = 0; r < parts.size(); ++r) {
-      attended.push_back(attend(parts[r], packing.runs[r]));
+    attended.reserve(rows.size());
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+      attended.push_back(firsts ? attend_firsts(queries[r], rows[r], packing.runs[r])
+                                : attend(rows[r], packing.runs[r]));
     }
     return out(at::cat(attended));
   }
@@ -64,18 +77,31 @@ class AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
   Dropout dropout{nullptr};
 
  private:
+  /// [rows, parts * width] -> `parts` tensors [B, heads, L, d].
+  std::vector<at::Tensor> split_heads(const at::Tensor& rows, const PackedRun& run, std::int64_t parts) const {
+    const at::Tensor slots = run.dense() ? rows : rows.index_select(0, run.gather);
+    return slots.view({run.sequences, run.length, parts, options.heads, options.width / options.heads})
+        .permute({2, 0, 3, 1, 4})
+        .unbind(0);
+  }
+
   /// [rows, 3 width] -> [rows, width].
   at::Tensor attend(const at::Tensor& rows, const PackedRun& run) {
-    const at::Tensor slots = run.dense() ? rows : rows.index_select(0, run.gather);
-    const auto qkv = slots.view({run.sequences, run.length, 3, options.heads, options.width / options.heads})
-                         .permute({2, 0, 3, 1, 4})
-                         .unbind(0);
-    const at::Tensor mixed =
-        weigh(qkv[0], qkv[1], qkv[2], run).transpose(1, 2).reshape({run.sequences * run.length, options.width});
+    const std::vector<at::Tensor> qkv_heads = split_heads(rows, run, 3);
+    const at::Tensor mixed = weigh(qkv_heads[0], qkv_heads[1], qkv_heads[2], run)
+                                 .transpose(1, 2)
+                                 .reshape({run.sequences * run.length, options.width});
     return run.dense() ? mixed : mixed.index_select(0, run.scatter);
   }
 
-  /// softmax(q k^T / sqrt(d)) v, each [B, H, L, d].
+  /// Queries [B, width] and rows [rows, 2 width] of keys and values -> [B, width].
+  at::Tensor attend_firsts(const at::Tensor& queries, const at::Tensor& rows, const PackedRun& run) {
+    const std::vector<at::Tensor> kv_heads = split_heads(rows, run, 2);
+    const at::Tensor q = queries.view({run.sequences, options.heads, 1, options.width / options.heads});
+    return weigh(q, kv_heads[0], kv_heads[1], run).reshape({run.sequences, options.width});
+  }
+
+  /// softmax(q k^T / sqrt(d)) v, each [B, heads, L, d]; q may have one row instead of L.
   at::Tensor weigh(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const PackedRun& run) {
     if (!dropout->active() && q.size(3) > kSmallHead) {
       const auto mask = run.dense() ? std::optional<at::Tensor>() : run.bias.to(q.scalar_type());

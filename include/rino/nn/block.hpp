@@ -43,9 +43,11 @@ class TransformerBlockImpl : public torch::nn::Cloneable<TransformerBlockImpl> {
            << options.feedforward << ", dropout " << options.dropout << ")";
   }
 
-  /// [R, width] -> [R, width]; `packing` is the plan of the R rows' sequences.
-  at::Tensor forward(const at::Tensor& x, const Packing& packing) {
-    const at::Tensor y = x + dropout(attention(norm1(x), packing));
+  /// [R, width] -> [R, width]; `packing` is the plan of the R rows' sequences. With `firsts`, the result for the
+  /// first row of every sequence alone, [S, width]: all that is wanted of the last block when only jets are embedded.
+  at::Tensor forward(const at::Tensor& x, const Packing& packing, bool firsts = false) {
+    const at::Tensor kept = firsts ? x.index_select(0, packing.firsts) : x;
+    const at::Tensor y = kept + dropout(attention(norm1(x), packing, firsts));
     return y + dropout(linear2(dropout(at::gelu(linear1(norm2(y))))));
   }
 

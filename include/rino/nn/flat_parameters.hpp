@@ -26,7 +26,8 @@ class FlatParameters {
     for (const auto& parameter : module.named_parameters()) {
       require(std::any_of(slots_.begin(), slots_.end(),
                           [&](const TensorSlot& slot) { return slot.name == parameter.key(); }),
-              "'", parameter.key(), "' belongs to a leaf that is none of rino's and cannot be trained: build the network ",
+              "'", parameter.key(),
+              "' belongs to a leaf that is none of rino's and cannot be trained: build the network ",
               "from rino's own leaves (Linear, LayerNorm ...) or derive it from rino::Leaf");
     }
     std::vector<at::Tensor> pieces;

@@ -159,27 +159,31 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
            << options.dropout << ", class token " << to_string(options.class_token) << ")";
   }
 
+  /// Embeddings of jets and of constituents.
   /// @throws rino::Error if the tokens do not have `options.inputs` features.
   Embeddings forward(const Tokens& tokens) {
-    require(tokens.features.dim() == 2 && tokens.features.size(1) == options.inputs, "the tokens have shape ",
-            tokens.features.sizes(), " but the encoder takes ", options.inputs,
-            " features: make them with the feature set of the encoder's recipe");
-    const std::int64_t sequences = tokens.sequences();
     const Layout layout(tokens);
-    const at::TensorOptions options_of_index = at::TensorOptions(at::kLong).device(tokens.features.device());
-    const auto index = [&](const std::vector<std::int64_t>& values) {
-      return at::tensor(values, at::kLong).to(options_of_index);
-    };
-    const Packing packing = Packing::plan(layout.lengths, tokens.features.options());
-
-    const at::Tensor class_tokens =
-        options.class_token == ClassToken::jet ? jet_embedding(tokens.jet_features) : learned_token(sequences);
-    at::Tensor x = at::cat({class_tokens, embedding(tokens.features)}).index_select(0, index(layout.source));
+    const Packing packing = plan(tokens, layout);
+    at::Tensor x = embed_rows(tokens, layout);
     for (const auto& block : *blocks) {
       x = block->as<TransformerBlock>()->forward(x, packing);
     }
     x = norm(x);
-    return {x.index_select(0, index(layout.class_rows)), x.index_select(0, index(layout.token_rows))};
+    return {x.index_select(0, packing.firsts), x.index_select(0, index(layout.token_rows, tokens))};
+  }
+
+  /// `forward(tokens).jets`, [S, width], without computing in the last block what only constituents need.
+  at::Tensor embed_jets(const Tokens& tokens) {
+    if (blocks->is_empty()) {
+      return forward(tokens).jets;
+    }
+    const Layout layout(tokens);
+    const Packing packing = plan(tokens, layout);
+    at::Tensor x = embed_rows(tokens, layout);
+    for (std::size_t layer = 0; layer < blocks->size(); ++layer) {
+      x = blocks->at<TransformerBlockImpl>(layer).forward(x, packing, /*firsts=*/layer + 1 == blocks->size());
+    }
+    return norm(x);
   }
 
   JetEncoderOptions options;
@@ -194,7 +198,6 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
   struct Layout {
     std::vector<std::int64_t> lengths;     ///< [S] with the class token
     std::vector<std::int64_t> source;      ///< [S+T] row in (class tokens, tokens) of every packed row
-    std::vector<std::int64_t> class_rows;  ///< [S] packed row of every class token
     std::vector<std::int64_t> token_rows;  ///< [T] packed row of every token
 
     explicit Layout(const Tokens& tokens) {
@@ -204,7 +207,6 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
       token_rows.reserve(rows);
       for (std::int64_t s = 0; s < sequences; ++s) {
         lengths.push_back(tokens.length(s) + 1);
-        class_rows.push_back(static_cast<std::int64_t>(source.size()));
         source.push_back(s);
         for (std::int64_t i = 0; i < tokens.length(s); ++i) {
           token_rows.push_back(static_cast<std::int64_t>(source.size()));
@@ -213,6 +215,24 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
       }
     }
   };
+
+  static at::Tensor index(const std::vector<std::int64_t>& values, const Tokens& tokens) {
+    return at::tensor(values, at::kLong).to(tokens.features.device());
+  }
+
+  static Packing plan(const Tokens& tokens, const Layout& layout) {
+    return Packing::plan(layout.lengths, tokens.features.options());
+  }
+
+  /// [S + T, width]: the input of the first block.
+  at::Tensor embed_rows(const Tokens& tokens, const Layout& layout) {
+    require(tokens.features.dim() == 2 && tokens.features.size(1) == options.inputs, "the tokens have shape ",
+            tokens.features.sizes(), " but the encoder takes ", options.inputs,
+            " features: make them with the feature set of the encoder's recipe");
+    const at::Tensor class_tokens =
+        options.class_token == ClassToken::jet ? jet_embedding(tokens.jet_features) : learned_token(tokens.sequences());
+    return at::cat({class_tokens, embedding(tokens.features)}).index_select(0, index(layout.source, tokens));
+  }
 };
 
 TORCH_MODULE(JetEncoder);

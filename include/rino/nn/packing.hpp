@@ -29,7 +29,9 @@ struct PackedRun {
 /// few missing slots masked. Sequences sorted by length, as `tokenize` gives them, make few and long runs.
 struct Packing {
   std::vector<PackedRun> runs;
-  std::vector<std::int64_t> run_rows;  ///< rows of every run
+  std::vector<std::int64_t> run_rows;       ///< rows of every run
+  std::vector<std::int64_t> run_sequences;  ///< sequences of every run
+  at::Tensor firsts;                        ///< [S] first row of every sequence
 
   /// @param lengths    of the sequences in packed order, 1 or more each.
   /// @param options    device and floating-point type of the network.
@@ -38,6 +40,13 @@ struct Packing {
   static Packing plan(std::span<const std::int64_t> lengths, const at::TensorOptions& options, double stretch = 1.125,
                       std::int64_t max_slots = 4096) {
     Packing packing;
+    std::vector<std::int64_t> firsts;
+    std::int64_t row = 0;
+    for (const std::int64_t length : lengths) {
+      firsts.push_back(row);
+      row += length;
+    }
+    packing.firsts = at::tensor(firsts, at::kLong).to(options.device());
     std::size_t begin = 0;
     while (begin < lengths.size()) {
       const std::int64_t shortest = lengths[begin];
@@ -87,6 +96,7 @@ struct Packing {
       run.bias = bias.to(options);
     }
     run_rows.push_back(run.rows);
+    run_sequences.push_back(run.sequences);
     runs.push_back(std::move(run));
   }
 };
