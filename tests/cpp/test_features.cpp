@@ -94,14 +94,22 @@ Jets<Scalar> jets_of(const std::vector<std::vector<std::array<double, 4>>>& cont
 /// Three jets of 3, 1 and 2 constituents.
 template <typename Scalar = double>
 Jets<Scalar> three_jets() {
-  return jets_of<Scalar>({{{30, 40, 12, 60}, {3, 4, 0, 5}, {-1, 2, 2, 3}},
-                          {{0, 20, 99, 101}},
-                          {{-60, -1, 10, 61}, {-60, 1, -10, 61}}});
+  return jets_of<Scalar>(
+      {{{30, 40, 12, 60}, {3, 4, 0, 5}, {-1, 2, 2, 3}}, {{0, 20, 99, 101}}, {{-60, -1, 10, 61}, {-60, 1, -10, 61}}});
 }
 
 /// Means and deviations of the token features, arXiv:2509.07486.
-const std::array<std::pair<double, double>, 11> kWorkshop{
-    {{0, 25}, {0, 25}, {0, 25}, {0, 25}, {1.5, 1.5}, {1.5, 1.5}, {-4.5, 1.5}, {-5, 1.5}, {0.3, 0.2}, {0, 0.3}, {0, 0.3}}};
+const std::array<std::pair<double, double>, 11> kWorkshop{{{0, 25},
+                                                           {0, 25},
+                                                           {0, 25},
+                                                           {0, 25},
+                                                           {1.5, 1.5},
+                                                           {1.5, 1.5},
+                                                           {-4.5, 1.5},
+                                                           {-5, 1.5},
+                                                           {0.3, 0.2},
+                                                           {0, 0.3},
+                                                           {0, 0.3}}};
 
 }  // namespace
 
@@ -112,8 +120,8 @@ TEST_CASE("the features of a token are the eleven of the paper: worked by hand",
   const auto frame = rino::JetFrame<double>::make(jet, jet);
   const auto features = rino::token_features(p, frame);
   const double quarter = std::numbers::pi / 2;
-  const std::array<double, 11> expected{0,        5,   0,         5,      std::log(5.0), std::log(5.0), -std::log(2.0),
-                                        -2 * std::log(2.0), quarter, 0.0, quarter};
+  const std::array<double, 11> expected{
+      0, 5, 0, 5, std::log(5.0), std::log(5.0), -std::log(2.0), -2 * std::log(2.0), quarter, 0.0, quarter};
   for (std::size_t f = 0; f < 11; ++f) {
     INFO(rino::kTokenFeatures[f]);
     CHECK(std::abs(features[f] - expected[f]) < 1e-15);
@@ -157,7 +165,8 @@ TEMPLATE_TEST_CASE("token and jet features agree with their definitions in long 
 TEST_CASE("relative pT and E are of the jet, angles of the view's axis", "[features]") {
   const FourMomentum<double> jet(100, 0, 0, 150);
   const FourMomentum<double> view(0, 50, 0, 60);  // the rest merged with the beam
-  const auto features = rino::token_features(FourMomentum<double>(0, 10, 0, 15), rino::JetFrame<double>::make(jet, view));
+  const auto features =
+      rino::token_features(FourMomentum<double>(0, 10, 0, 15), rino::JetFrame<double>::make(jet, view));
   CHECK(std::abs(features[6] - std::log(0.1)) < 1e-15);
   CHECK(std::abs(features[7] - std::log(0.1)) < 1e-15);
   CHECK(std::abs(features[10]) < 1e-15);
@@ -181,7 +190,8 @@ TEMPLATE_TEST_CASE("a particle along the beam or at rest has finite features", "
   const auto nothing = rino::token_features(FourMomentum<Scalar>(0, 0, 0, 0), frame);
   CHECK(std::abs(nothing[5] - std::log(1e-10)) < 1e-5);
   CHECK(nothing[9] == 0);
-  const auto beam_frame = rino::JetFrame<Scalar>::make(FourMomentum<Scalar>(0, 0, 5, 5), FourMomentum<Scalar>(0, 0, 5, 5));
+  const auto beam_frame =
+      rino::JetFrame<Scalar>::make(FourMomentum<Scalar>(0, 0, 5, 5), FourMomentum<Scalar>(0, 0, 5, 5));
   for (const auto& features : {forward, nothing, rino::token_features(jet, beam_frame)}) {
     CHECK(std::all_of(features.begin(), features.end(), [](Scalar x) { return std::isfinite(x); }));
   }
@@ -291,8 +301,7 @@ TEST_CASE("tokens do not depend on threads, their type is asked for, and feature
   CHECK(single.features.equal(full.features.to(at::kFloat)));
   CHECK(full.to(at::kFloat).jet_features.equal(single.jet_features));
   CHECK(full.to(at::kFloat).jet == full.jet);
-  const Tokens seven =
-      rino::tokenize<double>(jets, std::span(views), {.features = rino::FeatureSet::logarithmic});
+  const Tokens seven = rino::tokenize<double>(jets, std::span(views), {.features = rino::FeatureSet::logarithmic});
   CHECK(seven.features.equal(full.features.slice(1, 4)));
   const Tokens five = rino::tokenize<double>(jets, std::span(views), {.features = rino::FeatureSet::relative});
   CHECK(five.features.equal(full.features.slice(1, 6)));
@@ -425,7 +434,8 @@ TEST_CASE("the view tokenizer takes each algorithm by its name", "[tokens][views
     return rino::tokenize<double>(jets, std::span(views), {}).features;
   };
   CHECK(features(rino::Clustering::kt).equal(expected(rino::ViewGenerator<double, rino::Kt>(four))));
-  CHECK(features(rino::Clustering::cambridge).equal(expected(rino::ViewGenerator<double, rino::CambridgeAachen>(four))));
+  CHECK(
+      features(rino::Clustering::cambridge).equal(expected(rino::ViewGenerator<double, rino::CambridgeAachen>(four))));
   CHECK(features(rino::Clustering::antikt).equal(expected(rino::ViewGenerator<double, rino::AntiKt>(four))));
   CHECK_FALSE(features(rino::Clustering::kt).equal(features(rino::Clustering::antikt)));
 }

@@ -151,7 +151,8 @@ double naive_koleo(const at::Tensor& embeddings) {
 }  // namespace
 
 TEST_CASE("Sinkhorn agrees with its iteration written as loops", "[losses][sinkhorn]") {
-  for (const auto& [rows, columns] : std::vector<std::pair<std::int64_t, std::int64_t>>{{12, 5}, {3, 8}, {1, 4}, {6, 1}}) {
+  for (const auto& [rows, columns] :
+       std::vector<std::pair<std::int64_t, std::int64_t>>{{12, 5}, {3, 8}, {1, 4}, {6, 1}}) {
     const at::Tensor scores = normal({rows, columns}, 1);
     for (const int iterations : {1, 3, 10}) {
       const at::Tensor expected = naive_sinkhorn(scores, 0.3, iterations).tensor();
@@ -236,8 +237,8 @@ TEST_CASE("the DINO loss is the mean cross-entropy of all pairs, taken one by on
 
 TEST_CASE("a student that knows nothing has a DINO loss of ln K", "[losses][dino]") {
   const at::Tensor assignments = normal({2, 3, 16}, 9).softmax(2);
-  CHECK(std::abs(rino::dino_loss(assignments, at::zeros({4, 3, 16}, at::kDouble), 0.1).item<double>() - std::log(16.0)) <
-        1e-14);
+  CHECK(std::abs(rino::dino_loss(assignments, at::zeros({4, 3, 16}, at::kDouble), 0.1).item<double>() -
+                 std::log(16.0)) < 1e-14);
 }
 
 TEST_CASE("the DINO loss agrees with finite differences and leaves the teacher alone", "[losses][dino]") {

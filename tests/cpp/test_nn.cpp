@@ -57,7 +57,8 @@ std::int64_t total(const Lengths& lengths) {
 }
 
 /// Random tokens of sequences of the given lengths, one view.
-Tokens random_tokens(const Lengths& lengths, std::int64_t width, std::uint64_t seed, at::ScalarType type = at::kDouble) {
+Tokens random_tokens(const Lengths& lengths, std::int64_t width, std::uint64_t seed,
+                     at::ScalarType type = at::kDouble) {
   Tokens tokens;
   for (const std::int64_t length : lengths) {
     tokens.view.push_back(0);
@@ -226,7 +227,8 @@ Rows naive_encoder(const Tokens& tokens, std::int64_t s, const JetEncoder& encod
   for (const auto& module : *encoder->blocks) {
     const auto* const block = module->as<rino::TransformerBlock>();
     x = naive_sum(x, naive_attention(naive_norm(x, block->norm1), block->attention));
-    x = naive_sum(x, naive_linear(naive_gelu(naive_linear(naive_norm(x, block->norm2), block->linear1)), block->linear2));
+    x = naive_sum(x,
+                  naive_linear(naive_gelu(naive_linear(naive_norm(x, block->norm2), block->linear1)), block->linear2));
   }
   return naive_norm(x, encoder->norm);
 }
@@ -254,9 +256,9 @@ TEST_CASE("the presets have the paper's sizes and parameter counts", "[nn]") {
     const char* name;
     std::int64_t width, heads, layers, feedforward, prototypes, encoder, head;
   };
-  for (const Size& size : {Size{"nano", 32, 4, 4, 128, 16, 51424, 6272}, Size{"lite", 64, 4, 4, 256, 32, 201152, 24832},
-                           Size{"mini", 128, 8, 6, 512, 64, 1192064, 98816},
-                           Size{"base", 256, 8, 6, 1024, 128, 4743424, 394240}}) {
+  for (const Size& size :
+       {Size{"nano", 32, 4, 4, 128, 16, 51424, 6272}, Size{"lite", 64, 4, 4, 256, 32, 201152, 24832},
+        Size{"mini", 128, 8, 6, 512, 64, 1192064, 98816}, Size{"base", 256, 8, 6, 1024, 128, 4743424, 394240}}) {
     INFO(size.name);
     const auto options = JetEncoderOptions::preset(size.name);
     CHECK((options.width == size.width && options.heads == size.heads && options.layers == size.layers &&
@@ -282,7 +284,8 @@ TEST_CASE("options change the parameter count by what they add", "[nn]") {
   head.hidden_width = 128;
   head.bottleneck = 32;
   head.prototypes = 256;
-  CHECK(rino::parameter_count(*ProjectionHead(head)) == (32 * 128 + 128) + (128 * 128 + 128) + (128 * 32 + 32) + 256 * 32);
+  CHECK(rino::parameter_count(*ProjectionHead(head)) ==
+        (32 * 128 + 128) + (128 * 128 + 128) + (128 * 32 + 32) + 256 * 32);
   head.hidden_layers = 0;
   head.bottleneck = 0;
   CHECK(rino::parameter_count(*ProjectionHead(head)) == 256 * 32);
@@ -624,8 +627,8 @@ TEST_CASE("the order of a jet's tokens does not change its embedding", "[nn]") {
   const auto one = encoder(tokens);
   const auto two = encoder(turned);
   CHECK(largest_difference(one.jets.detach(), two.jets.detach()) < 1e-14);
-  CHECK(largest_difference(one.constituents.slice(0, 0, 6).flip(0).detach(),
-                           two.constituents.slice(0, 0, 6).detach()) < 1e-14);
+  CHECK(largest_difference(one.constituents.slice(0, 0, 6).flip(0).detach(), two.constituents.slice(0, 0, 6).detach()) <
+        1e-14);
 }
 
 TEST_CASE("an encoder of no layers is its class token, and no jets have no embeddings", "[nn]") {
@@ -800,7 +803,8 @@ TEST_CASE("released parameters are ordinary tensors with the current values", "[
   }
 }
 
-TEST_CASE("flat parameters ask for one type, for leaves that can be rebound, and for something to train", "[nn][flat]") {
+TEST_CASE("flat parameters ask for one type, for leaves that can be rebound, and for something to train",
+          "[nn][flat]") {
   const auto mixed = std::make_shared<torch::nn::Module>();
   CHECK(says(error_of([&] { rino::FlatParameters(*mixed, true); }), "without parameters"));
   mixed->register_module("first", rino::Linear(rino::LinearOptions{2, 3}).ptr());

@@ -44,7 +44,7 @@ FieldValue another(const rino::RecipeEntry& entry) {
     return Names{"5", "kt:2.5", "fraction:0.01", "all"};
   }
   static const std::vector<std::pair<std::string, std::string>> choices{
-      {"jets.algorithm", "antikt"},   {"jets.features", "logarithmic"}, {"jets.normalization", "production"},
+      {"jets.algorithm", "antikt"},       {"jets.features", "logarithmic"}, {"jets.normalization", "production"},
       {"encoder.class_token", "learned"}, {"loss.assignment", "centering"}, {"finetune.head", "mlp"}};
   for (const auto& [name, choice] : choices) {
     if (name == key) {

@@ -105,9 +105,7 @@ class MeanRegression {
   }
 
   const torch::nn::Module& trained() const { return *layer; }
-  void to(const at::TensorOptions& options) {
-    layer->to(options.device(), at::typeMetaToScalarType(options.dtype()));
-  }
+  void to(const at::TensorOptions& options) { layer->to(options.device(), at::typeMetaToScalarType(options.dtype())); }
   void start() {}
   void after_step(const rino::FlatParameters& /*student*/, const TrainingClock& /*clock*/) {}
   std::vector<std::pair<std::string, at::Tensor>> state() { return {}; }
@@ -186,8 +184,9 @@ std::vector<std::vector<double>> run(Distiller& trainer, std::int64_t steps) {
 
 bool equal(const Safetensors& a, const Safetensors& b) {
   return a.tensors.size() == b.tensors.size() &&
-         std::all_of(a.tensors.begin(), a.tensors.end(),
-                     [&](const auto& entry) { return b.contains(entry.first) && b.at(entry.first).equal(entry.second); });
+         std::all_of(a.tensors.begin(), a.tensors.end(), [&](const auto& entry) {
+           return b.contains(entry.first) && b.at(entry.first).equal(entry.second);
+         });
 }
 
 /// A folder that is removed at the end.
@@ -239,8 +238,8 @@ TEST_CASE("AdamW with clipping equals LibTorch's AdamW after clip_grad_norm_", "
   options.weight_decay = 0.1;
   options.clip = clip;
   rino::AdamW optimizer(flat, options);
-  torch::optim::AdamW reference(
-      theirs->parameters(), torch::optim::AdamWOptions(0.01).betas({0.8, 0.95}).eps(1e-6).weight_decay(0.1));
+  torch::optim::AdamW reference(theirs->parameters(),
+                                torch::optim::AdamWOptions(0.01).betas({0.8, 0.95}).eps(1e-6).weight_decay(0.1));
 
   const auto jets = some_jets(4);
   const Tokens tokens = rino::ViewTokenizer().operator()<double>(jets, {rino::subjets(3), rino::particles()});
@@ -456,8 +455,8 @@ TEST_CASE("reports carry step, epoch, learning rate and the best epoch", "[train
   CHECK(trainer.best_epoch() == -1);
   CHECK(std::isinf(trainer.best_loss()));
   // 15 steps: three of warm-up, then half a cosine over twelve.
-  const std::map<std::int64_t, double> expected{
-      {0, 0.002}, {1, 0.008}, {2, 0.014}, {3, 0.02}, {9, 0.01 * 1.01}, {15, 0.0002}};
+  const std::map<std::int64_t, double> expected{{0, 0.002}, {1, 0.008},       {2, 0.014},
+                                                {3, 0.02},  {9, 0.01 * 1.01}, {15, 0.0002}};
   for (const auto& [step, lr] : expected) {
     CHECK(std::abs(trainer.learning_rate(step) - lr) < 1e-16);
   }
@@ -581,8 +580,8 @@ TEST_CASE("self-distillation's loss is that of its views taken one by one", "[tr
   }
   const double temperature = 0.055 - 0.015 * std::cos(std::acos(-1.0) * 3 / 8);  // step 3 of a rise in 8 of 40
   const at::Tensor scores = at::cat({teacher_scores[0], teacher_scores[1]}).detach();
-  const at::Tensor assignments =
-      assignment == rino::Assignment::sinkhorn ? rino::sinkhorn(scores, temperature) : (scores / temperature).softmax(1);
+  const at::Tensor assignments = assignment == rino::Assignment::sinkhorn ? rino::sinkhorn(scores, temperature)
+                                                                          : (scores / temperature).softmax(1);
   at::Tensor dino = at::zeros({}, at::kDouble);
   for (std::int64_t t = 0; t < 2; ++t) {
     for (std::int64_t s = 0; s < 4; ++s) {
@@ -734,7 +733,8 @@ TEST_CASE("a checkpoint that does not fit is an error and changes nothing", "[tr
   other_seed.seed = 6;
   for (const auto& foreign :
        {std::make_shared<Distiller>(small_method(), some_jets(25), rino::ViewTokenizerOptions{}, brisk(), short_run()),
-        std::make_shared<Distiller>(small_method(), some_jets(), rino::ViewTokenizerOptions{}, brisk(), short_run(4, 9)),
+        std::make_shared<Distiller>(small_method(), some_jets(), rino::ViewTokenizerOptions{}, brisk(),
+                                    short_run(4, 9)),
         std::make_shared<Distiller>(small_method(), some_jets(), rino::ViewTokenizerOptions{}, brisk(), other_seed)}) {
     CHECK(says(error_of([&] { trainer.restore(foreign->state()); }), "other jets, batch size or seed"));
   }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -255,8 +256,8 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_resume_goes_on(data, tmp_path):
 # --- generate ---
 
 
+@pytest.mark.skipif(importlib.util.find_spec("pythia8mc") is None, reason="needs the package pythia8mc")
 def test_generate_writes_jets_once(tmp_path, capsys):
-    pytest.importorskip("pythia8mc")
     arguments = ["generate", "--domain", "simulation-wide", "--process", "top", "--jets", 4, "--out", tmp_path / "mc"]
     assert call(*arguments, "--seed", 5, "--workers", 1) == 0
     captured = capsys.readouterr()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -54,9 +55,9 @@ def test_its_imports_work_in_a_checkout(stored, folder):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.skipif(importlib.util.find_spec("pythia8mc") is None, reason="needs the package pythia8mc")
 @pytest.mark.slow
 def test_it_runs(stored, tmp_path, monkeypatch):
-    pytest.importorskip("pythia8mc")
     from nbclient import NotebookClient
 
     monkeypatch.setenv("RINO_NOTEBOOK_JETS", "40")
