@@ -245,6 +245,34 @@ def test_gradients_are_those_of_torchs_transformer(class_token):
         torch.testing.assert_close(parameter.grad, wanted[reference.mapping[name]].grad, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-6)])
+@pytest.mark.parametrize("preset", ["nano", "base"])
+@pytest.mark.parametrize("layers", [0, 1, 3])
+def test_jets_alone_have_the_same_embeddings_and_gradients(preset, layers, dtype, tolerance):
+    recipe = rino.Recipe.preset(preset, **{"encoder.layers": layers, "encoder.dropout": 0.0})
+    encoder = rino.JetEncoder(recipe, seed=7).to(dtype)
+    tokens = Tokens.from_padded(*random_batch(dtype, 11))
+    gradients = []
+    embeddings = []
+    for constituents in (True, False):
+        encoder.zero_grad()
+        z = encoder(tokens, constituents=constituents)
+        assert (z.constituents is None) is not constituents
+        (z.jets * torch.linspace(-1, 1, encoder.width, dtype=dtype)).sum().backward()
+        embeddings.append(z.jets.detach())
+        gradients.append({name: p.grad.clone() for name, p in encoder.named_parameters()})
+    torch.testing.assert_close(*embeddings, rtol=tolerance, atol=tolerance)
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=10 * tolerance, atol=100 * tolerance)
+
+
+def test_no_tokens_have_no_embeddings(toy):
+    encoder = rino.JetEncoder.preset("nano", seed=1)
+    z = encoder(encoder.tokenize(toy[:0]))
+    assert z.jets.shape == (0, 32) and z.constituents.shape == (0, 32)
+    assert encoder(encoder.tokenize(toy[:0]), constituents=False).jets.shape == (0, 32)
+
+
 @pytest.mark.parametrize(("preset", "count"), ENCODERS.items())
 def test_encoders_have_the_papers_parameter_counts(preset, count):
     assert parameters(rino.JetEncoder.preset(preset, seed=0)) == count
