@@ -17,5 +17,5 @@ int main() {
   rino::initialize(*encoder, /*seed=*/1);
   encoder->eval();
   const rino::Tokens tokens = rino::tokenize(jets, std::span(views), {});
-  std::cout << encoder(tokens).jets.slice(0, 3) << '\n';  // [1, 32]: of the jet with all its constituents
+  std::cout << encoder->embed_jets(tokens).slice(0, 3) << '\n';  // [1, 32]: of the jet with all its constituents
 }

@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,7 @@ def finetune(
     device = tagger.encoder.device
     rng = np.random.default_rng(seed)
     history = History()
-    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
+    with _forked(device):
         torch.manual_seed(seed)
         embeddings = torch.from_numpy(tagger.encoder.embed(jets, threads=threads)).to(device)
         schedule = _Schedule(settings, len(labels), settings.probe_epochs)
@@ -241,21 +242,22 @@ def train_supervised(
     head: str = "mlp",
     out: str | os.PathLike[str] | None = None,
     seed: int = 0,
+    device: str | torch.device = "cpu",
     threads: int = 1,
     overwrite: bool = False,
     progress: bool = True,
 ) -> Tagger:
     """The baseline: the same network trained on labels from scratch, with early stopping.
 
-    Parameters and errors as `finetune`; the numbers are those of the recipe's ``supervised`` section, the rest of its
-    ``finetune`` section. The tagger has the weights of the epoch with the lowest validation loss.
+    Parameters and errors as `finetune`, and `device`, where it trains; the numbers are those of the recipe's
+    ``supervised`` section, the rest of its ``finetune`` section. The tagger has the weights of the epoch with the lowest validation loss.
     """
     _check(recipe)
     settings = recipe.finetune
     rules = recipe.supervised
     jets, labels = _labelled(train)
     folder = _claim(out, overwrite)
-    tagger = Tagger(JetEncoder(recipe, seed=seed), head, seed)
+    tagger = Tagger(JetEncoder(recipe, seed=seed).to(device), head, seed)
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(labels))
     held = max(1, round(rules.validation * len(labels)))
@@ -280,7 +282,7 @@ def train_supervised(
         return epoch - best[1] >= rules.patience
 
     history = History()
-    with torch.random.fork_rng(devices=[]):
+    with _forked(tagger.encoder.device):
         torch.manual_seed(seed)
         optimizer = torch.optim.AdamW(tagger.parameters(), rules.lr, weight_decay=settings.weight_decay)
         _train(
@@ -299,6 +301,11 @@ def train_supervised(
     tagger.load_state_dict(best[2])
     tagger.history = history
     return _finish(tagger, folder)
+
+
+def _forked(device: torch.device) -> AbstractContextManager[None]:
+    """Inside, seeding torch leaves the user's generators alone."""
+    return torch.random.fork_rng(devices=[] if device.type == "cpu" else [device])
 
 
 class _Schedule:
@@ -356,7 +363,7 @@ def _train(
 
 
 def _epochs(count: int, phase: str, progress: bool) -> Iterator[int]:
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     return iter(tqdm(range(count), desc=phase, unit=" epochs", disable=not progress, dynamic_ncols=True))
 

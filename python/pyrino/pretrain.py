@@ -31,6 +31,8 @@ _CHECKPOINT = "checkpoint.safetensors"
 _ENCODER = "encoder.safetensors"
 _HISTORY = "history.parquet"
 _RECIPE = "recipe.toml"
+_FILES = (_CHECKPOINT, _ENCODER, _HISTORY, _RECIPE, "tensorboard")
+_REMEDY = "give resume=True to go on, overwrite=True to replace it, or another folder"
 
 
 class Trainer:
@@ -225,8 +227,10 @@ def pretrain(
         On Ctrl-C, after a checkpoint was written from which ``resume=True`` goes on.
     """
     recipe = as_recipe(recipe)
-    jets = train if isinstance(train, Jets) else read_jets(train)
     out = Path(out)
+    # Before hours of reading, not after.
+    check_folder(out, _FILES, overwrite=overwrite or resume, remedy=_REMEDY)
+    jets = train if isinstance(train, Jets) else read_jets(train)
     trainer = Trainer(recipe, jets, device=device)
     resumed = _prepare_folder(out, trainer, resume=resume, overwrite=overwrite)
     history = History.load(out / _HISTORY) if resumed else History()
@@ -292,13 +296,13 @@ def as_recipe(recipe: Recipe | str | os.PathLike[str]) -> Recipe:
     return Recipe.load(text)
 
 
-def claim_folder(out: Path, known: Sequence[str], *, overwrite: bool, remedy: str) -> None:
-    """Make the folder `out`, unless it holds something that must not be lost.
+def check_folder(out: Path, known: Sequence[str], *, overwrite: bool, remedy: str) -> None:
+    """Refuse a folder that holds something which must not be lost; nothing is changed.
 
     Raises
     ------
     RinoError
-        If it is a file, holds a run and `overwrite` is not set, holds files that are not ours, or cannot be made.
+        If it is a file, holds a run and `overwrite` is not set, or holds files that are not ours.
     """
     if out.exists() and not out.is_dir():
         raise RinoError(f"{out} is a file: choose a folder")
@@ -307,16 +311,27 @@ def claim_folder(out: Path, known: Sequence[str], *, overwrite: bool, remedy: st
             raise RinoError(f"the folder {out} exists and holds other files: choose a new folder")
         if not overwrite:
             raise RinoError(f"the folder {out} holds a run already: {remedy}")
-        for name in known:
-            path = out / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+
+
+def claim_folder(out: Path, known: Sequence[str], *, overwrite: bool, remedy: str) -> None:
+    """Make the folder `out`, empty of an earlier run.
+
+    Raises
+    ------
+    RinoError
+        As `check_folder`, or if it cannot be made.
+    """
+    check_folder(out, known, overwrite=overwrite, remedy=remedy)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RinoError(f"the folder {out} cannot be made: {error.strerror}; choose another") from error
+    for name in known if out.is_dir() else ():
+        path = out / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _check_same(saved: Recipe, mine: Recipe, path: str) -> None:
@@ -339,12 +354,7 @@ def _prepare_folder(out: Path, trainer: Trainer, *, resume: bool, overwrite: boo
     if resume and checkpoint.is_file():
         trainer.restore(checkpoint)
         return True
-    claim_folder(
-        out,
-        [_CHECKPOINT, _ENCODER, _HISTORY, _RECIPE, "tensorboard"],
-        overwrite=overwrite or resume,
-        remedy="give resume=True to go on, overwrite=True to replace it, or another folder",
-    )
+    claim_folder(out, _FILES, overwrite=overwrite or resume, remedy=_REMEDY)
     return False
 
 
@@ -386,7 +396,7 @@ def _writer(folder: Path, wanted: bool, first: int) -> Iterator[Any]:
 
 
 def _bar(trainer: Trainer, wanted: bool) -> Any:
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     return tqdm(
         total=len(trainer) * trainer.batch_size,

@@ -490,14 +490,22 @@ TEST_CASE("a packing plan covers every row once and masks nothing but padding", 
         for (const std::int64_t max_slots : {std::int64_t{1}, std::int64_t{64}, std::int64_t{4096}}) {
           const Packing packing = Packing::plan(lengths, at::TensorOptions(at::kDouble), stretch, max_slots);
           REQUIRE(packing.run_rows.size() == packing.runs.size());
-          std::size_t sequence = 0;
+          REQUIRE(packing.run_sequences.size() == packing.runs.size());
+          REQUIRE(packing.firsts.size(0) == static_cast<std::int64_t>(lengths.size()));
           bool right = true;
+          std::int64_t first = 0;
+          for (std::size_t s = 0; s < lengths.size(); ++s) {
+            right = right && packing.firsts.const_data_ptr<std::int64_t>()[s] == first;
+            first += lengths[s];
+          }
+          std::size_t sequence = 0;
           for (std::size_t r = 0; r < packing.runs.size(); ++r) {
             const rino::PackedRun& run = packing.runs[r];
             const Lengths mine(lengths.begin() + static_cast<std::ptrdiff_t>(sequence),
                                lengths.begin() + static_cast<std::ptrdiff_t>(sequence) + run.sequences);
             const auto [shortest, longest] = std::minmax_element(mine.begin(), mine.end());
-            right = right && run.rows == total(mine) && packing.run_rows[r] == run.rows && run.length == *longest &&
+            right = right && run.rows == total(mine) && packing.run_rows[r] == run.rows &&
+                    packing.run_sequences[r] == run.sequences && run.length == *longest &&
                     (run.sequences == 1 || run.sequences * run.length <= max_slots) && *shortest == mine.front() &&
                     static_cast<double>(*longest) <= static_cast<double>(mine.front()) * stretch &&
                     run.dense() == (*shortest == *longest);
@@ -547,19 +555,23 @@ TEST_CASE("attention on packed rows equals attention within each sequence, writt
   attention->to(at::kDouble);
   const Lengths lengths = random_lengths(17, 14, sorted);
   const at::Tensor x = normal({total(lengths), width}, 18);
-  const auto packed = [&](const at::Tensor& rows, double stretch) {
-    return attention(rows, Packing::plan(lengths, rows.options(), stretch)).detach();
+  const auto packed = [&](const at::Tensor& rows, double stretch, bool firsts = false) {
+    return attention(rows, Packing::plan(lengths, rows.options(), stretch), firsts).detach();
   };
-  std::vector<Rows> pieces;
   Rows expected;
+  Rows expected_firsts;
   for (const at::Tensor& sequence : x.split_with_sizes(lengths)) {
     const Rows rows = naive_attention(rows_of(sequence), attention);
     expected.insert(expected.end(), rows.begin(), rows.end());
+    expected_firsts.push_back(rows.front());
   }
   CHECK(largest_difference(expected, packed(x, 1.125)) < 1e-13);
   CHECK(largest_difference(expected, packed(x, 3.0)) < 1e-13);
+  CHECK(largest_difference(expected_firsts, packed(x, 1.125, /*firsts=*/true)) < 1e-13);
+  CHECK(largest_difference(expected_firsts, packed(x, 3.0, /*firsts=*/true)) < 1e-13);
   attention->to(at::kFloat);
   CHECK(largest_difference(expected, packed(x.to(at::kFloat), 3.0)) < 2e-6);
+  CHECK(largest_difference(expected_firsts, packed(x.to(at::kFloat), 3.0, /*firsts=*/true)) < 2e-6);
 }
 
 TEST_CASE("attention asks for heads that divide the width", "[nn][attention]") {
@@ -580,12 +592,15 @@ TEST_CASE("the encoder equals a pre-norm transformer on each sequence, written a
   const Lengths lengths = random_lengths(20, 12, true);
   const Tokens tokens = random_tokens(lengths, 5, 21);
   const rino::Embeddings found = encoder(tokens);
+  const at::Tensor jets = encoder->embed_jets(tokens);
   CHECK(found.jets.sizes() == at::IntArrayRef({tokens.sequences(), 8}));
+  CHECK(jets.sizes() == found.jets.sizes());
   CHECK(found.constituents.sizes() == at::IntArrayRef({tokens.offsets.back(), 8}));
   double worst = 0.0;
   for (std::int64_t s = 0; s < tokens.sequences(); ++s) {
     const Rows expected = naive_encoder(tokens, s, encoder);
     worst = std::max(worst, largest_difference(Rows{expected.front()}, found.jets.narrow(0, s, 1)));
+    worst = std::max(worst, largest_difference(Rows{expected.front()}, jets.narrow(0, s, 1)));
     worst = std::max(worst, largest_difference(Rows(expected.begin() + 1, expected.end()),
                                                found.constituents.narrow(0, tokens.first(s), tokens.length(s))));
   }
@@ -611,7 +626,9 @@ TEST_CASE("a jet's embedding is the same alone, in a batch, and from padded inpu
     alone.features = tokens.features.narrow(0, tokens.first(s), tokens.length(s));
     alone.jet_features = tokens.jet_features.narrow(0, s, 1);
     CHECK(largest_difference(encoder(alone).jets.detach(), together.narrow(0, s, 1)) < tolerance);
+    CHECK(largest_difference(encoder->embed_jets(alone).detach(), together.narrow(0, s, 1)) < tolerance);
   }
+  CHECK(largest_difference(encoder->embed_jets(tokens).detach(), together) < tolerance);
   const auto [padded, mask] = tokens.padded();
   // What stands in the padding does not matter.
   const at::Tensor rubbish = padded.masked_fill(mask.logical_not().unsqueeze(2), 1e30);
@@ -638,13 +655,18 @@ TEST_CASE("an encoder of no layers is its class token, and no jets have no embed
   rino::initialize(*encoder, 26);
   const Tokens tokens = random_tokens({2, 3}, 11, 27, at::kFloat);
   CHECK(encoder(tokens).jets.equal(encoder->norm(encoder->jet_embedding(tokens.jet_features))));
+  CHECK(encoder->embed_jets(tokens).equal(encoder(tokens).jets));
   JetEncoder nano(JetEncoderOptions{});
-  CHECK(nano(random_tokens({}, 11, 28, at::kFloat)).jets.sizes() == at::IntArrayRef({0, 32}));
+  const Tokens none = random_tokens({}, 11, 28, at::kFloat);
+  CHECK(nano(none).jets.sizes() == at::IntArrayRef({0, 32}));
+  CHECK(nano(none).constituents.sizes() == at::IntArrayRef({0, 32}));
+  CHECK(nano->embed_jets(none).sizes() == at::IntArrayRef({0, 32}));
 }
 
 TEST_CASE("tokens and options that do not fit an encoder are errors", "[nn]") {
   JetEncoder encoder(JetEncoderOptions{});
   CHECK(says(error_of([&] { encoder(random_tokens({3}, 7, 29, at::kFloat)); }), "[3, 7]", "11", "feature set"));
+  CHECK(says(error_of([&] { encoder->embed_jets(random_tokens({3}, 7, 29, at::kFloat)); }), "[3, 7]", "11"));
   const auto error = [](const auto& change) {
     JetEncoderOptions options;
     change(options);
@@ -674,7 +696,10 @@ TEST_CASE("gradients of the encoder and head agree with finite differences", "[n
   Tokens tokens = random_tokens({1, 9, 10, 10, 40}, 5, 32);
   tokens.features.requires_grad_();
   const at::Tensor weights = normal({5, 6}, 33);
-  const auto function = [&] { return (head(encoder(tokens).jets) * weights).sum(); };
+  const bool jets_alone = GENERATE(true, false);
+  const auto function = [&] {
+    return (head(jets_alone ? encoder->embed_jets(tokens) : encoder(tokens).jets) * weights).sum();
+  };
 
   const rino::FlatParameters flat(*both, /*trainable=*/true);
   function().backward();

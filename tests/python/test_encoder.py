@@ -194,14 +194,17 @@ def test_an_encoder_refuses_tokens_of_another_feature_set(toy):
 
 
 def random_batch(dtype: torch.dtype, inputs: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """24 sequences of 1 to 17 tokens in no order, with gaps in the mask; what is masked is large on purpose."""
+    """36 sequences of 1 to 25 tokens, 16 in no order and 20 sorted by length, which the encoder takes as they lie and
+    several at once; with gaps in the mask; what is masked is large on purpose.
+    """
     generator = torch.Generator().manual_seed(3)
-    order = torch.randperm(24, generator=generator)
-    mask = torch.rand(24, 17, generator=generator) < torch.linspace(0.05, 1.0, 24)[order][:, None]
+    order = torch.randperm(36, generator=generator)
+    mask = torch.rand(36, 25, generator=generator) < torch.linspace(0.05, 1.0, 36)[order][:, None]
     mask[:, 4] = True
-    features = torch.randn(24, 17, inputs, generator=generator, dtype=torch.float64)
+    mask[16:] = mask[16:][mask[16:].sum(1).argsort()]
+    features = torch.randn(36, 25, inputs, generator=generator, dtype=torch.float64)
     features[~mask] = 1e3
-    return features.to(dtype), mask, torch.randn(24, 4, generator=generator, dtype=torch.float64).to(dtype)
+    return features.to(dtype), mask, torch.randn(36, 4, generator=generator, dtype=torch.float64).to(dtype)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])

@@ -188,3 +188,8 @@ def test_examples_of_the_docstrings_run():
         results = doctest.testmod(module, extraglobs=names, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
         assert results.failed == 0, module.__name__
         assert results.attempted > 0, module.__name__
+
+
+def test_the_readmes_cpp_is_the_example_that_is_compiled():
+    example = (ROOT / "examples" / "one_jet.cpp").read_text().strip()
+    assert f"```cpp\n{example}\n```" in (ROOT / "README.md").read_text()
