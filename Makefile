@@ -8,6 +8,8 @@ TORCH ?= torch==2.13.0
 JOBS ?= 2
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
+# Threads that wait for each other must sleep, not spin, or whatever else runs on the machine slows them tenfold.
+export OMP_WAIT_POLICY ?= PASSIVE
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: all demo study test test-cpp test-python bench lint format deps build clean
@@ -66,7 +68,7 @@ test-cpp: deps build/cpp/.built
 	ctest --preset default --parallel $(JOBS)
 
 test-python: build build/cpp/.built
-	$(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 bench: build/cpp/.built
 	build/cpp/benchmarks/benchmark_views

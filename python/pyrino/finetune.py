@@ -250,7 +250,8 @@ def train_supervised(
     """The baseline: the same network trained on labels from scratch, with early stopping.
 
     Parameters and errors as `finetune`, and `device`, where it trains; the numbers are those of the recipe's
-    ``supervised`` section, the rest of its ``finetune`` section. The tagger has the weights of the epoch with the lowest validation loss.
+    ``supervised`` section, the rest of its ``finetune`` section. The tagger has the weights of the epoch with the
+    lowest validation loss.
     """
     _check(recipe)
     settings = recipe.finetune
