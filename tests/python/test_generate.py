@@ -598,7 +598,9 @@ def test_control_c_keeps_finished_files_and_the_next_call_goes_on(
     out = tmp_path / "out"
     script = tmp_path / "script.py"
     script.write_text(
-        "import dataclasses\n"
+        # A parent that ignores SIGINT hands that down; a user's shell does not.
+        "import dataclasses, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from pyrino.generate import DOMAINS, generate\n"
         f"small = dataclasses.replace(DOMAINS['simulation'], unit_jets={UNIT}, overlay_pool=30)\n"
         "DOMAINS['simulation'] = small\n"
@@ -615,7 +617,10 @@ def test_control_c_keeps_finished_files_and_the_next_call_goes_on(
     while not list(out.glob("*.parquet")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()  # nothing once it has ended
     assert "KeyboardInterrupt" in errors
     files = sorted(path.name for path in out.iterdir())
     assert files and files == [f"simulation_qcd_s3_{i:03d}.parquet" for i in range(len(files))]

@@ -303,6 +303,30 @@ def test_dropout_acts_in_training_and_follows_torchs_seed(tokens):
     assert torch.equal(encoder.eval()(tokens).jets, quiet)
 
 
+def test_dropout_zeroes_a_share_and_scales_up_the_rest():
+    """A network that is LayerNorm(a + dropout(b)): its output must be that of one of the 2^4 masks."""
+    keep = 0.7
+    recipe = tiny(**{"encoder.width": 4, "encoder.layers": 1, "encoder.dropout": 1 - keep})
+    encoder = JetEncoder(recipe, seed=1).double().train()
+    a, b = torch.tensor([[0.3, -1.0, 2.0, 0.5], [1.0, 0.4, -0.7, 1.5]], dtype=torch.float64)
+    with torch.no_grad():
+        for module in (encoder.class_token, encoder.blocks.get_submodule("0.linear2")):
+            torch.nn.init.zeros_(module.weight)
+            torch.nn.init.zeros_(module.bias)
+        encoder.class_token.bias.copy_(a)
+        out = encoder.blocks.get_submodule("0.attention.out")
+        torch.nn.init.zeros_(out.weight)
+        out.bias.copy_(b)
+    masks = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 4)
+    possible = torch.nn.functional.layer_norm(a + masks * b / keep, (4,))
+    torch.manual_seed(3)
+    jets = encoder(encoder.tokenize(small_jets(500))).jets.detach()
+    found = (jets[:, None] - possible).abs().amax(2)
+    assert found.min(1).values.max() < 1e-12
+    kept = masks[found.argmin(1)].mean(0)
+    assert (kept - keep).abs().max() < 0.08  # four deviations of 500 draws
+
+
 def test_without_dropout_training_changes_nothing(tokens):
     encoder = encoder_of(encoder__dropout=0.0)
     assert torch.equal(encoder.train()(tokens).jets, encoder.eval()(tokens).jets)
