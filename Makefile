@@ -8,8 +8,9 @@ TORCH ?= torch==2.13.0
 JOBS ?= 2
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
-# Threads that wait for each other must sleep, not spin, or whatever else runs on the machine slows them tenfold.
-export OMP_WAIT_POLICY ?= PASSIVE
+# How long OpenMP's threads spin before they sleep while they wait for each other. Much longer, and whatever else runs on
+# the machine slows training tenfold; not at all, and a second core is of no use to a network this small.
+export GOMP_SPINCOUNT ?= 20000
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: all demo study test test-cpp test-python bench lint format deps build clean

@@ -4,6 +4,7 @@
 
 #include <rino/core/error.hpp>
 #include <rino/core/random.hpp>
+#include <rino/core/version.hpp>
 #include <rino/io/safetensors.hpp>
 #include <rino/jets/features.hpp>
 #include <rino/jets/jets.hpp>

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pyrino.errors import RinoError
+from pyrino.files import whole_file
 
 __all__ = ["History"]
 
@@ -58,15 +58,8 @@ class History(Mapping[str, np.ndarray]):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        try:
+        with whole_file(path) as partial:
             pq.write_table(pa.table({name: self[name] for name in self}), partial)
-            os.replace(partial, path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink()
-            raise RinoError(f"the history cannot be written to {path}: {error}") from error
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> History:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 
 from pyrino import _core
 from pyrino.errors import RinoError
+from pyrino.files import whole_file
 from pyrino.jets import Jets
 from pyrino.recipe import Recipe
 from pyrino.views import _core_of
@@ -279,22 +279,10 @@ def save_weights(path: str | os.PathLike[str], tensors: dict[str, torch.Tensor],
     """Write tensors as safetensors, whole or not at all."""
     from safetensors.torch import save
 
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise RinoError(
-            f"weights cannot be written to {path}: {error.strerror}; free the disk or choose another folder"
-        ) from error
+    with whole_file(path) as partial:
+        partial.write_bytes(
+            save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
+        )
 
 
 def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -229,7 +229,7 @@ def pretrain(
     recipe = as_recipe(recipe)
     out = Path(out)
     # Before hours of reading, not after.
-    check_folder(out, _FILES, overwrite=overwrite or resume, remedy=_REMEDY)
+    check_folder(out, _FILES, overwrite=_replaces(out, resume, overwrite), remedy=_REMEDY)
     jets = train if isinstance(train, Jets) else read_jets(train)
     trainer = Trainer(recipe, jets, device=device)
     resumed = _prepare_folder(out, trainer, resume=resume, overwrite=overwrite)
@@ -348,13 +348,21 @@ def _check_same(saved: Recipe, mine: Recipe, path: str) -> None:
                 )
 
 
+def _replaces(out: Path, resume: bool, overwrite: bool) -> bool:
+    """Whether what is in `out` may go: resuming starts anew where a run ended before its first checkpoint, but never
+    at the cost of an encoder.
+    """
+    unfinished = (out / _CHECKPOINT).is_file() or not (out / _ENCODER).exists()
+    return overwrite or (resume and unfinished)
+
+
 def _prepare_folder(out: Path, trainer: Trainer, *, resume: bool, overwrite: bool) -> bool:
     """Claim `out`, or take up the run in it; whether it did the latter."""
     checkpoint = out / _CHECKPOINT
     if resume and checkpoint.is_file():
         trainer.restore(checkpoint)
         return True
-    claim_folder(out, _FILES, overwrite=overwrite or resume, remedy=_REMEDY)
+    claim_folder(out, _FILES, overwrite=_replaces(out, resume, overwrite), remedy=_REMEDY)
     return False
 
 

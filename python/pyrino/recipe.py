@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import html
 import json
@@ -14,6 +13,7 @@ from typing import Any
 
 from pyrino import _core
 from pyrino.errors import RinoError
+from pyrino.files import whole_file
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -133,15 +133,8 @@ class Recipe:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `to_toml()` to a file, whole or not at all."""
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        try:
+        with whole_file(path) as partial:
             partial.write_text(self.to_toml(), encoding="utf-8")
-            os.replace(partial, path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink()
-            raise RinoError(f"the recipe cannot be written to {path}: {error.strerror}") from error
 
     def to_json(self) -> str:
         """The recipe as JSON, as it travels in the metadata of weights."""

@@ -21,6 +21,7 @@ import torch
 
 from pyrino.data import read_jets
 from pyrino.errors import RinoError
+from pyrino.files import whole_file
 from pyrino.finetune import Tagger, finetune, train_supervised
 from pyrino.generate import DOMAINS, generate
 from pyrino.jets import Jets
@@ -399,9 +400,8 @@ def _same_plan(out: Path, plan: Study, recipe: Recipe) -> None:
         if json.loads(file.read_text()) != mine:
             raise RinoError(f"{out} holds a study with another plan or recipe: remove it or choose another folder")
         return
-    partial = file.with_name(file.name + ".partial")
-    partial.write_text(json.dumps(mine, indent=1))
-    os.replace(partial, file)
+    with whole_file(file) as partial:
+        partial.write_text(json.dumps(mine, indent=1))
 
 
 def _versions() -> dict[str, str]:

@@ -247,7 +247,7 @@ TEST_CASE("AdamW with clipping equals LibTorch's AdamW after clip_grad_norm_", "
   for (int step = 0; step < 15; ++step) {
     const double lr = 0.01 / (1 + step);
     (mine(tokens).jets - step).square().mean().backward();
-    const double norm = optimizer.step(lr).item<double>();
+    const double norm = optimizer.step(lr);
     CHECK(flat.gradients().eq(0).all().item<bool>());
 
     reference.zero_grad();
@@ -262,6 +262,20 @@ TEST_CASE("AdamW with clipping equals LibTorch's AdamW after clip_grad_norm_", "
   }
   CHECK(clipped == (clip < 1));
   CHECK(optimizer.steps().item<double>() == 15);
+}
+
+TEST_CASE("AdamW changes nothing where the gradient is not finite", "[train][adamw]") {
+  rino::Linear layer(rino::LinearOptions{2, 2});
+  rino::initialize(*layer, 1);
+  const rino::FlatParameters flat(*layer, /*trainable=*/true);
+  rino::AdamW optimizer(flat, {});
+  const at::Tensor before = flat.values().clone();
+  flat.gradients()[1] = std::numeric_limits<float>::infinity();
+  CHECK(says(error_of([&] { optimizer.step(0.1); }), "norm of the gradient is inf", "lower the learning rate"));
+  CHECK(flat.values().equal(before));
+  CHECK(optimizer.mean().eq(0).all().item<bool>());
+  CHECK(optimizer.steps().item<double>() == 0);
+  CHECK(flat.gradients().eq(0).all().item<bool>());
 }
 
 TEST_CASE("AdamW refuses options outside their ranges", "[train][adamw]") {

@@ -24,9 +24,9 @@ from helpers import assert_same_weights, small_jets, tiny
 
 import pyrino as rino
 from pyrino.cli import main, make_parser
-from pyrino.cli.common import whole_file
 from pyrino.data import JETCLASS_CLASSES
 from pyrino.evaluate import tagger_metrics
+from pyrino.files import whole_file
 
 COMMANDS = ("generate", "info", "draw", "recipe", "pretrain", "finetune", "evaluate", "embed", "study")
 QCD, TOP = JETCLASS_CLASSES.index("QCD"), JETCLASS_CLASSES.index("Tbqq")

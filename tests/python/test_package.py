@@ -101,6 +101,7 @@ def test_the_package_says_it_is_typed():
 def test_version_is_the_same_everywhere():
     assert f'version = "{rino.__version__}"' in (ROOT / "pyproject.toml").read_text()
     assert f"VERSION {rino.__version__}" in (ROOT / "CMakeLists.txt").read_text()
+    assert f'kVersion = "{rino.__version__}"' in (ROOT / "include/rino/core/version.hpp").read_text()
 
 
 def test_a_missing_torch_is_an_error_that_says_what_to_install(tmp_path):

@@ -893,3 +893,13 @@ def test_empty_absent_and_broken_histories(tmp_path):
         History().save(tmp_path / "no" / "h.parquet")
     with pytest.raises(RinoError, match="cannot be written to"):
         History().save(tmp_path / "broken" / "h.parquet")
+
+
+def test_resuming_without_a_checkpoint_never_costs_an_encoder(tmp_path):
+    out = tmp_path / "run"
+    rino.pretrain(tiny(), small_jets(24, 1), out, progress=False, tensorboard=False)
+    (out / "checkpoint.safetensors").unlink()
+    encoder = (out / "encoder.safetensors").read_bytes()
+    with pytest.raises(rino.RinoError, match="holds a run already"):
+        rino.pretrain(tiny(), small_jets(24, 1), out, resume=True, progress=False, tensorboard=False)
+    assert (out / "encoder.safetensors").read_bytes() == encoder

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <tuple>
 
@@ -56,9 +57,16 @@ class AdamW {
   }
 
   /// One step with the gradients in the buffer, which it clears.
-  /// @returns the norm of the gradient before clipping, a scalar tensor.
-  at::Tensor step(double lr) {
+  /// @returns the norm of the gradient before clipping.
+  /// @throws rino::Error if it is not finite; the parameters were not changed then.
+  double step(double lr) {
     const at::Tensor norm = gradients_.norm();
+    const auto size = norm.item<double>();
+    if (!std::isfinite(size)) {
+      gradients_.zero_();
+      fail("the norm of the gradient is ", size,
+           ": lower the learning rate, or train in float64 to see where it starts");
+    }
     if (options_.clip > 0) {
       gradients_.mul_((options_.clip / (norm + 1e-6)).clamp_max(1.0));
     }
@@ -66,7 +74,7 @@ class AdamW {
     at::_fused_adamw_({values_}, {gradients_}, {mean_}, {square_}, {}, {step_}, lr, options_.beta1, options_.beta2,
                       options_.weight_decay, options_.eps, /*amsgrad=*/false, /*maximize=*/false);
     gradients_.zero_();
-    return norm;
+    return size;
   }
 
   const at::Tensor& mean() const { return mean_; }      ///< [P] moving average of the gradients

@@ -135,7 +135,7 @@ class Trainer {
   /// One step.
   /// @throws rino::Error once all steps are done, or if the loss is not finite (nothing was changed by that step).
   StepReport step() {
-    require(!done(), "all ", steps(), " steps are done: give more epochs to go on");
+    require(!done(), "all ", steps(), " steps are done: a new run with more epochs goes further");
     require(student_.has_value(), "this trainer was finished: make a new one and resume from its checkpoint");
     const auto start = std::chrono::steady_clock::now();
     if (!loader_ || loader_->position() != clock_.step) {  // a step that failed has used up its jets
@@ -157,7 +157,7 @@ class Trainer {
            ": lower the learning rate or raise the temperatures, and resume from the last checkpoint");
     }
     result.loss.backward();
-    report.gradient_norm = optimizer_->step(report.lr).template item<double>();
+    report.gradient_norm = optimizer_->step(report.lr);
     method_.after_step(*student_, clock_);
 
     std::vector<at::Tensor> values;

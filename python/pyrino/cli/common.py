@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +18,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["change_recipe", "checked_device", "plural", "show_progress", "table", "whole_file"]
+__all__ = ["change_recipe", "checked_device", "plural", "show_progress", "table"]
 
 
 def show_progress() -> bool:
@@ -81,36 +79,6 @@ def checked_device(name: str) -> torch.device:
             f"device is {name!r} but torch sees {torch.cuda.device_count()} CUDA devices: cuda:0 is the first"
         )
     return device
-
-
-@contextlib.contextmanager
-def whole_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A temporary path beside `path`; what is written there gets the name when the block ends without an error.
-
-    Entered before the work starts, so that nobody waits for a result that cannot be written.
-
-    Raises
-    ------
-    RinoError
-        If `path` exists and `overwrite` is not set, or it cannot be written.
-    """
-    if path.is_dir():
-        raise RinoError(f"{path} is a folder: give the name of a file")
-    if path.exists() and not overwrite:
-        raise RinoError(f"{path} exists: give overwrite=True to replace it, or another name")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.touch()
-        yield partial
-        os.replace(partial, path)
-    except OSError as error:
-        raise RinoError(
-            f"{path} cannot be written: {error.strerror or error}; make room or choose another place"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def plural(number: int, singular: str) -> str:

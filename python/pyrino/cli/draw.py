@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from pyrino.cli.common import whole_file
 from pyrino.cli.labels import add_drop_empty
 from pyrino.cli.parser import add_command, add_overwrite, default_of
 from pyrino.data import read_jets
 from pyrino.errors import RinoError
+from pyrino.files import whole_file
 from pyrino.jets import Jets
 
 __all__ = ["add"]

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 import pyrino
-from pyrino.cli.common import checked_device, plural, show_progress, whole_file
+from pyrino.cli.common import checked_device, plural, show_progress
 from pyrino.cli.labels import add_drop_empty, entries
 from pyrino.cli.parser import add_command, add_device, add_overwrite, default_of
 from pyrino.data import read_jets
 from pyrino.data.read import find_files
+from pyrino.files import whole_file
 from pyrino.nn import JetEncoder
 
 __all__ = ["add"]

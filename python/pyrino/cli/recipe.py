@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pyrino.cli.common import plural, table, whole_file
+from pyrino.cli.common import plural, table
 from pyrino.cli.parser import add_command, add_overwrite
+from pyrino.files import whole_file
 from pyrino.nn import JetEncoder
 from pyrino.pretrain import as_recipe
 from pyrino.recipe import Recipe
