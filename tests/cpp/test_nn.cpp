@@ -24,6 +24,7 @@
 #include <rino/nn/tokens.hpp>
 
 #include "catch.hpp"
+#include "random_tokens.hpp"
 
 namespace {
 
@@ -33,11 +34,6 @@ using rino::Packing;
 using rino::ProjectionHead;
 using rino::ProjectionHeadOptions;
 using rino::Tokens;
-using Lengths = std::vector<std::int64_t>;
-
-at::Tensor normal(at::IntArrayRef shape, std::uint64_t seed, at::ScalarType type = at::kDouble) {
-  return at::empty(shape, type).normal_(0.0, 1.0, rino::make_generator(at::kCPU, seed));
-}
 
 double largest_difference(const at::Tensor& a, const at::Tensor& b) {
   return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
@@ -46,42 +42,6 @@ double largest_difference(const at::Tensor& a, const at::Tensor& b) {
 /// The state of LibTorch's global generator, which must stay as it is.
 at::Tensor global_state() {
   return at::globalContext().defaultGenerator(at::kCPU).get_state().clone();
-}
-
-std::int64_t total(const Lengths& lengths) {
-  std::int64_t sum = 0;
-  for (const std::int64_t length : lengths) {
-    sum += length;
-  }
-  return sum;
-}
-
-/// Random tokens of sequences of the given lengths, one view.
-Tokens random_tokens(const Lengths& lengths, std::int64_t width, std::uint64_t seed,
-                     at::ScalarType type = at::kDouble) {
-  Tokens tokens;
-  for (const std::int64_t length : lengths) {
-    tokens.view.push_back(0);
-    tokens.jet.push_back(tokens.sequences());
-    tokens.offsets.push_back(tokens.offsets.back() + length);
-  }
-  tokens.features = normal({total(lengths), width}, seed, type);
-  tokens.jet_features = normal({tokens.sequences(), 4}, seed + 1, type);
-  return tokens;
-}
-
-/// Lengths that include 1 and 200: random, or with `sorted` as tokenize gives them.
-Lengths random_lengths(std::uint64_t seed, std::int64_t count, bool sorted) {
-  rino::Random random({seed});
-  Lengths lengths{1, 200, 1};
-  while (static_cast<std::int64_t>(lengths.size()) < count) {
-    // Mostly short, so that runs of equal length occur.
-    lengths.push_back(1 + random.below(random.uniform() < 0.5 ? 6 : 60));
-  }
-  if (sorted) {
-    std::sort(lengths.begin(), lengths.end());
-  }
-  return lengths;
 }
 
 /// All tensors of a module as doubles, one behind the other.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <ostream>
 
@@ -26,6 +27,11 @@ class DropoutImpl : public Leaf<DropoutImpl> {
   void pretty_print(std::ostream& stream) const override { stream << "rino::Dropout(" << probability << ")"; }
 
   bool active() const { return is_training() && probability > 0; }
+
+  /// 32 random bits, for kernels that draw their own masks from a seed.
+  std::uint32_t draw_seed() {
+    return static_cast<std::uint32_t>(torch::empty({1}, torch::kLong).random_(generator_).item<std::int64_t>());
+  }
 
   at::Tensor forward(const at::Tensor& x) {
     if (!active()) {

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <ostream>
 #include <string>
 #include <string_view>
@@ -9,6 +10,9 @@
 #include <utility>
 #include <vector>
 
+#include <ATen/TensorSubclassLikeUtils.h>
+#include <ATen/TracerMode.h>
+#include <ATen/autocast_mode.h>
 #include <torch/nn/modules/container/modulelist.h>
 #include <torch/nn/pimpl.h>
 #include <torch/types.h>
@@ -17,6 +21,7 @@
 #include <rino/core/named_enum.hpp>
 #include <rino/jets/features.hpp>
 #include <rino/nn/block.hpp>
+#include <rino/nn/fused/encoder.hpp>
 #include <rino/nn/linear.hpp>
 #include <rino/nn/norm.hpp>
 #include <rino/nn/packing.hpp>
@@ -34,6 +39,20 @@ template <>
 inline constexpr std::array enum_names<ClassToken> = {
     std::pair{ClassToken::jet, std::string_view("jet")},
     std::pair{ClassToken::learned, std::string_view("learned")},
+};
+
+/// What computes an encoder.
+enum class EncoderKernels {
+  automatic,  ///< the fused ones wherever they can
+  fused,      ///< `fused::encode`: on a CPU, in float or double; refused where they cannot
+  reference,  ///< the tree of modules, operation by operation: every device, type and derivative
+};
+
+template <>
+inline constexpr std::array enum_names<EncoderKernels> = {
+    std::pair{EncoderKernels::automatic, std::string_view("auto")},
+    std::pair{EncoderKernels::fused, std::string_view("fused")},
+    std::pair{EncoderKernels::reference, std::string_view("reference")},
 };
 
 /// Options of `JetEncoder`; the defaults are the paper's nano.
@@ -119,6 +138,9 @@ struct Embeddings {
 /// No positional encoding: the result does not depend on the order of the tokens of a sequence. Only tokens that
 /// exist are computed, so that no padding can change a result.
 ///
+/// On a CPU the whole network is run by fused kernels (`kernels`), which differ from the tree of modules by rounding
+/// and, in training, by the values that dropout picks.
+///
 /// Source: arXiv:2509.07486, section 3.
 ///
 /// Example:
@@ -162,6 +184,10 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
   /// Embeddings of jets and of constituents.
   /// @throws rino::Error if the tokens do not have `options.inputs` features.
   Embeddings forward(const Tokens& tokens) {
+    if (is_fused(tokens)) {
+      const fused::EncoderResult result = run_fused(tokens, /*firsts=*/false);
+      return {result.jets, result.constituents};
+    }
     const Layout layout(tokens);
     const Packing packing = plan(tokens, layout);
     at::Tensor x = embed_rows(tokens, layout);
@@ -177,6 +203,9 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
     if (blocks->is_empty()) {
       return forward(tokens).jets;
     }
+    if (is_fused(tokens)) {
+      return run_fused(tokens, /*firsts=*/true).jets;
+    }
     const Layout layout(tokens);
     const Packing packing = plan(tokens, layout);
     at::Tensor x = embed_rows(tokens, layout);
@@ -187,6 +216,7 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
   }
 
   JetEncoderOptions options;
+  EncoderKernels kernels = EncoderKernels::automatic;
   Linear embedding{nullptr};
   Linear jet_embedding{nullptr};
   LearnedToken learned_token{nullptr};
@@ -216,6 +246,83 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
     }
   };
 
+  /// The tensors in the order of fused::encode.
+  std::vector<at::Tensor> parameter_list() const {
+    std::vector<at::Tensor> list{embedding->weight, embedding->bias};
+    if (jet_embedding) {
+      list.insert(list.end(), {jet_embedding->weight, jet_embedding->bias});
+    } else {
+      list.push_back(learned_token->token);
+    }
+    for (const auto& module : *blocks) {
+      const auto* block = module->as<TransformerBlockImpl>();
+      list.insert(list.end(),
+                  {block->norm1->weight, block->norm1->bias, block->attention->qkv->weight, block->attention->qkv->bias,
+                   block->attention->out->weight, block->attention->out->bias, block->norm2->weight, block->norm2->bias,
+                   block->linear1->weight, block->linear1->bias, block->linear2->weight, block->linear2->bias});
+    }
+    list.insert(list.end(), {norm->weight, norm->bias});
+    for (at::Tensor& tensor : list) {
+      tensor = tensor.contiguous();
+    }
+    return list;
+  }
+
+  fused::Shape shape() const {
+    return {0, options.width, options.heads, options.layers, options.feedforward, norm->options.eps};
+  }
+
+  /// Why the fused kernels cannot take these tokens; nullptr: they can.
+  const char* obstacle(const Tokens& tokens) const {
+    const auto plain = [type = tokens.features.scalar_type()](const at::Tensor& tensor) {
+      return tensor.device().is_cpu() && tensor.scalar_type() == type && tensor.layout() == at::kStrided &&
+             !at::isTensorSubclassLike(tensor);
+    };
+    if (!fused::fits(shape())) {
+      return "width and feedforward are no multiples of 16, or there are no layers";
+    }
+    if (tokens.features.scalar_type() != at::kFloat && tokens.features.scalar_type() != at::kDouble) {
+      return "the tokens are neither float nor double";
+    }
+    if (!plain(tokens.features) || !plain(tokens.jet_features) || !plain(norm->weight) || !plain(embedding->weight)) {
+      return "tokens and parameters are not ordinary tensors of one type on the CPU";
+    }
+    if (at::autocast::is_autocast_enabled(at::kCPU)) {
+      return "autocast is on";
+    }
+    return at::tracer::impl::is_dispatch_enabled() ? "the call is traced" : nullptr;
+  }
+
+  bool is_fused(const Tokens& tokens) const {
+    if (kernels == EncoderKernels::reference || tokens.sequences() == 0) {
+      return false;
+    }
+    const char* const why = obstacle(tokens);
+    require(why == nullptr || kernels == EncoderKernels::automatic, "the fused kernels were asked for but ",
+            why == nullptr ? "" : why, ": choose kernels = 'auto' or 'reference'");
+    return why == nullptr;
+  }
+
+  fused::EncoderResult run_fused(const Tokens& tokens, bool firsts) {
+    check(tokens);
+    fused::EncoderCall call;
+    call.shape = shape();
+    call.learned = options.class_token == ClassToken::learned;
+    call.firsts = firsts;
+    call.workspace = workspace_;
+    Dropout& dropout = blocks->at<TransformerBlockImpl>(0).dropout;
+    if (dropout->active()) {
+      call.dropout = {dropout->probability, dropout->draw_seed()};
+    }
+    return fused::encode(call, tokens, parameter_list());
+  }
+
+  void check(const Tokens& tokens) const {
+    require(tokens.features.dim() == 2 && tokens.features.size(1) == options.inputs, "the tokens have shape ",
+            tokens.features.sizes(), " but the encoder takes ", options.inputs,
+            " features: make them with the feature set of the encoder's recipe");
+  }
+
   static at::Tensor index(const std::vector<std::int64_t>& values, const Tokens& tokens) {
     return at::tensor(values, at::kLong).to(tokens.features.device());
   }
@@ -226,13 +333,13 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
 
   /// [S + T, width]: the input of the first block.
   at::Tensor embed_rows(const Tokens& tokens, const Layout& layout) {
-    require(tokens.features.dim() == 2 && tokens.features.size(1) == options.inputs, "the tokens have shape ",
-            tokens.features.sizes(), " but the encoder takes ", options.inputs,
-            " features: make them with the feature set of the encoder's recipe");
+    check(tokens);
     const at::Tensor class_tokens =
         options.class_token == ClassToken::jet ? jet_embedding(tokens.jet_features) : learned_token(tokens.sequences());
     return at::cat({class_tokens, embedding(tokens.features)}).index_select(0, index(layout.source, tokens));
   }
+
+  std::shared_ptr<fused::Workspace> workspace_ = std::make_shared<fused::Workspace>();
 };
 
 TORCH_MODULE(JetEncoder);

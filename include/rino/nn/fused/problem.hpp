@@ -1,0 +1,185 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace rino::fused {
+
+using Index = std::int64_t;
+
+/// Sizes of the encoder that the kernels run, see `JetEncoderOptions`.
+struct Shape {
+  Index inputs = 0;  ///< columns E of the embedding's input
+  Index width = 0;   ///< W
+  Index heads = 0;
+  Index layers = 0;
+  Index feedforward = 0;  ///< F
+  double eps = 1e-5;      ///< of the layer norms
+
+  Index head_width() const { return width / heads; }
+};
+
+/// The tensors of a block, in the order in which `TransformerBlock` registers them.
+enum BlockTensor : int {
+  kNorm1Weight,
+  kNorm1Bias,
+  kQkvWeight,
+  kQkvBias,
+  kOutWeight,
+  kOutBias,
+  kNorm2Weight,
+  kNorm2Bias,
+  kLinear1Weight,
+  kLinear1Bias,
+  kLinear2Weight,
+  kLinear2Bias,
+  kBlockTensors,
+};
+
+/// Where every parameter lies: one flat buffer for all gradients.
+class ParameterMap {
+ public:
+  explicit ParameterMap(const Shape& shape) {
+    const Index w = shape.width;
+    const Index f = shape.feedforward;
+    sizes_ = {w, w, 3 * w * w, 3 * w, w * w, w, w, w, f * w, f, w * f, w};
+    offsets_[0] = w * shape.inputs;
+    for (std::size_t t = 0; t < kBlockTensors; ++t) {
+      offsets_[t + 1] = offsets_[t] + sizes_[t];
+    }
+    block_ = offsets_[kBlockTensors] - offsets_[0];
+    norm_ = offsets_[0] + shape.layers * block_;
+    width_ = w;
+  }
+
+  Index embedding() const { return 0; }  ///< [W, E]
+  Index block(Index layer, BlockTensor tensor) const {
+    return offsets_[static_cast<std::size_t>(tensor)] + layer * block_;
+  }
+  Index size(BlockTensor tensor) const { return sizes_[static_cast<std::size_t>(tensor)]; }
+  Index norm_weight() const { return norm_; }
+  Index norm_bias() const { return norm_ + width_; }
+  Index total() const { return norm_ + 2 * width_; }
+
+ private:
+  std::array<Index, kBlockTensors> sizes_{};
+  std::array<Index, kBlockTensors + 1> offsets_{};
+  Index block_ = 0;
+  Index norm_ = 0;
+  Index width_ = 0;
+};
+
+/// Pointers to the tensors of a block, by BlockTensor; row-major and contiguous.
+template <typename T>
+struct BlockParameters {
+  const T* tensor[kBlockTensors] = {};
+};
+
+/// Pointers to all parameters.
+template <typename T>
+struct Parameters {
+  const T* embedding = nullptr;  ///< [W, E]
+  const BlockParameters<T>* blocks = nullptr;
+  const T* norm_weight = nullptr;
+  const T* norm_bias = nullptr;
+};
+
+/// Which values a training pass drops: a function of seed, place and position alone, so that the backward pass
+/// draws the same again and neither chunks nor threads change a result.
+struct DropoutRule {
+  double probability = 0.0;
+  std::uint32_t seed = 0;
+
+  bool active() const { return probability > 0; }
+  /// A value is kept where its 32 random bits are below this.
+  std::uint32_t threshold() const { return static_cast<std::uint32_t>((1.0 - probability) * 4294967295.0); }
+  double scale() const { return 1.0 / (1.0 - probability); }
+};
+
+/// The places of a block where values are dropped.
+enum class DropoutSite : std::uint32_t { attention, attention_branch, hidden, feedforward_branch };
+
+/// The finaliser of MurmurHash3 (Appleby): 32 well-mixed bits of 32.
+constexpr std::uint32_t mix(std::uint32_t x) {
+  x = (x ^ (x >> 16)) * 0x85ebca6bU;
+  x = (x ^ (x >> 13)) * 0xc2b2ae35U;
+  return x ^ (x >> 16);
+}
+
+/// The key of a place; the bits of the value at `position` there are mix(position * 0x9e3779b1 + key).
+/// Positions: packed row * columns + column for rows; (packed query row * heads + head) * 65536 + key for attention.
+constexpr std::uint32_t dropout_key(std::uint32_t seed, Index layer, DropoutSite site) {
+  return mix(seed ^ mix(static_cast<std::uint32_t>(layer) * 4U + static_cast<std::uint32_t>(site) + 1U));
+}
+
+/// The sequences that a pass works on.
+template <typename T>
+struct Batch {
+  const T* inputs = nullptr;      ///< [rows, E] of the embedding, class rows first in every sequence
+  const Index* starts = nullptr;  ///< [sequences + 1] first packed row of every sequence
+  Index rows = 0;
+  Index sequences = 0;
+  bool firsts = false;  ///< only the first row of every sequence is wanted of the last block
+  DropoutRule dropout;
+};
+
+/// What the forward pass keeps for the backward pass, per layer [rows, W] or [heads, rows]. With `firsts`, the last
+/// layer's y and attended have one row per sequence. All null: nothing is kept.
+template <typename T>
+struct Saved {
+  T* x = nullptr;         ///< [layers, rows, W] input of every block
+  T* y = nullptr;         ///< [layers, rows, W] after attention
+  T* attended = nullptr;  ///< [layers, rows, W] before the output projection
+  T* maximum = nullptr;   ///< [layers, heads, rows] of a query's scores
+  T* inverse = nullptr;   ///< [layers, heads, rows] 1 / sum of the exponentials
+  T* last = nullptr;      ///< [rows or sequences, W] input of the last norm
+};
+
+/// What comes out; constituents stay null with `firsts`.
+template <typename T>
+struct Outputs {
+  T* jets = nullptr;          ///< [sequences, W]
+  T* constituents = nullptr;  ///< [rows - sequences, W]
+};
+
+/// What the backward pass is given and adds to.
+template <typename T>
+struct Gradients {
+  const T* jets = nullptr;          ///< [sequences, W], null for zero
+  const T* constituents = nullptr;  ///< [rows - sequences, W], null for zero
+  T* parameters = nullptr;          ///< as ParameterMap says; added to
+  T* inputs = nullptr;              ///< [rows, E], written; null where not wanted
+};
+
+/// Everything that a pass over a chunk needs to know.
+template <typename T>
+struct Problem {
+  Shape shape;
+  Parameters<T> parameters;
+  T* packed = nullptr;  ///< the weights as the kernels want them
+  Batch<T> batch;
+  Saved<T> saved;
+  Outputs<T> outputs;
+  Gradients<T> gradients;
+};
+
+/// Consecutive sequences that are worked on together, few enough that what they need stays in a core's cache.
+struct Chunk {
+  Index first = 0;  ///< sequence
+  Index last = 0;   ///< one behind
+};
+
+/// What an instruction set offers. All memory is the caller's.
+template <typename T>
+struct Kernels {
+  /// Values of packed weights, with or without those of the backward pass.
+  Index (*packed_size)(const Shape&, bool backward);
+  void (*pack)(const Shape&, const Parameters<T>&, bool backward, T* packed);
+  /// Values of scratch for chunks of at most so many rows, sequences and rows of one sequence.
+  Index (*scratch_size)(const Shape&, Index rows, Index sequences, Index longest, bool backward);
+  void (*forward)(const Problem<T>&, const Chunk&, T* scratch);
+  void (*backward)(const Problem<T>&, const Chunk&, T* scratch);
+};
+
+}  // namespace rino::fused
