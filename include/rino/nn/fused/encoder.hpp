@@ -41,10 +41,10 @@ namespace detail {
 /// Width and feed-forward width are a multiple of this: of the lanes of every instruction set.
 inline constexpr Index kGranularity = 16;
 
-/// Rows of a chunk: 128 to 256, so that its values stay in a core's second cache.
+/// Rows of a chunk. The narrower the network, the smaller the cache its values can stay in; a wide one wants its
+/// weights read for many rows. Measured: nano is fastest at 96, base at 256.
 inline Index chunk_rows(const Shape& shape) {
-  const Index values = 12 * shape.width + 3 * shape.feedforward;
-  return std::clamp<Index>((Index{1} << 20) / values, 128, 256);
+  return std::clamp<Index>(shape.width + 64, 96, 256);
 }
 
 /// One pass through the encoder: what forward makes and backward needs.
