@@ -312,6 +312,47 @@ TEST_CASE("tokens do not depend on threads, their type is asked for, and feature
   CHECK(((log_pt - 1.7) / 1.8).allclose(other.features.select(1, 4), 0, 1e-14));
 }
 
+TEST_CASE("tokens have the same bits with every instruction set, and the formulas' values at the edges", "[tokens]") {
+  // Along the beam, at rest, massless, at the seam of phi, so small or large that squares leave the range of double.
+  std::vector<std::vector<std::array<double, 4>>> edges{
+      {{0, 0, 5, 5}, {1, 0, 0, 1}, {0, 0, -5, 5}},
+      {{0, 0, 0, 1}, {3, 4, 0, 5}},
+      {{-5, 0, 1, 6}, {-5, -1e-17, 1, 6}, {-5, 1e-17, 1, 6}, {-5, -0.0, 2, 6}},
+      {{1e-200, 2e-200, 1e-200, 3e-200}, {1, 1, 1, 2}},
+      {{1e200, 2e200, -1e200, 3e200}},
+      {{1e-3, 0, 1e6, 1e6}, {0, 1e-9, -1e6, 1e6}},
+      {{-0.0, 0.0, 3, 3}, {0.0, -2, 1e-12, 2}},
+      {{1e-11, 0, 0, 1e-11}}};
+  Jets<double> jets = jets_of(edges);
+  SECTION("edges") {}
+  SECTION("many jets") {
+    jets = rino::toy_shower<double>({.jets = 50}, 12);
+  }
+  const std::vector<Jets<double>> views{jets, rino::hardest(jets, 2)};
+  const rino::TokenizerOptions options;
+  const Tokens tokens = rino::tokenize<double>(jets, std::span(views), options);
+  for (const rino::simd::Target target : rino::simd::supported_targets()) {
+    const Tokens other = rino::tokenize<double>(jets, std::span(views), options, 2, target);
+    CHECK(other.features.equal(tokens.features));
+    CHECK(other.jet_features.equal(tokens.jet_features));
+  }
+  const auto norm = rino::token_normalization(options.normalization);
+  for (std::int64_t s = 0; s < tokens.sequences(); ++s) {
+    const Jets<double>& view = views[static_cast<std::size_t>(tokens.view[static_cast<std::size_t>(s)])];
+    const std::int64_t j = tokens.jet[static_cast<std::size_t>(s)];
+    const auto frame = rino::JetFrame<double>::make(jets.four_momentum(j), view.four_momentum(j));
+    for (std::int64_t i = 0; i < view.multiplicity(j); ++i) {
+      const auto expected = rino::token_features(view.constituent(view.begin(j) + i), frame);
+      for (std::size_t f = 0; f < 11; ++f) {
+        CAPTURE(j, i, rino::kTokenFeatures[f]);
+        const double wanted = norm[f](expected[f]);
+        const auto found = tokens.features[tokens.first(s) + i][static_cast<std::int64_t>(f)].item<double>();
+        CHECK(std::abs(found - wanted) <= 1e-13 * std::max(1.0, std::abs(wanted)));
+      }
+    }
+  }
+}
+
 TEST_CASE("tokens of no jets are empty, views of other jets an error", "[tokens]") {
   const std::vector<Jets<double>> none{Jets<double>(), Jets<double>()};
   const Tokens tokens = rino::tokenize(Jets<double>(), std::span(none), {});
