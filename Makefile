@@ -71,8 +71,9 @@ test-cpp: deps build/cpp/.built
 test-python: build build/cpp/.built
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
-bench: build/cpp/.built
-	build/cpp/benchmarks/benchmark_views
+# All benchmarks in their short form, in ten minutes on two idle cores; results in build/bench.
+bench: build build/cpp/.built
+	$(VENV)/bin/python benchmarks/run.py
 
 SOURCES := $(shell find include python/src tests/cpp examples benchmarks -name '*.hpp' -o -name '*.cpp')
 lint: deps

@@ -28,7 +28,7 @@ from pyrino.data import JETCLASS_CLASSES
 from pyrino.evaluate import tagger_metrics
 from pyrino.files import whole_file
 
-COMMANDS = ("generate", "info", "draw", "recipe", "pretrain", "finetune", "evaluate", "embed", "study")
+COMMANDS = ("generate", "info", "draw", "recipe", "pretrain", "finetune", "evaluate", "embed", "study", "bench")
 QCD, TOP = JETCLASS_CLASSES.index("QCD"), JETCLASS_CLASSES.index("Tbqq")
 
 

@@ -13,13 +13,13 @@ from typing import NoReturn
 import torch
 
 import pyrino
-from pyrino.cli import draw, embed, evaluate, finetune, generate, info, pretrain, recipe, study
+from pyrino.cli import bench, draw, embed, evaluate, finetune, generate, info, pretrain, recipe, study
 from pyrino.cli.parser import HelpFormatter
 from pyrino.errors import RinoError
 
 __all__ = ["main", "make_parser"]
 
-_COMMANDS = (generate, info, draw, recipe, pretrain, finetune, evaluate, embed, study)
+_COMMANDS = (generate, info, draw, recipe, pretrain, finetune, evaluate, embed, study, bench)
 
 _EXAMPLE = """\
 example, from collisions to a tagger:
