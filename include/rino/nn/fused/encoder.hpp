@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -140,14 +141,17 @@ class Pass : public torch::CustomClassHolder {
   static T* data(const at::Tensor& tensor) { return tensor.template mutable_data_ptr<T>(); }
   Buffer<T> buffer(Index size) const { return Buffer<T>(call_.workspace, size); }
 
-  /// Calls work(group, chunk, scratch) for every chunk, groups in parallel.
+  /// Calls work(group, chunk, scratch) for every chunk, groups in parallel. A thread that is done takes the next group,
+  /// so that one that shares its core with something else holds nobody up.
   template <typename Work>
   void each_group(const Work& work, bool backward) const {
     const Index size =
         kernels_.scratch_size(call_.shape, schedule_.most_rows, schedule_.most_sequences, schedule_.longest, backward);
-    at::parallel_for(0, schedule_.group_count(), 1, [&](Index begin, Index end) {
+    const Index groups = schedule_.group_count();
+    std::atomic<Index> next{0};
+    at::parallel_for(0, std::min<Index>(groups, at::get_num_threads()), 1, [&](Index /*begin*/, Index /*end*/) {
       const Buffer<T> scratch = buffer(size);
-      for (Index group = begin; group < end; ++group) {
+      for (Index group = next++; group < groups; group = next++) {
         for (Index c = schedule_.groups[static_cast<std::size_t>(group)];
              c < schedule_.groups[static_cast<std::size_t>(group) + 1]; ++c) {
           work(group, schedule_.chunks[static_cast<std::size_t>(c)], scratch.data());
