@@ -17,7 +17,9 @@
 #include <rino/losses/sinkhorn.hpp>
 #include <rino/methods/finetuning.hpp>
 #include <rino/methods/self_distillation.hpp>
+#include <rino/nn/embed.hpp>
 #include <rino/nn/jet_encoder.hpp>
+#include <rino/nn/precision.hpp>
 #include <rino/nn/projection_head.hpp>
 #include <rino/nn/tokenizer.hpp>
 #include <rino/nn/tokens.hpp>

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,9 +39,15 @@ class _CppModule(torch.nn.Module):
     """A `torch.nn.Module` whose tensors are used by a C++ module.
 
     The parameters are ordinary `torch.nn.Parameter`s of this tree. Before every forward pass the C++ module is
-    pointed to the tensors that the tree holds at that moment, so that optimisers, `load_state_dict`, `.to()`,
-    `functional_call` and whatever else exchanges or changes them need no special treatment.
+    pointed to the tensors that the tree holds at that moment, where they are not those of the pass before, so that
+    optimisers, `load_state_dict`, `.to()`, `functional_call` and whatever else exchanges or changes them need no
+    special treatment.
     """
+
+    _links: list[tuple[dict[str, Any], str, torch.nn.Module]] | None = None  # all nodes, with where they hang
+    _slots: list[tuple[dict[str, Any], str]]  # where each tensor hangs
+    _held: list[torch.Tensor] | None = None  # what the C++ module uses
+    _mode: bool | None = None  # the C++ module's mode
 
     def __init__(self, recipe: Recipe, seed: int | None, core: Any = None) -> None:
         super().__init__()
@@ -63,11 +71,40 @@ class _CppModule(torch.nn.Module):
     def _make_core(self) -> Any:
         raise NotImplementedError
 
-    def _bound(self) -> Any:
-        """The C++ module, using the tensors this tree holds now."""
-        self._core.rebind([getattr(self.get_submodule(path), leaf) for path, leaf in self._places])
-        self._core.train(self.training)
+    def _bound(self, training: bool | None = None) -> Any:
+        """The C++ module, using the tensors this tree holds now, in this module's mode or the one given."""
+        tensors = self._tensors()
+        if self._held is None or not all(map(operator.is_, tensors, self._held)):
+            self._core.rebind(tensors)
+            self._held = tensors
+        training = self.training if training is None else training
+        if training is not self._mode:
+            self._core.train(training)
+            self._mode = training
         return self._core
+
+    def _tensors(self) -> list[torch.Tensor]:
+        """The tensors that the tree holds now, in the order of the C++ module's."""
+        if self._links is None or any(children.get(name) is not node for children, name, node in self._links):
+            self._walk()
+        try:
+            return [parameters[leaf] for parameters, leaf in self._slots]
+        except KeyError:  # not a parameter of its node but made of others (torch.nn.utils.parametrize)
+            return [getattr(self.get_submodule(path), leaf) for path, leaf in self._places]
+
+    def _walk(self) -> None:
+        """Remember where every node and tensor hangs, so that looking at all of them takes microseconds."""
+        links = {}
+        slots = []
+        for path, leaf in self._places:
+            node: torch.nn.Module = self
+            for part in path.split(".") if path else []:
+                child = node._modules[part]
+                links[id(child)] = (node._modules, part, child)
+                node = child
+            slots.append((node._parameters, leaf))
+        self._links = list(links.values())
+        self._slots = slots
 
     @property
     def device(self) -> torch.device:
@@ -81,7 +118,8 @@ class _CppModule(torch.nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        del state["_core"]
+        for name in ("_core", "_links", "_slots", "_held", "_mode"):
+            state.pop(name, None)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -166,6 +204,28 @@ class JetEncoder(_CppModule):
         """Size D of the embeddings."""
         return self.recipe.encoder.width
 
+    @property
+    def kernels(self) -> str:
+        """What computes the forward and backward pass.
+
+        "auto": fused kernels wherever they can (on a CPU; float32, float64, or bfloat16 by autocast where the processor
+        has AMX), else the modules one by one. "fused": those kernels, or a `RinoError` that says why not. "reference":
+        the modules, which every device, type and derivative (the second, too) is served by.
+        """
+        return self._core.kernels
+
+    @kernels.setter
+    def kernels(self, name: str) -> None:
+        self._core.kernels = name
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_kernels": self.kernels}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        kernels = state.pop("_kernels", "auto")
+        super().__setstate__(state)
+        self.kernels = kernels
+
     def forward(self, tokens: Tokens, constituents: bool = True) -> Embeddings:
         """Embeddings of tokens.
 
@@ -181,9 +241,17 @@ class JetEncoder(_CppModule):
         return Embeddings(*core.forward(tokens)) if constituents else Embeddings(core.embed_jets(tokens), None)
 
     def embed(
-        self, jets: Jets, *, resolution: int | str = "all", batch_size: int = 1024, threads: int = 1
+        self,
+        jets: Jets,
+        *,
+        resolution: int | str = "all",
+        batch_tokens: int = 65536,
+        batch_size: int | None = None,
+        threads: int = 1,
     ) -> np.ndarray:
         """Embeddings of jets, in evaluation mode, without gradients.
+
+        Jets are packed one behind the other in the order of their lengths; nothing is padded.
 
         Parameters
         ----------
@@ -191,8 +259,10 @@ class JetEncoder(_CppModule):
             n jets.
         resolution
             The view that is embedded; the paper embeds all constituents.
+        batch_tokens
+            Constituents and class tokens at a time, which bounds the memory: as many jets as have them, at least one.
         batch_size
-            Jets at a time.
+            Jets at a time at most; None: `batch_tokens` alone decides.
         threads
             For clustering and features.
 
@@ -200,22 +270,31 @@ class JetEncoder(_CppModule):
         -------
         numpy.ndarray
             (n, D) of the encoder's dtype.
+
+        Raises
+        ------
+        RinoError
+            If `batch_tokens` or `batch_size` is below 1, or for a resolution that is none.
+
+        Notes
+        -----
+        The C++ encoder is called without `forward` around it, so that its hooks do not fire.
         """
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise RinoError(f"batch_size is {batch_size}: choose 1 or more")
-        training = self.training
-        self.eval()
-        try:
-            with torch.no_grad():
-                parts = []
-                for first in range(0, len(jets), batch_size):
-                    tokens = self.tokenize(jets[first : first + batch_size], [resolution], threads=threads)
-                    rows = tokens.rows(0).to(self.device)
-                    parts.append(self(tokens, constituents=False).jets.index_select(0, rows).cpu().numpy())
-        finally:
-            self.train(training)
-        empty = np.empty((0, self.width), dtype=str(self.dtype).removeprefix("torch."))
-        return np.concatenate(parts) if parts else empty
+        jets_core = _core_of(jets)
+        # None of torch's own modes is touched: one jet alone takes less time than a walk through the tree.
+        core = self._bound(training=False)
+        weight = self._held[0]
+        where = (str(resolution), weight.device, str(weight.dtype).removeprefix("torch."), threads)
+        tokenizer = self.recipe._core.tokenizer()
+        bounds = _core.embedding_batches(jets_core, batch_tokens, batch_size or 0)
+        if len(bounds) == 2:
+            return core.embed_batch(tokenizer, jets_core, *where).cpu().numpy()
+        parts = [np.empty((0, self.width), dtype=where[2])]
+        for first, last in itertools.pairwise(bounds):
+            parts.append(core.embed_batch(tokenizer, jets_core.slice(first, last), *where).cpu().numpy())
+        return np.concatenate(parts)
 
     def tokenize(self, jets: Jets, resolutions: Sequence[int | str] = ("all",), threads: int = 1) -> Tokens:
         """Tokens of jets at some resolutions, as this encoder's recipe makes them."""

@@ -47,12 +47,13 @@ class Trainer:
     device
         "cpu", "cuda", "cuda:1".
     dtype
-        "float32" or "float64".
+        "float32" or "float64": of weights, losses and everything that is kept. With float32 the recipe's
+        ``training.precision`` "bf16" lets the encoders compute in bfloat16.
 
     Raises
     ------
     RinoError
-        For a recipe with numbers outside their ranges or fewer than two jets.
+        For a recipe with numbers outside their ranges, fewer than two jets, or float64 with precision "bf16".
 
     Examples
     --------
@@ -84,9 +85,9 @@ class Trainer:
         Returns
         -------
         dict
-            step, epoch, loss, lr, gradient_norm (before clipping), waited and seconds (s), and of the method:
-            dino, koleo, teacher_entropy (nats), prototype_entropy (nats, at most ln K), teacher_temperature,
-            momentum.
+            step, epoch, loss, lr, gradient_norm (before clipping), waited (s, for the loader) and seconds (s, in
+            all), and of the method: dino, koleo, teacher_entropy (nats), prototype_entropy (nats, at most ln K),
+            teacher_temperature, student_temperature, momentum.
 
         Raises
         ------
@@ -163,6 +164,14 @@ class PretrainingRun:
     seconds: float
     resumed_at: int = field(default=0)
 
+    @property
+    def waited(self) -> float:
+        """Share of the steps' time in which they waited for the loader: above a few hundredths, give it more threads
+        (``training.loader_threads``).
+        """
+        seconds = float(self.history["seconds"].sum()) if self.history.rows else 0.0
+        return float(self.history["waited"].sum()) / seconds if seconds > 0 else 0.0
+
     def plot(self) -> Any:
         """The loss, its parts, the entropies and the schedules, as a matplotlib Figure."""
         from pyrino.plots import training_curves
@@ -174,7 +183,7 @@ class PretrainingRun:
         loss = f"{self.history['loss'][-1]:.4f}" if steps else "none"
         return (
             f"PretrainingRun({str(self.out)!r}: {steps} steps, {self.jets_seen} jets seen, last loss {loss}, "
-            f"{self.seconds:.0f} s)"
+            f"{self.seconds:.0f} s, {self.waited:.0%} of it waiting for the loader)"
         )
 
 
@@ -208,7 +217,7 @@ def pretrain(
     device
         "cpu" or "cuda".
     progress
-        Show a bar.
+        Show a bar; its ``waited`` is the share of the steps' time in which they waited for the loader.
     tensorboard
         Write a log that ``tensorboard --logdir`` shows while it grows.
     checkpoint_minutes
@@ -243,6 +252,7 @@ def pretrain(
         trainer.save(out / _CHECKPOINT)
 
     started = saved = time.monotonic()
+    waited = stepped = 0.0
     with (
         _writer(out / "tensorboard", tensorboard, first) as log,
         _bar(trainer, progress) as bar,
@@ -254,10 +264,14 @@ def pretrain(
                 for name, value in step.items():
                     if name not in ("step", "seconds", "waited"):
                         log(name, value, int(step["step"]))
+                log("waited", step["waited"] / step["seconds"], int(step["step"]))
+                waited += step["waited"]
+                stepped += step["seconds"]
                 bar.set_postfix(
                     loss=f"{step['loss']:.3f}",
                     entropy=f"{step['teacher_entropy']:.2f}",
                     epoch=f"{step['epoch']:.1f}/{recipe.training.epochs}",
+                    waited=f"{waited / stepped:.0%}",
                     refresh=False,
                 )
                 bar.update(trainer.batch_size)

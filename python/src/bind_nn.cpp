@@ -7,6 +7,7 @@
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
 
+#include <rino/nn/embed.hpp>
 #include <rino/nn/jet_encoder.hpp>
 #include <rino/nn/projection_head.hpp>
 #include <rino/nn/tokens.hpp>
@@ -125,7 +126,27 @@ Raises RinoError if the shapes do not fit or a sequence has no token.)")
             return std::pair{out.jets, out.constituents};
           },
           "tokens"_a, Release())
-      .def("embed_jets", &rino::JetEncoderImpl::embed_jets, "tokens"_a, Release());
+      .def("embed_jets", &rino::JetEncoderImpl::embed_jets, "tokens"_a, Release())
+      .def_property(
+          "kernels", [](const rino::JetEncoderImpl& self) { return rino::to_string(self.kernels); },
+          [](rino::JetEncoderImpl& self, const std::string& name) {
+            self.kernels = rino::parse_enum<rino::EncoderKernels>(name, "kernels");
+          })
+      .def(
+          "embed_batch",
+          [](rino::JetEncoderImpl& self, const rino::ViewTokenizer& tokenizer, const rino::Jets<double>& jets,
+             const std::string& resolution, const at::Device& device, const std::string& dtype, int threads) {
+            return rino::embed_batch(self, tokenizer, jets, rino::Resolution::parse(resolution),
+                                     at::TensorOptions(device).dtype(scalar_type(dtype)), threads);
+          },
+          "tokenizer"_a, "jets"_a, "resolution"_a, "device"_a, "dtype"_a, "threads"_a, Release());
+
+  module.def(
+      "embedding_batches",
+      [](const rino::Jets<double>& jets, std::int64_t batch_tokens, std::int64_t batch_size) {
+        return rino::embedding_batches(jets, {.tokens = batch_tokens, .jets = batch_size});
+      },
+      "jets"_a, "batch_tokens"_a, "batch_size"_a, Release());
 
   bind_module<rino::ProjectionHeadImpl>(module, "ProjectionHead")
       .def("forward", &rino::ProjectionHeadImpl::forward, "embeddings"_a, Release());

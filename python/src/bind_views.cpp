@@ -13,6 +13,7 @@
 #include <pybind11/stl.h>
 
 #include <rino/core/error.hpp>
+#include <rino/core/named_enum.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/views/algorithm.hpp>
 #include <rino/views/resolution.hpp>
@@ -35,7 +36,10 @@ class AnyViewGenerator {
  public:
   AnyViewGenerator(std::vector<Resolution> resolutions, double radius, std::string_view algorithm, int threads,
                    std::string_view backend)
-      : generator_(make(std::move(resolutions), {.radius = radius, .threads = threads}, algorithm, backend)) {}
+      : generator_(make(
+            std::move(resolutions),
+            {.radius = radius, .threads = threads, .backend = rino::parse_enum<rino::ViewBackend>(backend, "backend")},
+            algorithm)) {}
 
   std::vector<Jets> operator()(const Jets& jets) const {
     return std::visit([&](const auto& generator) { return generator(jets); }, generator_);
@@ -52,8 +56,7 @@ class AnyViewGenerator {
                    rino::ViewGenerator<double, rino::AntiKt>>;
 
   static Generator make(std::vector<Resolution> resolutions, const rino::ViewOptions& options,
-                        std::string_view algorithm, std::string_view backend) {
-    rino::require(backend == "fastjet", "backend is '", backend, "': choose 'fastjet'");
+                        std::string_view algorithm) {
     if (algorithm == rino::Kt::name) {
       return rino::ViewGenerator<double, rino::Kt>(std::move(resolutions), options);
     }

@@ -350,9 +350,12 @@ TEST_CASE("fused kernels are taken where they can be, and refused with the reaso
   CHECK(odd(tokens).jets.sizes() == at::IntArrayRef({3, 24}));
   odd->kernels = EncoderKernels::fused;
   CHECK(says(error_of([&] { odd(tokens); }), "multiples of 16", "'auto'", "'reference'"));
+  const at::ScalarType usual = at::autocast::get_autocast_dtype(at::kCPU);
+  at::autocast::set_autocast_dtype(at::kCPU, at::kHalf);
   at::autocast::set_autocast_enabled(at::kCPU, true);
   const std::string error = error_of([&] { fits->embed_jets(tokens); });
   at::autocast::set_autocast_enabled(at::kCPU, false);
+  at::autocast::set_autocast_dtype(at::kCPU, usual);
   CHECK(says(error, "autocast", "'reference'"));
 
   const at::Tensor loss = fits(tokens).jets.pow(2).sum();

@@ -45,7 +45,8 @@ FieldValue another(const rino::RecipeEntry& entry) {
   }
   static const std::vector<std::pair<std::string, std::string>> choices{
       {"jets.algorithm", "antikt"},       {"jets.features", "logarithmic"}, {"jets.normalization", "production"},
-      {"encoder.class_token", "learned"}, {"loss.assignment", "centering"}, {"finetune.head", "mlp"}};
+      {"encoder.class_token", "learned"}, {"loss.assignment", "centering"}, {"finetune.head", "mlp"},
+      {"training.precision", "bf16"}};
   for (const auto& [name, choice] : choices) {
     if (name == key) {
       return choice;

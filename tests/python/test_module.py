@@ -520,3 +520,32 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(RinoError, match=r"file/e.safetensors cannot be written: .*another place"):
         encoder_of(1).save(tmp_path / "file" / "e.safetensors")
+
+
+def test_kernels_can_be_chosen_and_agree(tokens):
+    encoder = rino.JetEncoder.preset("nano", seed=3).eval()
+    assert encoder.kernels == "auto"
+    results = {}
+    for kernels in ("auto", "fused", "reference"):
+        encoder.kernels = kernels
+        results[kernels] = encoder(tokens).jets
+    torch.testing.assert_close(results["fused"], results["reference"], rtol=1e-5, atol=1e-5)
+    assert torch.equal(results["auto"], results["fused"])
+    assert not torch.equal(results["fused"], results["reference"])  # another order of sums: it was another code
+    assert copy.deepcopy(encoder).kernels == "reference"
+    assert pickle.loads(pickle.dumps(encoder)).kernels == "reference"
+    with pytest.raises(rino.RinoError, match="'auto', 'fused', 'reference'"):
+        encoder.kernels = "quick"
+
+
+def test_second_derivatives_need_the_reference_kernels(tokens):
+    encoder = rino.JetEncoder.preset("nano", seed=3).eval()
+
+    def gradient_of_a_gradient():
+        (first,) = torch.autograd.grad(encoder(tokens).jets.square().sum(), encoder.norm.weight, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), encoder.embedding.weight)[0]
+
+    with pytest.raises(RuntimeError, match="kernels = 'reference'"):
+        gradient_of_a_gradient()
+    encoder.kernels = "reference"
+    assert gradient_of_a_gradient().abs().max() > 0

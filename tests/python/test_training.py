@@ -830,13 +830,17 @@ def test_tensorboard_shows_every_step_once(jets, tmp_path, monkeypatch, capfd):
     assert run.resumed_at == 5
     events = EventAccumulator(str(out / "tensorboard")).Reload()
     names = set(run.history) - {"step", *CLOCKS}
-    assert set(events.Tags()["scalars"]) == names
+    assert set(events.Tags()["scalars"]) == {*names, "waited"}
     for name in names:
         scalars = events.Scalars(name)
         assert [s.step for s in scalars] == list(range(12))
         np.testing.assert_allclose([s.value for s in scalars], run.history[name], rtol=1e-6)
+    shares = [s.value for s in events.Scalars("waited")]
+    np.testing.assert_allclose(shares, run.history["waited"] / run.history["seconds"], rtol=1e-6)
+    assert 0 <= run.waited <= 1 and min(shares) <= run.waited <= max(shares)
+    assert f"{run.waited:.0%} of it waiting for the loader" in repr(run)
     shown = capfd.readouterr().err
-    assert "pretraining" in shown and "epoch=3.7/4" in shown
+    assert "pretraining" in shown and "epoch=3.7/4" in shown and "waited=" in shown
 
 
 def test_recipes_are_taken_by_name_and_by_file(jets, tmp_path):

@@ -101,6 +101,24 @@ def test_subjet_of_constituent_is_fastjets_history(toy):
         np.testing.assert_allclose(sums, view[j].p4, rtol=1e-12, atol=1e-9)
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_backends_give_the_same_views_to_the_last_bit(algorithm):
+    jets = rino.toy_jets(400, seed=3, top_fraction=0.3)
+    jets = jets.with_extra("weight", np.linspace(-1.0, 1.0, jets.n_constituents))
+    resolutions = [1, 2, 8, 64, "all", *(["kt:5", "fraction:0.01"] if algorithm == "kt" else [])]
+    fast, reference, automatic = (
+        ViewGenerator(resolutions, algorithm=algorithm, backend=backend) for backend in ("fast", "fastjet", "auto")
+    )
+    expected = reference(jets)
+    assert fast(jets) == expected and automatic(jets) == expected
+    for one, two in zip(fast(jets), expected, strict=True):
+        np.testing.assert_array_equal(one.extras["weight"], two.extras["weight"])
+    for j in range(0, 400, 40):
+        np.testing.assert_array_equal(
+            fast.subjet_of_constituent(jets, j, 5), reference.subjet_of_constituent(jets, j, 5)
+        )
+
+
 @pytest.mark.parametrize("threads", [2, 7])
 def test_views_do_not_depend_on_threads(toy, threads):
     resolutions = [1, 8, "kt:5", "fraction:0.05", "all"]
@@ -193,7 +211,9 @@ def test_resolutions_that_are_none_are_named(point, words):
         ({"radius": "wide"}, "radius = 'wide'"),
         ({"algorithm": "kT"}, "algorithm is 'kT': choose one of 'kt', 'cambridge', 'antikt'"),
         ({"algorithm": 3}, "algorithm = 3"),
-        ({"backend": "gpu"}, "backend is 'gpu': choose 'fastjet'"),
+        ({"backend": "gpu"}, "backend is 'gpu': choose one of 'auto', 'fast', 'fastjet'"),
+        ({"backend": 1}, "backend = 1"),
+        ({"backend": "fast", "radius": 1e-4}, "radius is 0.0001 with the backend 'fast'"),
         ({"threads": 0}, "threads is 0"),
         ({"threads": 1.5}, "threads = 1.5"),
         ({"threads": 2**40}, "threads"),
@@ -215,7 +235,8 @@ def test_calls_that_do_not_fit_are_named(toy):
 
 def test_view_generators_compare_by_their_arguments_and_pickle(toy):
     one = ViewGenerator([1, "kt:5", "all"], radius=0.4, threads=2)
-    assert one == ViewGenerator(iter(["1", "kt:5", "all"]), 0.4, "kt", 2, "fastjet")
+    assert one == ViewGenerator(iter(["1", "kt:5", "all"]), 0.4, "kt", 2, "auto")
+    assert one != ViewGenerator([1, "kt:5", "all"], radius=0.4, threads=2, backend="fastjet")
     assert hash(one) == hash(pickle.loads(pickle.dumps(one))) and pickle.loads(pickle.dumps(one)) == one
     assert one != ViewGenerator([1, "kt:5", "all"], radius=0.5, threads=2) and one != 3
     assert eval(repr(one)) == one

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <rino/core/error.hpp>
+#include <rino/nn/precision.hpp>
 
 namespace rino {
 
@@ -19,6 +20,7 @@ inline at::Tensor centered_assignment(const at::Tensor& scores, const at::Tensor
   require(scores.dim() == 2 && center.dim() == 1 && center.size(0) == scores.size(1), "scores ", scores.sizes(),
           " and centre ", center.sizes(), " do not fit: give [B, K] and [K]");
   require(temperature > 0, "the temperature is ", temperature, ": choose one above 0");
+  const Autocast off(Precision::float32, scores.device().type());
   const auto type = scores.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   return ((scores.detach().to(type) - center) / temperature).softmax(1);
 }
@@ -26,6 +28,7 @@ inline at::Tensor centered_assignment(const at::Tensor& scores, const at::Tensor
 /// Moves the centre towards the mean of the scores, in place: c <- m c + (1 - m) mean(scores).
 /// Source: DINO, arXiv:2104.14294, equation 4.
 inline void update_center(at::Tensor& center, const at::Tensor& scores, double momentum) {
+  const Autocast off(Precision::float32, scores.device().type());
   center.mul_(momentum).add_(scores.detach().to(center.scalar_type()).mean(0), 1.0 - momentum);
 }
 

@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include <rino/core/error.hpp>
+#include <rino/nn/precision.hpp>
 
 namespace rino {
 
@@ -19,7 +20,7 @@ namespace rino {
 /// @param assignments  teacher's probabilities [T, B, K], no gradient.
 /// @param scores       student's scores [V, B, K], V >= T.
 /// @param temperature  the student's, above 0.
-/// @returns            the loss, a scalar of float32 (float64 for double scores).
+/// @returns            the loss, a scalar of float32 (float64 for double scores), under autocast too.
 /// @throws rino::Error for shapes that do not fit, or where there is no pair.
 inline at::Tensor dino_loss(const at::Tensor& assignments, const at::Tensor& scores, double temperature) {
   require(assignments.dim() == 3 && scores.dim() == 3 && assignments.size(1) == scores.size(1) &&
@@ -31,6 +32,7 @@ inline at::Tensor dino_loss(const at::Tensor& assignments, const at::Tensor& sco
   const std::int64_t students = scores.size(0);
   const std::int64_t pairs = teachers * students - teachers;
   require(pairs > 0, "one view alone has nothing to agree with: give a second resolution");
+  const Autocast off(Precision::float32, scores.device().type());
   const auto type = scores.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const at::Tensor log_p = (scores.to(type) / temperature).log_softmax(2);
   const at::Tensor targets = assignments.detach().to(type);

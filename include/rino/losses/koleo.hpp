@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include <rino/core/error.hpp>
+#include <rino/nn/precision.hpp>
 
 namespace rino {
 
@@ -15,11 +16,12 @@ namespace rino {
 ///
 /// @param embeddings  [B, D], B >= 2; not normalised.
 /// @param eps         added to the distances, so that equal embeddings have a finite loss.
-/// @returns           the loss, a scalar of float32 (float64 for double embeddings).
+/// @returns           the loss, a scalar of float32 (float64 for double embeddings), under autocast too.
 /// @throws rino::Error for another shape or fewer than two embeddings.
 inline at::Tensor koleo_loss(const at::Tensor& embeddings, double eps = 1e-8) {
   require(embeddings.dim() == 2 && embeddings.size(0) >= 2, "KoLeo's embeddings have shape ", embeddings.sizes(),
           ": give [B, D] with two jets or more");
+  const Autocast off(Precision::float32, embeddings.device().type());
   const auto type = embeddings.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const at::Tensor x = embeddings.to(type);
   const at::Tensor unit = x / x.norm(2, {1}, /*keepdim=*/true).clamp_min(eps);

@@ -26,6 +26,7 @@
 #include <rino/nn/flat_parameters.hpp>
 #include <rino/nn/jet_encoder.hpp>
 #include <rino/nn/module.hpp>
+#include <rino/nn/precision.hpp>
 #include <rino/nn/projection_head.hpp>
 #include <rino/nn/tokens.hpp>
 #include <rino/train/ema.hpp>
@@ -140,6 +141,9 @@ TORCH_MODULE(EncoderWithHead);
 /// Self-distillation along the renormalisation-group flow: a student learns to assign every view of a jet to the
 /// prototypes to which its teacher, a moving average of itself, assigned another view of the same jet.
 ///
+/// Under autocast (`TrainingOptions::precision`) it is the encoders that compute in bfloat16; heads, assignment and
+/// losses stay in the type of the weights.
+///
 /// Source: arXiv:2509.07486, section 3; DINO, arXiv:2104.14294. A model of the concept `Method`.
 class SelfDistillation {
  public:
@@ -217,6 +221,8 @@ class SelfDistillation {
     const at::Tensor assignments = assign(tokens.first_views(teachers), teachers, clock);
 
     const at::Tensor embeddings = by_view(student_->encoder->embed_jets(tokens), tokens, students);
+    // Scores are cosines that temperatures of some hundredths divide: two digits of bfloat16 are not enough from here.
+    const Autocast off(Precision::float32, embeddings.device().type());
     const at::Tensor scores = student_->head(embeddings);
     const at::Tensor dino = dino_loss(assignments, scores, options_.student_temperature);
     MethodLoss result{dino, {}};
@@ -278,20 +284,17 @@ class SelfDistillation {
   static constexpr std::uint64_t kDrawnViews = 11;
   static constexpr std::uint64_t kDropout = 12;
 
-  /// [S, D] in the tokens' order -> [V, B, D] in the order of views and jets.
+  /// [S, D] in the tokens' order -> [V, B, D] in the order of views and jets, of the tokens' type.
   static at::Tensor by_view(const at::Tensor& x, const Tokens& tokens, std::int64_t views) {
-    std::vector<at::Tensor> rows;
-    for (std::int64_t v = 0; v < views; ++v) {
-      rows.push_back(tokens.rows(v));
-    }
-    return x.index_select(0, at::cat(rows)).view({views, -1, x.size(1)});
+    return x.index_select(0, tokens.rows_by_view()).to(tokens.features.scalar_type()).view({views, -1, x.size(1)});
   }
 
   /// The teacher's probabilities [T, B, K]: over all its views of the batch together.
   at::Tensor assign(const Tokens& tokens, std::int64_t teachers, const TrainingClock& clock) {
     const at::NoGradGuard no_grad;
-    const at::Tensor scores =
-        teacher_->head(by_view(teacher_->encoder->embed_jets(tokens), tokens, teachers)).flatten(0, 1);
+    const at::Tensor embeddings = by_view(teacher_->encoder->embed_jets(tokens), tokens, teachers);
+    const Autocast off(Precision::float32, embeddings.device().type());
+    const at::Tensor scores = teacher_->head(embeddings).flatten(0, 1);
     at::Tensor assignments;
     if (options_.assignment == Assignment::sinkhorn) {
       assignments = sinkhorn(scores, teacher_temperature(clock), options_.sinkhorn_iterations);

@@ -9,6 +9,7 @@
 #include <torch/types.h>
 
 #include <rino/core/error.hpp>
+#include <rino/core/torch_compat.hpp>
 #include <rino/nn/dropout.hpp>
 #include <rino/nn/linear.hpp>
 #include <rino/nn/packing.hpp>
@@ -23,6 +24,10 @@ struct AttentionOptions {
 };
 
 /// Multi-head self-attention within each of many packed sequences (Vaswani et al., arXiv:1706.03762).
+///
+/// On CUDA LibTorch's kernels for sequences of any lengths do it: FlashAttention (arXiv:2205.14135; bfloat16 needs
+/// compute capability 8.0) for half precisions, memory-efficient attention (arXiv:2112.05682) for float32 and heads
+/// wider than 256. Their dropout of the weights comes from LibTorch's CUDA generator, not from `set_generator`'s.
 class AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
  public:
   /// @throws rino::Error unless `heads` divides `width`.
@@ -68,7 +73,7 @@ class AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
       attended.push_back(firsts ? attend_firsts(queries[r], rows[r], packing.runs[r])
                                 : attend(rows[r], packing.runs[r]));
     }
-    return out(at::cat(attended));
+    return out(attended.size() == 1 ? attended.front() : at::cat(attended));
   }
 
   AttentionOptions options;
@@ -77,6 +82,11 @@ class AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
   Dropout dropout{nullptr};
 
  private:
+  /// [rows, parts * width] -> `parts` tensors [rows, heads, d].
+  std::vector<at::Tensor> heads_of(const at::Tensor& rows, std::int64_t parts) const {
+    return rows.view({rows.size(0), parts, options.heads, options.width / options.heads}).unbind(1);
+  }
+
   /// [rows, parts * width] -> `parts` tensors [B, heads, L, d].
   std::vector<at::Tensor> split_heads(const at::Tensor& rows, const PackedRun& run, std::int64_t parts) const {
     const at::Tensor slots = run.dense() ? rows : rows.index_select(0, run.gather);
@@ -87,6 +97,10 @@ class AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
 
   /// [rows, 3 width] -> [rows, width].
   at::Tensor attend(const at::Tensor& rows, const PackedRun& run) {
+    if (run.variable()) {
+      const std::vector<at::Tensor> parts = heads_of(rows, 3);
+      return weigh_variable(parts[0], parts[1], parts[2], run.cumulative, run.length, run);
+    }
     const std::vector<at::Tensor> qkv_heads = split_heads(rows, run, 3);
     const at::Tensor mixed = weigh(qkv_heads[0], qkv_heads[1], qkv_heads[2], run)
                                  .transpose(1, 2)
@@ -96,6 +110,10 @@ class AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
 
   /// Queries [B, width] and rows [rows, 2 width] of keys and values -> [B, width].
   at::Tensor attend_firsts(const at::Tensor& queries, const at::Tensor& rows, const PackedRun& run) {
+    if (run.variable()) {
+      const std::vector<at::Tensor> parts = heads_of(rows, 2);
+      return weigh_variable(heads_of(queries, 1)[0], parts[0], parts[1], run.one_each, 1, run);
+    }
     const std::vector<at::Tensor> kv_heads = split_heads(rows, run, 2);
     const at::Tensor q = queries.view({run.sequences, options.heads, 1, options.width / options.heads});
     return weigh(q, kv_heads[0], kv_heads[1], run).reshape({run.sequences, options.width});
@@ -114,6 +132,25 @@ class AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
     }
     return at::matmul(dropout(scores.softmax(3)), v);
   }
+
+  /// The same by a kernel that takes sequences of any lengths: q [Rq, heads, d], k and v [rows, heads, d] -> [Rq,
+  /// width].
+  at::Tensor weigh_variable(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            const at::Tensor& cumulative_q, std::int64_t longest_q, const PackedRun& run) const {
+    const std::int64_t d = q.size(2);
+    const std::int64_t missing = (kHeadMultiple - d % kHeadMultiple) % kHeadMultiple;
+    const auto padded = [&](const at::Tensor& x) { return missing == 0 ? x : at::constant_pad_nd(x, {0, missing}); };
+    const double drop = dropout->active() ? options.dropout : 0.0;
+    const double scale = 1.0 / std::sqrt(static_cast<double>(d));
+    const bool flash = q.scalar_type() != at::kFloat && d + missing <= kFlashHead;
+    const auto kernel = flash ? compat::flash_attention : compat::efficient_attention;
+    const at::Tensor mixed =
+        kernel(padded(q), padded(k), padded(v), cumulative_q, run.cumulative, longest_q, run.length, drop, scale);
+    return mixed.narrow(2, 0, d).reshape({q.size(0), options.width});
+  }
+
+  static constexpr std::int64_t kHeadMultiple = 8;  ///< of the width of a head, what those kernels ask for
+  static constexpr std::int64_t kFlashHead = 256;   ///< the widest head of FlashAttention
 
   /// LibTorch's fused attention is slower than plain products for heads as narrow as nano's and lite's.
   static constexpr std::int64_t kSmallHead = 16;

@@ -287,10 +287,16 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
     if (!plain(tokens.features) || !plain(tokens.jet_features) || !plain(norm->weight) || !plain(embedding->weight)) {
       return "tokens and parameters are not ordinary tensors of one type on the CPU";
     }
-    if (at::autocast::is_autocast_enabled(at::kCPU)) {
-      return "autocast is on";
+    if (at::autocast::is_autocast_enabled(at::kCPU) && !wants_bf16(tokens)) {
+      return "autocast is on, and not to the bfloat16 of a processor with AMX";
     }
     return at::tracer::impl::is_dispatch_enabled() ? "the call is traced" : nullptr;
+  }
+
+  /// Whether autocast asks for products that the bfloat16 kernels have.
+  static bool wants_bf16(const Tokens& tokens) {
+    return at::autocast::is_autocast_enabled(at::kCPU) && at::autocast::get_autocast_dtype(at::kCPU) == at::kBFloat16 &&
+           tokens.features.scalar_type() == at::kFloat && bf16::supported();
   }
 
   bool is_fused(const Tokens& tokens) const {
@@ -310,6 +316,7 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
     call.learned = options.class_token == ClassToken::learned;
     call.firsts = firsts;
     call.workspace = workspace_;
+    call.bf16 = wants_bf16(tokens);
     Dropout& dropout = blocks->at<TransformerBlockImpl>(0).dropout;
     if (dropout->active()) {
       call.dropout = {dropout->probability, dropout->draw_seed()};
@@ -324,7 +331,7 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
   }
 
   static at::Tensor index(const std::vector<std::int64_t>& values, const Tokens& tokens) {
-    return at::tensor(values, at::kLong).to(tokens.features.device());
+    return index_tensor(std::span<const std::int64_t>(values), tokens.features.device());
   }
 
   static Packing plan(const Tokens& tokens, const Layout& layout) {
@@ -336,7 +343,10 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
     check(tokens);
     const at::Tensor class_tokens =
         options.class_token == ClassToken::jet ? jet_embedding(tokens.jet_features) : learned_token(tokens.sequences());
-    return at::cat({class_tokens, embedding(tokens.features)}).index_select(0, index(layout.source, tokens));
+    // Autocast may have made them bfloat16; what the blocks add to stays as exact as the tokens.
+    return at::cat({class_tokens, embedding(tokens.features)})
+        .to(tokens.features.scalar_type())
+        .index_select(0, index(layout.source, tokens));
   }
 
   std::shared_ptr<fused::Workspace> workspace_ = std::make_shared<fused::Workspace>();

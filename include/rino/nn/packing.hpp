@@ -10,10 +10,12 @@
 #include <ATen/ATen.h>
 
 #include <rino/core/error.hpp>
+#include <rino/nn/placement.hpp>
 
 namespace rino {
 
-/// Consecutive sequences that attention handles as one dense block [sequences, length].
+/// Consecutive sequences that attention handles at once: as one dense block [sequences, length], or, on CUDA, as they
+/// lie, by a kernel that takes sequences of any lengths.
 struct PackedRun {
   std::int64_t rows = 0;       ///< rows of the packed tensor that belong to the run
   std::int64_t sequences = 0;  ///< B
@@ -21,12 +23,16 @@ struct PackedRun {
   at::Tensor gather;           ///< [B*L] row within the run of every slot, 0 for padding; undefined if none is padded
   at::Tensor scatter;          ///< [rows] slot of every row
   at::Tensor bias;             ///< [B, 1, 1, L]: 0 where a row is, -inf where padding is
+  at::Tensor cumulative;       ///< int32 [B+1] first row of every sequence and the number of rows; only on CUDA
+  at::Tensor one_each;         ///< int32 [B+1] 0, 1 .. B, the same for one row per sequence; only on CUDA
 
+  bool variable() const { return cumulative.defined(); }
   bool dense() const { return !gather.defined(); }
 };
 
-/// How attention walks through packed sequences: runs of equal length as they lie, runs of similar length with the
-/// few missing slots masked. Sequences sorted by length, as `tokenize` gives them, make few and long runs.
+/// How attention walks through packed sequences. On a CPU (and for float64): runs of equal length as they lie, runs of
+/// similar length with the few missing slots masked; sequences sorted by length, as `tokenize` gives them, make few and
+/// long runs. On CUDA one run of variable length, nothing gathered and nothing masked.
 struct Packing {
   std::vector<PackedRun> runs;
   std::vector<std::int64_t> run_rows;       ///< rows of every run
@@ -46,7 +52,11 @@ struct Packing {
       firsts.push_back(row);
       row += length;
     }
-    packing.firsts = at::tensor(firsts, at::kLong).to(options.device());
+    packing.firsts = index_tensor(std::span<const std::int64_t>(firsts), options.device());
+    if (options.device().is_cuda() && options.dtype() != at::kDouble) {
+      packing.plan_variable(lengths, options.device());
+      return packing;
+    }
     std::size_t begin = 0;
     while (begin < lengths.size()) {
       const std::int64_t shortest = lengths[begin];
@@ -67,7 +77,33 @@ struct Packing {
     return packing;
   }
 
+  /// The plan for kernels that take sequences of any lengths: runs of at most `max_sequences`, the largest grid of
+  /// CUDA in that direction. The tensors go to `device`.
+  void plan_variable(std::span<const std::int64_t> lengths, at::Device device, std::size_t max_sequences = 65535) {
+    for (std::size_t begin = 0; begin < lengths.size(); begin += max_sequences) {
+      PackedRun run;
+      std::vector<std::int32_t> cumulative{0};
+      for (const std::int64_t length : lengths.subspan(begin, std::min(max_sequences, lengths.size() - begin))) {
+        run.rows += length;
+        run.length = std::max(run.length, length);
+        cumulative.push_back(static_cast<std::int32_t>(run.rows));
+      }
+      require(run.rows <= std::numeric_limits<std::int32_t>::max(), run.rows, " tokens are more than attention counts",
+              ": give fewer jets at a time");
+      run.sequences = static_cast<std::int64_t>(cumulative.size()) - 1;
+      run.cumulative = index_tensor(std::span<const std::int32_t>(cumulative), device);
+      run.one_each = at::arange(run.sequences + 1, at::TensorOptions(device).dtype(at::kInt));
+      add(std::move(run));
+    }
+  }
+
  private:
+  void add(PackedRun run) {
+    run_rows.push_back(run.rows);
+    run_sequences.push_back(run.sequences);
+    runs.push_back(std::move(run));
+  }
+
   void add(std::span<const std::int64_t> lengths, std::int64_t longest, const at::TensorOptions& options) {
     PackedRun run;
     run.sequences = static_cast<std::int64_t>(lengths.size());
@@ -91,13 +127,11 @@ struct Packing {
           bias_data[slot] = 0;
         }
       }
-      run.gather = gather.to(options.device());
-      run.scatter = scatter.to(options.device());
-      run.bias = bias.to(options);
+      run.gather = to_device(gather, options.device());
+      run.scatter = to_device(scatter, options.device());
+      run.bias = to_device(bias.to(at::typeMetaToScalarType(options.dtype())), options.device());
     }
-    run_rows.push_back(run.rows);
-    run_sequences.push_back(run.sequences);
-    runs.push_back(std::move(run));
+    add(std::move(run));
   }
 };
 

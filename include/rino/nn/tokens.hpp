@@ -10,6 +10,7 @@
 #include <ATen/ATen.h>
 
 #include <rino/core/error.hpp>
+#include <rino/nn/placement.hpp>
 
 namespace rino {
 
@@ -48,18 +49,32 @@ struct Tokens {
         found.push_back(s);
       }
     }
-    std::sort(found.begin(), found.end(), [this](std::int64_t a, std::int64_t b) {
-      return jet[static_cast<std::size_t>(a)] < jet[static_cast<std::size_t>(b)];
-    });
-    return at::tensor(found, at::kLong).to(features.device());
+    sort_by_jet(found);
+    return index_tensor(std::span<const std::int64_t>(found), features.device());
   }
 
-  /// The same tokens on a device and of a floating-point type.
+  /// All sequences in the order of views and, within a view, jets: int64 [S] on the features' device.
+  at::Tensor rows_by_view() const {
+    std::vector<std::int64_t> all(view.size());
+    std::iota(all.begin(), all.end(), std::int64_t{0});
+    sort_by_jet(all);
+    return index_tensor(std::span<const std::int64_t>(all), features.device());
+  }
+
+  /// The same tokens on a device and of a floating-point type. From pinned memory the copy is not waited for.
   Tokens to(const at::TensorOptions& options) const {
     Tokens moved = *this;
-    moved.features = features.to(options);
-    moved.jet_features = jet_features.to(options);
+    moved.features = features.to(options, /*non_blocking=*/features.is_pinned());
+    moved.jet_features = jet_features.to(options, /*non_blocking=*/jet_features.is_pinned());
     return moved;
+  }
+
+  /// The same tokens in pinned memory, from where a CUDA device fetches them while the CPU does something else.
+  Tokens pin_memory() const {
+    Tokens pinned = *this;
+    pinned.features = features.pin_memory();
+    pinned.jet_features = jet_features.pin_memory();
+    return pinned;
   }
 
   /// The first `views` views alone; their sequences must stand before those of the others, as `tokenize` puts them.
@@ -89,7 +104,7 @@ struct Tokens {
         slots.push_back(s * longest + i);
       }
     }
-    const at::Tensor slot = at::tensor(slots, at::kLong).to(features.device());
+    const at::Tensor slot = index_tensor(std::span<const std::int64_t>(slots), features.device());
     const std::int64_t width = features.size(1);
     const at::Tensor flat = at::zeros({sequences() * longest, width}, features.options()).index_copy(0, slot, features);
     const at::Tensor mask =
@@ -123,6 +138,16 @@ struct Tokens {
     tokens.features = features.index({mask});
     tokens.jet_features = jet_features;
     return tokens;
+  }
+
+ private:
+  /// Sequences in the order of views, then jets.
+  void sort_by_jet(std::vector<std::int64_t>& which) const {
+    std::sort(which.begin(), which.end(), [this](std::int64_t a, std::int64_t b) {
+      const auto i = static_cast<std::size_t>(a);
+      const auto j = static_cast<std::size_t>(b);
+      return view[i] != view[j] ? view[i] < view[j] : jet[i] < jet[j];
+    });
   }
 };
 

@@ -60,13 +60,29 @@ class AdamW {
   /// @returns the norm of the gradient before clipping.
   /// @throws rino::Error if it is not finite; the parameters were not changed then.
   double step(double lr) {
-    const at::Tensor norm = gradients_.norm();
+    const at::Tensor norm = gradient_norm();
     const auto size = norm.item<double>();
-    if (!std::isfinite(size)) {
+    require_finite(size);
+    update(lr, norm);
+    return size;
+  }
+
+  // step() in its parts, for who wants to read the norm together with other numbers of a GPU.
+
+  /// The norm of the gradients in the buffer, a scalar on their device.
+  at::Tensor gradient_norm() const { return gradients_.norm(); }
+
+  /// @throws rino::Error if the norm is not finite; clears the gradients then.
+  void require_finite(double norm) {
+    if (!std::isfinite(norm)) {
       gradients_.zero_();
-      fail("the norm of the gradient is ", size,
+      fail("the norm of the gradient is ", norm,
            ": lower the learning rate, or train in float64 to see where it starts");
     }
+  }
+
+  /// The step itself, given the norm of the gradients. Clears them; waits for no device.
+  void update(double lr, const at::Tensor& norm) {
     if (options_.clip > 0) {
       gradients_.mul_((options_.clip / (norm + 1e-6)).clamp_max(1.0));
     }
@@ -74,7 +90,6 @@ class AdamW {
     at::_fused_adamw_({values_}, {gradients_}, {mean_}, {square_}, {}, {step_}, lr, options_.beta1, options_.beta2,
                       options_.weight_decay, options_.eps, /*amsgrad=*/false, /*maximize=*/false);
     gradients_.zero_();
-    return size;
   }
 
   const at::Tensor& mean() const { return mean_; }      ///< [P] moving average of the gradients

@@ -27,6 +27,7 @@
 #include <rino/io/safetensors.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/nn/flat_parameters.hpp>
+#include <rino/nn/precision.hpp>
 #include <rino/nn/view_tokenizer.hpp>
 #include <rino/train/adamw.hpp>
 #include <rino/train/loader.hpp>
@@ -45,6 +46,7 @@ struct TrainingOptions {
   double final_lr = 1e-2;
   std::int64_t seed = 1;
   std::int64_t loader_threads = 1;
+  Precision precision = Precision::float32;
 
   bool operator==(const TrainingOptions&) const = default;
 
@@ -58,6 +60,7 @@ struct TrainingOptions {
         Field{"final_lr", &Self::final_lr, "", "where its cosine ends, as a share of its peak"},
         Field{"seed", &Self::seed, "", "of initial values, order of jets, drawn views and dropout"},
         Field{"loader_threads", &Self::loader_threads, "", "threads that prepare views ahead; never change a result"},
+        Field{"precision", &Self::precision, "", "of the encoders' products: 'float32' or 'bf16'; all else is float32"},
     };
   }
 };
@@ -69,7 +72,7 @@ struct StepReport {
   double loss = 0;
   double lr = 0;
   double gradient_norm = 0;                             ///< before clipping
-  double waited = 0;                                    ///< seconds spent waiting for the loader
+  double waited = 0;                                    ///< seconds spent waiting for the loader, part of `seconds`
   double seconds = 0;                                   ///< seconds in all
   std::vector<std::pair<std::string, double>> metrics;  ///< of the method
 };
@@ -97,6 +100,8 @@ class Trainer {
     require(0 <= options.warmup && options.warmup <= 1 && options.warmup_start >= 0 && options.final_lr >= 0,
             "warmup, warmup_start and final_lr are ", options.warmup, ", ", options.warmup_start, " and ",
             options.final_lr, ": warmup is a share of the run in [0, 1], the others are 0 or more");
+    require(options.precision == Precision::float32 || type == at::kFloat, "precision is bf16 but the networks are ",
+            type, ": choose precision float32, or networks of float32");
     batch_ = std::min(options.batch_size, jets_.size());
     clock_.steps_per_epoch = jets_.size() / batch_;
     clock_.epochs = options.epochs;
@@ -132,44 +137,41 @@ class Trainer {
                                              options_.warmup * total, total);
   }
 
-  /// One step.
-  /// @throws rino::Error once all steps are done, or if the loss is not finite (nothing was changed by that step).
+  /// One step. On a GPU it waits once: after the backward pass loss, norm of the gradient and metrics come back in one
+  /// transfer, before anything is changed; what follows runs while the next step begins on the CPU.
+  /// @throws rino::Error once all steps are done, or if the loss or the gradient is not finite (nothing was changed by
+  ///         that step).
   StepReport step() {
     require(!done(), "all ", steps(), " steps are done: a new run with more epochs goes further");
     require(student_.has_value(), "this trainer was finished: make a new one and resume from its checkpoint");
     const auto start = std::chrono::steady_clock::now();
     if (!loader_ || loader_->position() != clock_.step) {  // a step that failed has used up its jets
+      student_->gradients().zero_();                       // and may have left gradients
       loader_ = std::make_unique<Loader<Tokens>>([this](std::int64_t number) { return prepare(number); }, clock_.step,
                                                  steps(), options_.loader_threads);
     }
-    const Tokens tokens = loader_->next().to(placement_);
+    Tokens tokens = loader_->next();
     StepReport report;
     report.waited = seconds_since(start);
+    tokens = tokens.to(placement_);
     report.step = clock_.step;
     report.epoch = clock_.epoch();
     report.lr = learning_rate(clock_.step);
 
-    const at::AutoGradMode with_gradient(true);  // whatever mode the caller is in
-    MethodLoss result = method_.loss(tokens, clock_);
-    report.loss = result.loss.template item<double>();
+    // Whatever mode the caller is in.
+    const at::AutoGradMode with_gradient(true);
+    const Autocast outside(Precision::float32, placement_.device().type());
+    const MethodLoss result = loss_of(tokens);
+    result.loss.backward();
+    const at::Tensor norm = optimizer_->gradient_norm();
+    read(result, norm, report);
     if (!std::isfinite(report.loss)) {
       fail("the loss of step ", clock_.step, " is ", report.loss,
            ": lower the learning rate or raise the temperatures, and resume from the last checkpoint");
     }
-    result.loss.backward();
-    report.gradient_norm = optimizer_->step(report.lr);
+    optimizer_->require_finite(report.gradient_norm);
+    optimizer_->update(report.lr, norm);
     method_.after_step(*student_, clock_);
-
-    std::vector<at::Tensor> values;
-    for (const auto& [name, value] : result.metrics) {
-      values.push_back(value.to(at::kDouble).to(placement_.device()));
-    }
-    if (!values.empty()) {
-      const at::Tensor together = at::stack(values).cpu();
-      for (std::size_t i = 0; i < values.size(); ++i) {
-        report.metrics.emplace_back(result.metrics[i].first, together[static_cast<std::int64_t>(i)].item<double>());
-      }
-    }
     advance(report.loss);
     report.seconds = seconds_since(start);
     return report;
@@ -246,6 +248,32 @@ class Trainer {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
 
+  /// The method's loss, its networks in the precision that was asked for.
+  MethodLoss loss_of(const Tokens& tokens) {
+    const Autocast autocast(options_.precision, placement_.device().type());
+    return method_.loss(tokens, clock_);
+  }
+
+  /// Everything that a step has computed, in one transfer from where it was computed.
+  static void read(const MethodLoss& result, const at::Tensor& norm, StepReport& report) {
+    std::vector<at::Tensor> computed{result.loss.detach(), norm};
+    for (const auto& [name, value] : result.metrics) {
+      if (value.device() == norm.device()) {
+        computed.push_back(value);
+      }
+    }
+    for (at::Tensor& value : computed) {
+      value = value.to(at::kDouble);
+    }
+    const at::Tensor together = at::stack(computed).cpu();
+    const double* next = together.const_data_ptr<double>();
+    report.loss = *next++;
+    report.gradient_norm = *next++;
+    for (const auto& [name, value] : result.metrics) {
+      report.metrics.emplace_back(name, value.device() == norm.device() ? *next++ : value.template item<double>());
+    }
+  }
+
   /// The tokens of one step: a pure function of its number.
   Tokens prepare(std::int64_t number) {
     TrainingClock clock = clock_at(number);
@@ -255,8 +283,9 @@ class Trainer {
     const std::span<const std::int64_t> picks(order->data() + first, static_cast<std::size_t>(batch_));
     const Jets<Scalar> jets = jets_.select(picks);
     const std::vector<Resolution> resolutions = method_.resolutions(clock);
-    return placement_.dtype() == at::kDouble ? tokenizer_.template operator()<double>(jets, resolutions)
-                                             : tokenizer_.template operator()<float>(jets, resolutions);
+    const Tokens tokens = placement_.dtype() == at::kDouble ? tokenizer_.template operator()<double>(jets, resolutions)
+                                                            : tokenizer_.template operator()<float>(jets, resolutions);
+    return placement_.device().is_cuda() ? tokens.pin_memory() : tokens;
   }
 
   // Reads only what never changes during training: loader threads call it.

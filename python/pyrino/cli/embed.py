@@ -47,11 +47,17 @@ def add(commands: Any) -> None:
         help="the view that is embedded: a number of subjets, kt:Q [GeV], fraction:Y or all",
     )
     parser.add_argument(
+        "--batch-tokens",
+        type=int,
+        default=default_of(JetEncoder.embed, "batch_tokens"),
+        metavar="N",
+        help="constituents at a time, which bounds the memory",
+    )
+    parser.add_argument(
         "--batch-size",
         type=int,
-        default=default_of(JetEncoder.embed, "batch_size"),
         metavar="N",
-        help="jets at a time",
+        help="jets at a time, at most (default: as many as have these constituents)",
     )
     add_device(parser)
     add_drop_empty(parser)
@@ -80,7 +86,9 @@ def _run(args: argparse.Namespace) -> None:
         for file in tqdm(files, desc="embedding", unit=" files", disable=not show_progress()):
             jets = read_jets(file, drop_empty=args.drop_empty)
             n = len(jets)
-            embeddings = encoder.embed(jets, resolution=args.resolution, batch_size=args.batch_size)
+            embeddings = encoder.embed(
+                jets, resolution=args.resolution, batch_tokens=args.batch_tokens, batch_size=args.batch_size
+            )
             columns = [
                 pa.DictionaryArray.from_arrays(np.zeros(n, np.int32), [str(file)]),
                 pa.array(entries(file, n, args)),

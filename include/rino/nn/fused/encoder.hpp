@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <rino/core/error.hpp>
+#include <rino/nn/bf16/kernels.hpp>
 #include <rino/nn/fused/kernels.hpp>
 #include <rino/nn/fused/problem.hpp>
 #include <rino/nn/fused/schedule.hpp>
@@ -28,6 +30,7 @@ struct EncoderCall {
   bool firsts = false;   ///< jets alone are wanted
   DropoutRule dropout;
   simd::Target target = simd::best_target();
+  bool bf16 = false;  ///< the linear layers' products in bfloat16, where bf16::supported(); only for float
   std::shared_ptr<Workspace> workspace = std::make_shared<Workspace>();
 };
 
@@ -48,6 +51,16 @@ inline Index chunk_rows(const Shape& shape) {
   return std::clamp<Index>(shape.width + 64, 96, 256);
 }
 
+template <typename T>
+Kernels<T> kernels_for(const EncoderCall& call) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (call.bf16) {
+      return bf16::kernels();
+    }
+  }
+  return kernels_of<T>(call.target);
+}
+
 /// One pass through the encoder: what forward makes and backward needs.
 template <typename T>
 class Pass : public torch::CustomClassHolder {
@@ -55,7 +68,7 @@ class Pass : public torch::CustomClassHolder {
   /// @param parameters  embedding weight and bias; weight and bias of the class token, or the learned one alone;
   ///                    every block's as BlockTensor says; weight and bias of the last norm. All contiguous.
   Pass(const EncoderCall& call, const Tokens& tokens, at::TensorList parameters, bool keep)
-      : call_(call), kernels_(kernels_of<T>(call.target)), parameters_(parameters.vec()) {
+      : call_(call), kernels_(kernels_for<T>(call)), parameters_(parameters.vec()) {
     features_ = tokens.features.size(1);
     jet_features_ = call.learned ? 0 : tokens.jet_features.size(1);
     call_.shape.inputs = (features_ + jet_features_ + 2 + kGranularity - 1) / kGranularity * kGranularity;
@@ -117,7 +130,7 @@ class Pass : public torch::CustomClassHolder {
     const at::Tensor d_jets = jets.defined() ? jets.contiguous() : jets;
     const at::Tensor d_constituents = constituents.defined() ? constituents.contiguous() : constituents;
     const at::TensorOptions options(c10::CppTypeToScalarType<T>::value);
-    const at::Tensor sums = at::zeros({schedule_.group_count(), map.total()}, options);
+    const Buffer<T> sums = buffer(schedule_.group_count() * map.total());
     at::Tensor d_inputs;
     Gradients<T>& given = problem_.gradients;
     given.jets = d_jets.defined() ? d_jets.template const_data_ptr<T>() : nullptr;
@@ -126,15 +139,18 @@ class Pass : public torch::CustomClassHolder {
       d_inputs = at::empty({schedule_.rows(), call_.shape.inputs}, options);
       given.inputs = data(d_inputs);
     }
-    T* const all = data(sums);
     each_group(
         [&](Index group, const Chunk& chunk, T* scratch) {
           Problem<T> problem = problem_;
-          problem.gradients.parameters = all + group * map.total();
+          problem.gradients.parameters = sums.data() + group * map.total();
+          if (&chunk == &schedule_.first_chunk(group)) {
+            std::fill_n(problem.gradients.parameters, map.total(), T(0));
+          }
           kernels_.backward(problem, chunk, scratch);
         },
         /*backward=*/true);
-    return split(sums.size(0) == 1 ? sums[0] : sums.sum(0), d_inputs, map);
+    const at::Tensor all = at::from_blob(sums.data(), {schedule_.group_count(), map.total()}, options);
+    return split(all.sum(0), d_inputs, map);
   }
 
  private:

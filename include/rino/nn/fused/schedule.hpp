@@ -24,6 +24,9 @@ struct Schedule {
 
   Index rows() const { return starts.back(); }
   Index sequences() const { return static_cast<Index>(starts.size()) - 1; }
+  const Chunk& first_chunk(Index group) const {
+    return chunks[static_cast<std::size_t>(groups[static_cast<std::size_t>(group)])];
+  }
   Index group_count() const { return static_cast<Index>(groups.size()) - 1; }
 
   /// @param lengths      rows of every sequence, 1 or more each.

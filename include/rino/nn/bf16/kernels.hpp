@@ -1,0 +1,103 @@
+#pragma once
+
+#include <rino/nn/fused/kernels.hpp>
+
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
+#define RINO_HAS_AMX 1
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+#ifdef RINO_HAS_AMX
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,amx-tile,amx-bf16,prefer-vector-width=512")
+#define RINO_SIMD_TARGET amx
+#define RINO_SIMD_BYTES 64
+#define RINO_SIMD_HAS_FMA 1
+// clang-format off: each uses those before it
+#include <rino/simd/detail/vector.inc>
+#include <rino/nn/fused/math.inc>
+#include <rino/nn/fused/transpose.inc>
+#include <rino/nn/bf16/gemm.inc>
+#include <rino/nn/fused/norm.inc>
+#include <rino/nn/fused/attention.inc>
+#include <rino/nn/fused/encoder.inc>
+// clang-format on
+
+namespace rino::simd::amx {
+
+/// The processor's eight tiles as 16 rows of 64 bytes, as long as this lives.
+class Tiles {
+ public:
+  Tiles() {
+    struct alignas(64) Configuration {
+      std::uint8_t palette = 1;
+      std::uint8_t start_row = 0;
+      std::uint8_t reserved[14] = {};
+      std::uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+      std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+    };
+    const Configuration configuration;
+    __asm__ volatile("" ::"r"(&configuration) : "memory");  // as settle(), of a variable nobody else knows
+    _tile_loadconfig(&configuration);
+  }
+  Tiles(const Tiles&) = delete;
+  Tiles& operator=(const Tiles&) = delete;
+  ~Tiles() { _tile_release(); }
+};
+
+inline void forward_in_tiles(const Problem<float>& problem, const Chunk& chunk, float* scratch) {
+  const Tiles tiles;
+  forward_chunk<float>(problem, chunk, scratch);
+}
+
+inline void backward_in_tiles(const Problem<float>& problem, const Chunk& chunk, float* scratch) {
+  const Tiles tiles;
+  backward_chunk<float>(problem, chunk, scratch);
+}
+
+inline fused::Kernels<float> kernels_in_tiles() {
+  fused::Kernels<float> kernels = amx::kernels<float>();
+  kernels.forward = &forward_in_tiles;
+  kernels.backward = &backward_in_tiles;
+  return kernels;
+}
+
+}  // namespace rino::simd::amx
+#undef RINO_SIMD_TARGET
+#undef RINO_SIMD_BYTES
+#undef RINO_SIMD_HAS_FMA
+#pragma GCC pop_options
+#endif
+
+namespace rino::bf16 {
+
+/// Whether this machine multiplies matrices of bfloat16 in hardware that the kernels know (Intel's AMX) and the
+/// operating system lets this process do so. The first call asks it.
+inline bool supported() {
+#ifdef RINO_HAS_AMX
+  static const bool answer = [] {
+    constexpr long request_permission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+    constexpr long tile_data = 18;               // XFEATURE_XTILEDATA
+    return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("amx-tile") &&
+           __builtin_cpu_supports("amx-bf16") && simd::best_target() == simd::Target::avx512 &&
+           syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+  }();
+  return answer;
+#else
+  return false;
+#endif
+}
+
+/// The fused encoder's kernels with the products of its linear layers in bfloat16; all else, the sums of the products
+/// included, is float32. Only where `supported`.
+inline fused::Kernels<float> kernels() {
+#ifdef RINO_HAS_AMX
+  return simd::amx::kernels_in_tiles();
+#else
+  return fused::kernels_of<float>(simd::best_target());
+#endif
+}
+
+}  // namespace rino::bf16

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <rino/core/error.hpp>
+#include <rino/jets/jets.hpp>
+#include <rino/nn/jet_encoder.hpp>
+#include <rino/nn/view_tokenizer.hpp>
+#include <rino/views/resolution.hpp>
+
+namespace rino {
+
+/// How many jets are embedded at a time.
+struct EmbeddingBatch {
+  std::int64_t tokens = 65536;  ///< at most, class tokens included, where one jet does not have more: bounds the memory
+  std::int64_t jets = 0;        ///< at most; 0: as many as have these tokens
+};
+
+/// Where the batches begin: 0, ..., n. Jets stand in as many batches as the budget asks for, in their order.
+/// @throws rino::Error for a budget below one token or negative jets.
+template <typename Scalar>
+std::vector<std::int64_t> embedding_batches(const Jets<Scalar>& jets, const EmbeddingBatch& batch = {}) {
+  require(batch.tokens >= 1, "batch_tokens is ", batch.tokens, ": choose 1 or more");
+  require(batch.jets >= 0, "batch_size is ", batch.jets, ": choose 1 or more, or none for as many as fit");
+  std::vector<std::int64_t> bounds{0};
+  std::int64_t tokens = 0;
+  for (std::int64_t j = 0; j < jets.size(); ++j) {
+    const std::int64_t own = jets.multiplicity(j) + 1;
+    const bool full = tokens + own > batch.tokens || (batch.jets > 0 && j - bounds.back() == batch.jets);
+    if (full && j > bounds.back()) {
+      bounds.push_back(j);
+      tokens = 0;
+    }
+    tokens += own;
+  }
+  if (jets.size() > 0) {
+    bounds.push_back(jets.size());
+  }
+  return bounds;
+}
+
+/// Embeddings of one batch of jets at one resolution, without gradients. Nothing is padded: the tokens of all jets lie
+/// one behind the other, ordered by length.
+///
+/// @param encoder    in the mode it is to be used in: `eval()`, unless dropout is wanted.
+/// @param tokenizer  that of the encoder's recipe.
+/// @param placement  the device and type of the encoder.
+/// @param threads    for clustering and features.
+/// @returns          [n, width] in the order of the jets, where the encoder is.
+template <typename Scalar>
+at::Tensor embed_batch(JetEncoderImpl& encoder, const ViewTokenizer& tokenizer, const Jets<Scalar>& jets,
+                       const Resolution& resolution, const at::TensorOptions& placement, int threads = 1) {
+  const at::NoGradGuard no_grad;
+  Tokens tokens = placement.dtype() == at::kDouble ? tokenizer.template operator()<double>(jets, {resolution}, threads)
+                                                   : tokenizer.template operator()<float>(jets, {resolution}, threads);
+  if (placement.device().is_cuda()) {
+    tokens = tokens.pin_memory().to(placement);
+  }
+  const at::Tensor embeddings = encoder.embed_jets(tokens);
+  const at::Tensor ordered = jets.size() == 1 ? embeddings : embeddings.index_select(0, tokens.rows(0));
+  return ordered.to(tokens.features.scalar_type());  // which autocast may have changed
+}
+
+/// Embeddings of jets at one resolution, [n, width], batch by batch.
+template <typename Scalar>
+at::Tensor embed(JetEncoderImpl& encoder, const ViewTokenizer& tokenizer, const Jets<Scalar>& jets,
+                 const Resolution& resolution, const at::TensorOptions& placement, int threads = 1,
+                 const EmbeddingBatch& batch = {}) {
+  const std::vector<std::int64_t> bounds = embedding_batches(jets, batch);
+  std::vector<at::Tensor> parts{at::empty({0, encoder.options.width}, placement)};
+  for (std::size_t b = 0; b + 1 < bounds.size(); ++b) {
+    const Jets<Scalar> some = jets.slice(bounds[b], bounds[b + 1]);
+    parts.push_back(embed_batch(encoder, tokenizer, some, resolution, placement, threads));
+  }
+  return at::cat(parts);
+}
+
+}  // namespace rino

@@ -1,0 +1,130 @@
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <random>
+#include <vector>
+
+#include <rino/nn/bf16/kernels.hpp>
+
+#include "catch.hpp"
+
+#ifdef RINO_HAS_AMX
+
+namespace {
+
+using rino::fused::Index;
+namespace amx = rino::simd::amx;
+
+std::vector<float> normal(Index count, unsigned seed) {
+  std::mt19937 engine(seed);
+  std::normal_distribution<float> draw;
+  std::vector<float> values(static_cast<std::size_t>(count));
+  for (float& value : values) {
+    value = draw(engine);
+  }
+  return values;
+}
+
+struct Sizes {
+  Index rows, columns, depth;
+};
+
+enum class Factor { rows, packed, packed_transposed };
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,amx-tile,amx-bf16,prefer-vector-width=512")
+void multiply(const Sizes& s, const float* a, bool transposed, const float* b, Factor kind, float scale, float* c,
+              Index c_row, const float* bias, bool accumulate) {
+  const amx::Tiles tiles;
+  const amx::Left<float> left{a, transposed ? 1 : s.depth, transposed ? s.rows : 1};
+  amx::Right<float> right{b, s.columns, amx::kPanel<float>};
+  std::vector<float> packed(static_cast<std::size_t>(amx::packed_size<float>(s.depth, s.columns)));
+  if (kind == Factor::packed) {
+    amx::pack(b, s.depth, s.columns, packed.data());
+  } else if (kind == Factor::packed_transposed) {
+    amx::pack_transposed(b, s.depth, s.columns, packed.data(), scale);
+  }
+  if (kind != Factor::rows) {
+    right = amx::packed<float>(packed.data(), s.depth);
+  }
+  amx::multiply(s.rows, s.columns, s.depth, left, right, c, c_row, bias,
+                accumulate ? amx::Into::accumulate : amx::Into::overwrite);
+}
+#pragma GCC pop_options
+
+}  // namespace
+
+TEST_CASE("products in bfloat16 are those of float32 within its rounding, whatever the sizes and strides", "[bf16]") {
+  if (!rino::bf16::supported()) {
+    return;
+  }
+  const Sizes s =
+      GENERATE(Sizes{1, 16, 16}, Sizes{5, 48, 33}, Sizes{32, 32, 32}, Sizes{37, 64, 100}, Sizes{130, 272, 520},
+               Sizes{200, 256, 1024}, Sizes{64, 1024, 256}, Sizes{16, 16, 7}, Sizes{48, 304, 5});
+  const bool transposed = GENERATE(false, true);
+  const Factor kind = GENERATE(Factor::rows, Factor::packed, Factor::packed_transposed);
+  const bool accumulate = GENERATE(false, true);
+  const float scale = kind == Factor::packed_transposed ? 0.3F : 1.0F;
+  const std::vector<float> a = normal(s.rows * s.depth, 1);
+  const std::vector<float> b = normal(s.depth * s.columns, 2);
+  const std::vector<float> bias = normal(s.columns, 3);
+  const Index c_row = s.columns + 16;  // what lies between the rows must stay
+  const std::vector<float> before = normal(s.rows * c_row, 4);
+  std::vector<float> c = before;
+  multiply(s, a.data(), transposed, b.data(), kind, scale, c.data(), c_row, accumulate ? nullptr : bias.data(),
+           accumulate);
+  double worst = 0;
+  for (Index m = 0; m < s.rows; ++m) {
+    for (Index n = 0; n < c_row; ++n) {
+      const auto place = static_cast<std::size_t>(m * c_row + n);
+      if (n >= s.columns) {
+        REQUIRE(c[place] == before[place]);
+        continue;
+      }
+      double sum = accumulate ? before[place] : bias[static_cast<std::size_t>(n)];
+      double squares = 1;
+      for (Index k = 0; k < s.depth; ++k) {
+        const double x = a[static_cast<std::size_t>(transposed ? k * s.rows + m : m * s.depth + k)];
+        const double y =
+            scale *
+            b[static_cast<std::size_t>(kind == Factor::packed_transposed ? n * s.depth + k : k * s.columns + n)];
+        sum += x * y;
+        squares += x * x * y * y;
+      }
+      worst = std::max(worst, std::abs(sum - c[place]) / std::sqrt(squares));
+    }
+  }
+  // Two factors rounded to 8 bits: at most 2^-8 of a product, of many products less.
+  CHECK(worst < 0.02);
+}
+
+TEST_CASE("products of whole numbers up to 256 are exact in bfloat16", "[bf16]") {
+  if (!rino::bf16::supported()) {
+    return;
+  }
+  const Sizes s{40, 48, 70};
+  std::vector<float> a(static_cast<std::size_t>(s.rows * s.depth));
+  std::vector<float> b(static_cast<std::size_t>(s.depth * s.columns));
+  std::mt19937 engine(1);
+  for (std::vector<float>* values : {&a, &b}) {
+    for (float& value : *values) {
+      value = static_cast<float>(engine() % 513) - 256.0F;
+    }
+  }
+  std::vector<float> c(static_cast<std::size_t>(s.rows * s.columns));
+  multiply(s, a.data(), false, b.data(), Factor::packed, 1.0F, c.data(), s.columns, nullptr, false);
+  bool exact = true;
+  for (Index m = 0; m < s.rows; ++m) {
+    for (Index n = 0; n < s.columns; ++n) {
+      double sum = 0;
+      for (Index k = 0; k < s.depth; ++k) {
+        sum += static_cast<double>(a[static_cast<std::size_t>(m * s.depth + k)]) *
+               b[static_cast<std::size_t>(k * s.columns + n)];
+      }
+      exact = exact && sum == c[static_cast<std::size_t>(m * s.columns + n)];
+    }
+  }
+  CHECK(exact);
+}
+
+#endif
