@@ -75,7 +75,7 @@ test-python: build build/cpp/.built
 bench: build build/cpp/.built
 	$(VENV)/bin/python benchmarks/run.py
 
-SOURCES := $(shell find include python/src tests/cpp examples benchmarks -name '*.hpp' -o -name '*.cpp')
+SOURCES := $(shell find include python/src tests/cpp examples benchmarks -name '*.hpp' -o -name '*.cpp' -o -name '*.inc')
 lint: deps
 	clang-format --dry-run --Werror $(SOURCES)
 	ruff check .

@@ -67,7 +67,7 @@ struct Recipe {
       recipe.loss.koleo = 0.1;
       recipe.optimizer.lr = 2e-3;
       recipe.training.batch_size = 256;
-      recipe.training.epochs = name == "demo" ? 10 : 50;
+      recipe.training.epochs = name == "demo" ? 24 : 50;
       recipe.finetune.batch_size = 256;
       recipe.finetune.probe_epochs = 4;
       recipe.finetune.epochs = 8;

@@ -62,7 +62,7 @@ class Study:
 
 #: The studies by name; `make demo` and `make study` run them.
 STUDIES = {
-    "demo": Study("demo", pretraining_jets=24_000, labelled_jets=12_000, test_jets=8_000),
+    "demo": Study("demo", pretraining_jets=24_000, labelled_jets=12_000, test_jets=8_000, finetuning_seeds=3),
     "study": Study(
         "study",
         pretraining_jets=200_000,
