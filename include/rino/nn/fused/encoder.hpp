@@ -13,6 +13,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <rino/core/error.hpp>
+#include <rino/core/parallel.hpp>
 #include <rino/nn/bf16/kernels.hpp>
 #include <rino/nn/fused/kernels.hpp>
 #include <rino/nn/fused/problem.hpp>
@@ -157,15 +158,17 @@ class Pass : public torch::CustomClassHolder {
   static T* data(const at::Tensor& tensor) { return tensor.template mutable_data_ptr<T>(); }
   Buffer<T> buffer(Index size) const { return Buffer<T>(call_.workspace, size); }
 
-  /// Calls work(group, chunk, scratch) for every chunk, groups in parallel. A thread that is done takes the next group,
-  /// so that one that shares its core with something else holds nobody up.
+  /// Calls work(group, chunk, scratch) for every chunk, groups in parallel on as many threads as LibTorch may use. A
+  /// thread that is done takes the next group, so that one that shares its core with something else holds nobody up.
+  /// Not at::parallel_for, which without -fopenmp is a plain loop, and with it may bring in a second OpenMP.
   template <typename Work>
   void each_group(const Work& work, bool backward) const {
     const Index size =
         kernels_.scratch_size(call_.shape, schedule_.most_rows, schedule_.most_sequences, schedule_.longest, backward);
     const Index groups = schedule_.group_count();
     std::atomic<Index> next{0};
-    at::parallel_for(0, std::min<Index>(groups, at::get_num_threads()), 1, [&](Index /*begin*/, Index /*end*/) {
+    const Index workers = std::min<Index>(groups, at::get_num_threads());
+    parallel_for(workers, static_cast<int>(workers), [&](Index /*begin*/, Index /*end*/) {
       const Buffer<T> scratch = buffer(size);
       for (Index group = next++; group < groups; group = next++) {
         for (Index c = schedule_.groups[static_cast<std::size_t>(group)];
