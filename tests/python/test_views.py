@@ -145,7 +145,7 @@ def test_clustering_releases_the_interpreter_lock():
     thread.start()
     try:
         start = time.perf_counter()
-        ViewGenerator([8])(jets)
+        ViewGenerator([8], backend="fastjet")(jets)  # the slow one, to have time to look
         end = time.perf_counter()
     finally:
         stop.set()

@@ -5,20 +5,40 @@
 #include <cmath>
 #include <concepts>
 #include <cstdint>
-#include <numeric>
+#include <limits>
+#include <optional>
+#include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <rino/core/error.hpp>
+#include <rino/core/named_enum.hpp>
 #include <rino/core/parallel.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/jets/kinematics.hpp>
+#include <rino/simd/target.hpp>
 #include <rino/views/algorithm.hpp>
 #include <rino/views/clustering_history.hpp>
+#include <rino/views/fast_clusterer.hpp>
 #include <rino/views/fastjet.hpp>
 #include <rino/views/resolution.hpp>
 
 namespace rino {
+
+/// What does the clustering. The views are the same.
+enum class ViewBackend {
+  automatic,  ///< FastClusterer where it knows the algorithm and the radius, else FastJet
+  fast,       ///< FastClusterer; FastJet for the few jets that it leaves undecided or that have too many constituents
+  fastjet,    ///< FastJet, one jet at a time: the reference
+};
+
+template <>
+inline constexpr std::array enum_names<ViewBackend> = {
+    std::pair{ViewBackend::automatic, std::string_view("auto")},
+    std::pair{ViewBackend::fast, std::string_view("fast")},
+    std::pair{ViewBackend::fastjet, std::string_view("fastjet")},
+};
 
 /// How views are made.
 struct ViewOptions {
@@ -26,6 +46,9 @@ struct ViewOptions {
   double radius = 0.8;
   /// Number of threads, 1 or more; the views do not depend on it. A backend that is not thread-safe uses one.
   int threads = 1;
+  ViewBackend backend = ViewBackend::automatic;
+  /// The instruction set of the fast backend; none: the widest of this machine. The views do not depend on it.
+  std::optional<simd::Target> target = std::nullopt;
 };
 
 /// Makes the views of jets at several resolutions; each jet is clustered once for all of them (E-scheme).
@@ -49,8 +72,10 @@ struct ViewOptions {
 /// rino::ViewGenerator<float> generator({rino::subjets(1), rino::subjets(8), rino::particles()}, {.radius = 0.8});
 /// std::vector<rino::Jets<float>> views = generator(jets);
 /// @endcode
+///
+/// @tparam Reference  clusters what FastClusterer does not; another than FastJet does everything itself.
 template <std::floating_point Scalar, ClusteringAlgorithm Algorithm = Kt,
-          Clusterer<Scalar> Backend = FastJetClusterer<Algorithm>>
+          Clusterer<Scalar> Reference = FastJetClusterer<Algorithm>>
 class ViewGenerator {
  public:
   using Index = std::int64_t;
@@ -64,6 +89,15 @@ class ViewGenerator {
     }
     require(options_.radius > 0 && options_.radius <= 1000, "radius is ", options_.radius, ": give 0 < R <= 1000");
     require(options_.threads >= 1, "threads is ", options_.threads, ": give the number of threads, 1 or more");
+    if (options_.target) {
+      simd::require_supported(*options_.target);
+    }
+    if (options_.backend == ViewBackend::fast) {
+      require(kFast, "backend is 'fast', which does not know the ", Algorithm::name,
+              " algorithm or another clusterer than FastJet: choose 'auto' or 'fastjet'");
+      require(options_.radius >= kSmallestFastRadius, "radius is ", options_.radius,
+              " with the backend 'fast', which takes R >= ", kSmallestFastRadius, ": choose 'auto' or 'fastjet'");
+    }
   }
 
   const std::vector<Resolution>& resolutions() const { return resolutions_; }
@@ -71,20 +105,27 @@ class ViewGenerator {
 
   /// One `Jets` per resolution: the same jets in the same order, their subjets as constituents.
   std::vector<Jets<Scalar>> operator()(const Jets<Scalar>& jets) const {
-    const Index workers = std::max<Index>(1, std::min<Index>(Backend::kThreadSafe ? options_.threads : 1, jets.size()));
-    std::vector<std::vector<Piece>> pieces(static_cast<std::size_t>(workers));
-    parallel_for(workers, static_cast<int>(workers), [&](Index begin, Index end) {
-      for (Index w = begin; w < end; ++w) {
-        pieces[static_cast<std::size_t>(w)] =
-            make_pieces(jets, jets.size() * w / workers, jets.size() * (w + 1) / workers);
+    const Index workers =
+        std::max<Index>(1, std::min<Index>(Reference::kThreadSafe ? options_.threads : 1, jets.size()));
+    const auto first = [&](Index w) { return jets.size() * w / workers; };
+    std::vector<Piece> all(resolutions_.size());
+    std::vector<std::vector<Piece>> apart(static_cast<std::size_t>(workers), std::vector<Piece>(all.size()));
+    std::vector<std::vector<Target>> targets(apart.size(), std::vector<Target>(all.size()));
+    const auto each_worker = [&](const auto& work) {
+      parallel_for(workers, static_cast<int>(workers), [&](Index begin, Index end) {
+        for (Index w = begin; w < end; ++w) {
+          work(static_cast<std::size_t>(w), first(w), first(w + 1));
+        }
+      });
+    };
+    each_worker([&](std::size_t w, Index begin, Index end) {
+      for (std::size_t v = 0; v < all.size(); ++v) {
+        targets[w][v].row = known_rows(resolutions_[v], jets, begin, end);
       }
     });
-    std::vector<Jets<Scalar>> views;
-    views.reserve(resolutions_.size());
-    for (std::size_t v = 0; v < resolutions_.size(); ++v) {
-      views.push_back(join(jets, pieces, v));
-    }
-    return views;
+    make_room(jets, all, apart, targets);
+    each_worker([&](std::size_t w, Index begin, Index end) { make_pieces(jets, begin, end, targets[w]); });
+    return join(jets, all, apart, targets);
   }
 
   /// [multiplicity]: the subjet each constituent of jet j belongs to at a resolution, as a number in the view's
@@ -94,6 +135,17 @@ class ViewGenerator {
     require(0 <= j && j < jets.size(), "jet ", j, " was asked for, of ", jets.size(), ": numbers run from 0");
     check(resolution);
     std::vector<Index> subjets;
+    if constexpr (kFast) {
+      if (is_fast() && jets.multiplicity(j) <= FastClusterer<Algorithm>::kMostConstituents) {
+        FastClusterer<Algorithm> fast(options_.radius, {resolution}, target());
+        fast.add(0, jets, j);
+        fast.run();
+        if (fast.decided(0)) {
+          fast.subjets_of_constituents(0, 0, subjets);
+          return subjets;
+        }
+      }
+    }
     for_each_history(jets, j, j + 1, {resolution}, [&](Index, const ClusteringHistory& history) {
       history.subjets_of_constituents(count(resolution, history, jets, j), subjets);
     });
@@ -101,12 +153,40 @@ class ViewGenerator {
   }
 
  private:
+  static constexpr bool kFast = FastAlgorithm<Algorithm> && std::is_same_v<Reference, FastJetClusterer<Algorithm>>;
+  static constexpr double kSmallestFastRadius = 1e-3;
+
   /// One view of a range of jets.
   struct Piece {
     std::array<std::vector<Scalar>, 4> columns;
-    std::vector<Index> counts;
     std::vector<std::vector<Scalar>> extras;  ///< in the order of Jets::extras()
+
+    /// px, py, pz, E, extras.
+    std::vector<Scalar>& column(std::size_t c) { return c < 4 ? columns[c] : extras[c - 4]; }
+    std::size_t width() const { return 4 + extras.size(); }
   };
+
+  /// Where a worker writes a view: into rows `row` .. of a piece, which has its size or grows.
+  struct Target {
+    Piece* piece = nullptr;
+    Index row = 0;
+    bool grows = true;
+    std::vector<Index> counts;  ///< [jets of the worker]
+  };
+
+  /// Where the rows of some jets are written that are not clustered in their order: jet k's begin at begins[k].
+  /// If their number is not known before, they are written apart first.
+  struct Draft {
+    std::vector<Index> begins;
+    std::vector<Index> counts;
+    bool apart = false;
+    Piece rows;
+  };
+
+  bool is_fast() const {
+    return kFast && options_.backend != ViewBackend::fastjet && options_.radius >= kSmallestFastRadius;
+  }
+  simd::Target target() const { return options_.target.value_or(simd::best_target()); }
 
   static void check(const Resolution& resolution) {
     const bool scale = resolution.kind() == Resolution::Kind::kt || resolution.kind() == Resolution::Kind::fraction;
@@ -131,8 +211,13 @@ class ViewGenerator {
     }
   }
 
+  /// Whether the rows of a view are known before clustering.
+  static bool is_known(const Resolution& resolution) {
+    return resolution.kind() == Resolution::Kind::subjets || resolution.kind() == Resolution::Kind::particles;
+  }
+
   /// The rows of a view of jets first .. last-1, where they are known before clustering, else 0.
-  static std::size_t known_rows(const Resolution& resolution, const Jets<Scalar>& jets, Index first, Index last) {
+  static Index known_rows(const Resolution& resolution, const Jets<Scalar>& jets, Index first, Index last) {
     Index rows = 0;
     if (resolution.kind() == Resolution::Kind::subjets) {
       for (Index j = first; j < last; ++j) {
@@ -141,7 +226,7 @@ class ViewGenerator {
     } else if (resolution.kind() == Resolution::Kind::particles && first < last) {
       rows = jets.end(last - 1) - jets.begin(first);
     }
-    return static_cast<std::size_t>(rows);
+    return rows;
   }
 
   static double jet_pt(const Jets<Scalar>& jets, Index j) {
@@ -162,8 +247,8 @@ class ViewGenerator {
       visit(j, history);
     };
     if (std::any_of(resolutions.begin(), resolutions.end(), [](const Resolution& r) { return r != particles(); })) {
-      Backend backend(options_.radius);
-      backend(jets, first, last, ranked);
+      Reference clusterer(options_.radius);
+      clusterer(jets, first, last, ranked);
       return;
     }
     ClusteringHistory history;
@@ -174,85 +259,266 @@ class ViewGenerator {
     }
   }
 
-  /// The views of jets first .. last-1, one piece per resolution.
-  std::vector<Piece> make_pieces(const Jets<Scalar>& jets, Index first, Index last) const {
-    std::vector<Piece> pieces(resolutions_.size());
-    for (std::size_t v = 0; v < pieces.size(); ++v) {
-      pieces[v].counts.reserve(static_cast<std::size_t>(last - first));
-      pieces[v].extras.resize(jets.extras().size());
-      const std::size_t rows = known_rows(resolutions_[v], jets, first, last);
-      for (std::vector<Scalar>& column : pieces[v].columns) {
-        column.reserve(rows);
+  /// Gives every worker rows to write. One worker's pieces grow; several write the rows of theirs that are known
+  /// before, `row` of them, into pieces that all share, the others apart. What is large is allocated by this thread:
+  /// workers have heaps of their own, which give their memory back to the system.
+  void make_room(const Jets<Scalar>& jets, std::vector<Piece>& all, std::vector<std::vector<Piece>>& apart,
+                 std::vector<std::vector<Target>>& targets) const {
+    for (std::size_t v = 0; v < all.size(); ++v) {
+      all[v].extras.resize(jets.extras().size());
+      const bool shared = targets.size() > 1 && is_known(resolutions_[v]);
+      Index rows = 0;
+      for (std::size_t w = 0; w < targets.size(); ++w) {
+        Target& target = targets[w][v];
+        rows += target.row;
+        target = {&all[v], shared ? rows - target.row : 0, !shared, {}};
+        if (!shared && targets.size() > 1) {
+          apart[w][v].extras.resize(jets.extras().size());
+          target.piece = &apart[w][v];
+        }
       }
+      for (std::size_t c = 0; c < all[v].width(); ++c) {
+        all[v].column(c).reserve(static_cast<std::size_t>(rows));
+      }
+    }
+    if (targets.size() > 1) {
+      each_column(jets, targets.size(), [&](std::size_t v, std::size_t c) {
+        std::vector<Scalar>& column = all[v].column(c);
+        column.resize(is_known(resolutions_[v]) ? column.capacity() : 0);
+      });
+    }
+  }
+
+  /// Calls visit(v, c) for all columns of all views, on some threads.
+  template <typename Visitor>
+  void each_column(const Jets<Scalar>& jets, std::size_t threads, const Visitor& visit) const {
+    const auto width = static_cast<Index>(4 + jets.extras().size());
+    parallel_for(width * static_cast<Index>(resolutions_.size()), static_cast<int>(threads),
+                 [&](Index begin, Index end) {
+                   for (Index task = begin; task < end; ++task) {
+                     visit(static_cast<std::size_t>(task / width), static_cast<std::size_t>(task % width));
+                   }
+                 });
+  }
+
+  /// The views of jets first .. last-1.
+  void make_pieces(const Jets<Scalar>& jets, Index first, Index last, std::vector<Target>& targets) const {
+    for (Target& target : targets) {
+      target.counts.reserve(static_cast<std::size_t>(last - first));
+    }
+    if (is_fast()) {
+      if constexpr (kFast) {
+        make_pieces_fast<Algorithm>(jets, first, last, targets);
+      }
+      return;
     }
     std::vector<Index> subjets;
     for_each_history(jets, first, last, resolutions_, [&](Index j, const ClusteringHistory& history) {
       for (std::size_t v = 0; v < resolutions_.size(); ++v) {
         const Index size = count(resolutions_[v], history, jets, j);
-        append(history, size, pieces[v]);
-        if (!jets.extras().empty()) {
-          history.subjets_of_constituents(size, subjets);
-          append_extras(jets, j, subjets, size, pieces[v]);
+        Target& target = targets[v];
+        if (target.grows) {
+          resize(*target.piece, target.row + size);
         }
+        write(history, jets, j, size, target.row, subjets, *target.piece);
+        target.row += size;
+        target.counts.push_back(size);
       }
     });
-    return pieces;
   }
 
-  static void append(const ClusteringHistory& history, Index size, Piece& piece) {
-    std::size_t row = piece.columns[0].size();
+  static void resize(Piece& piece, Index rows) {
     for (std::vector<Scalar>& column : piece.columns) {
-      column.resize(row + static_cast<std::size_t>(size));
+      column.resize(static_cast<std::size_t>(rows));
     }
+    for (std::vector<Scalar>& column : piece.extras) {
+      column.resize(static_cast<std::size_t>(rows));
+    }
+  }
+
+  /// The `size` subjets of jet j into rows row .. row+size-1.
+  static void write(const ClusteringHistory& history, const Jets<Scalar>& jets, Index j, Index size, Index row,
+                    std::vector<Index>& subjets, Piece& piece) {
+    std::size_t to = static_cast<std::size_t>(row);
     history.for_each_subjet(size, [&](const ClusteringHistory::Momentum& p) {
       for (std::size_t c = 0; c < 4; ++c) {
-        piece.columns[c][row] = static_cast<Scalar>(p[c]);
+        piece.columns[c][to] = static_cast<Scalar>(p[c]);
       }
-      ++row;
+      ++to;
     });
-    piece.counts.push_back(size);
+    if (!jets.extras().empty()) {
+      history.subjets_of_constituents(size, subjets);
+      write_extras(jets, j, subjets, size, row, piece);
+    }
   }
 
-  static void append_extras(const Jets<Scalar>& jets, Index j, const std::vector<Index>& subjets, Index size,
-                            Piece& piece) {
+  static void write_extras(const Jets<Scalar>& jets, Index j, const std::vector<Index>& subjets, Index size, Index row,
+                           Piece& piece) {
     std::size_t e = 0;
     for (const auto& [name, values] : jets.extras()) {
-      std::vector<Scalar>& sums = piece.extras[e++];
-      const std::size_t row = sums.size();
-      sums.resize(row + static_cast<std::size_t>(size), Scalar(0));
+      Scalar* sums = piece.extras[e++].data() + row;
+      std::fill(sums, sums + size, Scalar(0));
       for (std::size_t i = 0; i < subjets.size(); ++i) {
         if (subjets[i] >= 0) {
-          sums[row + static_cast<std::size_t>(subjets[i])] += (*values)[static_cast<std::size_t>(jets.begin(j)) + i];
+          sums[subjets[i]] += (*values)[static_cast<std::size_t>(jets.begin(j)) + i];
         }
       }
     }
   }
 
-  /// View v of all jets, from the workers' pieces in their order.
-  static Jets<Scalar> join(const Jets<Scalar>& jets, std::vector<std::vector<Piece>>& pieces, std::size_t v) {
-    Piece all = std::move(pieces.front()[v]);
-    for (std::size_t w = 1; w < pieces.size(); ++w) {
-      const Piece& piece = pieces[w][v];
-      const auto extend = [](auto& to, const auto& from) { to.insert(to.end(), from.begin(), from.end()); };
-      for (std::size_t c = 0; c < 4; ++c) {
-        extend(all.columns[c], piece.columns[c]);
+  /// As make_pieces, by FastClusterer: some jets at a time, those of like multiplicity together.
+  template <FastAlgorithm Known>
+  void make_pieces_fast(const Jets<Scalar>& jets, Index first, Index last, std::vector<Target>& targets) const {
+    constexpr Index kJets = 128;
+    FastClusterer<Known> fast(options_.radius, resolutions_, target());
+    std::vector<Draft> drafts(targets.size());
+    std::vector<Index> order;
+    std::vector<Index> others;
+    std::vector<Index> subjets;
+    for (Index begin = first; begin < last; begin += kJets) {
+      const Index end = std::min(begin + kJets, last);
+      for (std::size_t v = 0; v < drafts.size(); ++v) {
+        prepare(resolutions_[v], jets, begin, end, drafts[v], targets[v]);
       }
-      for (std::size_t e = 0; e < all.extras.size(); ++e) {
-        extend(all.extras[e], piece.extras[e]);
+      order.clear();
+      others.clear();
+      for (Index j = begin; j < end; ++j) {
+        (jets.multiplicity(j) <= fast.kMostConstituents ? order : others).push_back(j);
       }
-      extend(all.counts, piece.counts);
+      std::sort(order.begin(), order.end(),
+                [&](Index a, Index b) { return jets.multiplicity(a) > jets.multiplicity(b); });
+      for (std::size_t done = 0; done < order.size(); done += static_cast<std::size_t>(fast.places())) {
+        fast.clear();
+        const auto some = static_cast<int>(std::min(order.size() - done, static_cast<std::size_t>(fast.places())));
+        for (int place = 0; place < some; ++place) {
+          fast.add(place, jets, order[done + static_cast<std::size_t>(place)]);
+        }
+        fast.run();
+        for (int place = 0; place < some; ++place) {
+          const Index j = order[done + static_cast<std::size_t>(place)];
+          if (!fast.decided(place)) {
+            others.push_back(j);
+            continue;
+          }
+          for (std::size_t v = 0; v < drafts.size(); ++v) {
+            Draft& draft = drafts[v];
+            write(fast, place, v, jets, j, draft.begins[static_cast<std::size_t>(j - begin)], subjets,
+                  draft.apart ? draft.rows : *targets[v].piece);
+            draft.counts[static_cast<std::size_t>(j - begin)] = fast.size(place, v);
+          }
+        }
+      }
+      for (const Index j : others) {
+        for_each_history(jets, j, j + 1, resolutions_, [&](Index, const ClusteringHistory& history) {
+          for (std::size_t v = 0; v < drafts.size(); ++v) {
+            Draft& draft = drafts[v];
+            const Index size = count(resolutions_[v], history, jets, j);
+            write(history, jets, j, size, draft.begins[static_cast<std::size_t>(j - begin)], subjets,
+                  draft.apart ? draft.rows : *targets[v].piece);
+            draft.counts[static_cast<std::size_t>(j - begin)] = size;
+          }
+        });
+      }
+      for (std::size_t v = 0; v < drafts.size(); ++v) {
+        finish(drafts[v], targets[v]);
+      }
     }
-    std::vector<Index> offsets(all.counts.size() + 1, 0);
-    std::partial_sum(all.counts.begin(), all.counts.end(), offsets.begin() + 1);
-    Jets<Scalar> view = Jets<Scalar>::from_columns_unchecked(std::move(all.columns), std::move(offsets));
-    if (jets.labels()) {
-      view = view.with_labels(*jets.labels());
+  }
+
+  /// Makes rows for jets first .. last-1: in the target if their number is known, else enough of them apart.
+  static void prepare(const Resolution& resolution, const Jets<Scalar>& jets, Index first, Index last, Draft& draft,
+                      Target& target) {
+    const bool some = resolution.kind() == Resolution::Kind::subjets;
+    const Index most = some ? static_cast<Index>(resolution.value()) : std::numeric_limits<Index>::max();
+    draft.apart = !is_known(resolution);
+    Index rows = draft.apart ? 0 : target.row;
+    draft.counts.resize(static_cast<std::size_t>(last - first));
+    draft.begins.clear();
+    for (Index j = first; j < last; ++j) {
+      draft.begins.push_back(rows);
+      rows += std::min(most, jets.multiplicity(j));
     }
-    std::size_t e = 0;
-    for (const auto& [name, values] : jets.extras()) {
-      view = view.with_extra(name, std::move(all.extras[e++]));
+    if (!draft.apart) {
+      target.row = rows;
+      if (target.grows) {
+        resize(*target.piece, rows);
+      }
+    } else if (rows > static_cast<Index>(draft.rows.columns[0].size())) {
+      draft.rows.extras.resize(target.piece->extras.size());
+      resize(draft.rows, rows);
     }
-    return view;
+  }
+
+  /// What was written apart goes to the end of the target, without gaps.
+  static void finish(Draft& draft, Target& target) {
+    target.counts.insert(target.counts.end(), draft.counts.begin(), draft.counts.end());
+    if (!draft.apart) {
+      return;
+    }
+    for (std::size_t c = 0; c < draft.rows.width(); ++c) {
+      const std::vector<Scalar>& from = draft.rows.column(c);
+      std::vector<Scalar>& to = target.piece->column(c);
+      for (std::size_t k = 0; k < draft.begins.size(); ++k) {
+        const auto row = from.begin() + draft.begins[k];
+        to.insert(to.end(), row, row + draft.counts[k]);
+      }
+    }
+  }
+
+  template <typename Fast>
+  static void write(const Fast& fast, int place, std::size_t v, const Jets<Scalar>& jets, Index j, Index row,
+                    std::vector<Index>& subjets, Piece& piece) {
+    fast.template write<Scalar>(place, v,
+                                {piece.columns[0].data() + row, piece.columns[1].data() + row,
+                                 piece.columns[2].data() + row, piece.columns[3].data() + row});
+    if (!jets.extras().empty()) {
+      fast.subjets_of_constituents(place, v, subjets);
+      write_extras(jets, j, subjets, fast.size(place, v), row, piece);
+    }
+  }
+
+  /// The views of all jets; what the workers wrote apart is put together.
+  std::vector<Jets<Scalar>> join(const Jets<Scalar>& jets, std::vector<Piece>& all,
+                                 std::vector<std::vector<Piece>>& apart,
+                                 const std::vector<std::vector<Target>>& targets) const {
+    if (targets.size() > 1) {
+      for (std::size_t v = 0; v < all.size(); ++v) {
+        std::size_t rows = 0;
+        for (const std::vector<Piece>& pieces : apart) {
+          rows += pieces[v].columns[0].size();
+        }
+        for (std::size_t c = 0; c < all[v].width() && !is_known(resolutions_[v]); ++c) {
+          all[v].column(c).reserve(rows);
+        }
+      }
+      each_column(jets, targets.size(), [&](std::size_t v, std::size_t c) {
+        for (std::size_t w = 0; w < apart.size() && !is_known(resolutions_[v]); ++w) {
+          const std::vector<Scalar>& from = apart[w][v].column(c);
+          all[v].column(c).insert(all[v].column(c).end(), from.begin(), from.end());
+        }
+      });
+    }
+    std::vector<Jets<Scalar>> views;
+    views.reserve(all.size());
+    for (std::size_t v = 0; v < all.size(); ++v) {
+      std::vector<Index> offsets{0};
+      offsets.reserve(static_cast<std::size_t>(jets.size()) + 1);
+      for (const std::vector<Target>& worker : targets) {
+        for (const Index size : worker[v].counts) {
+          offsets.push_back(offsets.back() + size);
+        }
+      }
+      Jets<Scalar> view = Jets<Scalar>::from_columns_unchecked(std::move(all[v].columns), std::move(offsets));
+      if (jets.labels()) {
+        view = view.with_labels(*jets.labels());
+      }
+      std::size_t e = 0;
+      for (const auto& [name, values] : jets.extras()) {
+        view = view.with_extra(name, std::move(all[v].extras[e++]));
+      }
+      views.push_back(std::move(view));
+    }
+    return views;
   }
 
   std::vector<Resolution> resolutions_;
