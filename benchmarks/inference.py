@@ -6,8 +6,6 @@ padded to the longest of the sample or to the longest of its batch.
 
 from __future__ import annotations
 
-import cProfile
-import pstats
 import time
 
 import numpy as np
@@ -92,18 +90,20 @@ def single(report: Report, size: str, recipe: rino.Recipe, jets: rino.Jets) -> N
         largest_difference(encoder.embed(jet)[0], z) for jet, z in zip(alone, encoder.embed(jets), strict=True)
     )
     report.check(f"{size}: embeddings, one jet at a time and together", largest, 1e-4)
-    seconds = []
+    # What embed calls, called without it.
+    core, tokenizer = encoder._core, recipe._core.tokenizer()
+    where = ("all", encoder.device, str(encoder.dtype).removeprefix("torch."), 1)
+    seconds: dict[str, list[float]] = {"embed": [], "C++": []}
     for jet in alone:
-        begin = time.perf_counter()
-        encoder.embed(jet)
-        seconds.append(time.perf_counter() - begin)
-    timing = Timing.of(seconds)
-    # A profiler slows Python down, not what happens inside one call into C++: the rest of the time is Python's.
-    with cProfile.Profile() as profiler:
-        for jet in alone:
-            encoder.embed(jet)
-    inside = sum(entry[2] for key, entry in pstats.Stats(profiler).stats.items() if "pyrino._core" in key[2])
-    python = timing.seconds - inside / len(alone)
+        for name, work in (
+            ("embed", lambda jet=jet: encoder.embed(jet)),
+            ("C++", lambda jet=jet: core.embed_batch(tokenizer, jet._core, *where)),
+        ):
+            begin = time.perf_counter()
+            work()
+            seconds[name].append(time.perf_counter() - begin)
+    timing = Timing.of(seconds["embed"])
+    python = timing.seconds - Timing.of(seconds["C++"]).seconds
     report.row(f"{size}: embed, one jet at a time", timing, 1, python_us=1e6 * python)
     report.figure(f"embedding {size}, one jet at a time", 1e6 * timing.seconds, AIM_SINGLE.get(size), "us")
     report.figure(f"embedding {size}, one jet at a time, of it Python", 1e6 * python, unit="us")
