@@ -19,7 +19,7 @@ namespace {
 
 rino::Jets<double> read(const char* path) {
   std::ifstream file(path, std::ios::binary);
-  exactness::Builder builder;
+  JetBuilder builder;
   double n = 0.0;
   while (file.read(reinterpret_cast<char*>(&n), sizeof n)) {
     for (int i = 0; i < static_cast<int>(n); ++i) {

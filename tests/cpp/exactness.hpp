@@ -19,43 +19,19 @@
 #include <rino/views/fast_clusterer.hpp>
 #include <rino/views/view_generator.hpp>
 
+#include "jet_builder.hpp"
+
 /// Whether FastClusterer finds what FastJet finds, step by step, on jets of all kinds. The program `exactness` runs it
 /// on a million jets, the tests on a thousandth.
 namespace exactness {
 
 using Index = std::int64_t;
 
-/// Jets put together constituent by constituent.
-class Builder {
- public:
-  void add(double pt, double y, double phi, double mass = 0.0) {
-    const double transverse_mass = std::hypot(pt, mass);
-    add_momentum(pt * std::cos(phi), pt * std::sin(phi), transverse_mass * std::sinh(y),
-                 transverse_mass * std::cosh(y));
-  }
-  void add_momentum(double px, double py, double pz, double e) {
-    columns_[0].push_back(px);
-    columns_[1].push_back(py);
-    columns_[2].push_back(pz);
-    columns_[3].push_back(e);
-  }
-  void add_again(Index back, double factor) {
-    const std::size_t i = columns_[0].size() - static_cast<std::size_t>(back);
-    add_momentum(columns_[0][i] * factor, columns_[1][i] * factor, columns_[2][i] * factor, columns_[3][i] * factor);
-  }
-  void end_jet() { offsets_.push_back(static_cast<Index>(columns_[0].size())); }
-  rino::Jets<double> jets() const { return rino::Jets<double>::from_columns(columns_, offsets_); }
-
- private:
-  std::array<std::vector<double>, 4> columns_;
-  std::vector<Index> offsets_{0};
-};
-
 /// What a kind of jets is made of. `share` of all jets are of this kind.
 struct Kind {
   const char* name;
   double share;
-  void (*fill)(Builder& jet, rino::Random& random, Index n);
+  void (*fill)(JetBuilder& jet, rino::Random& random, Index n);
 };
 
 namespace fills {
@@ -65,30 +41,30 @@ inline double soft_to_hard(rino::Random& random) {
 }
 
 /// Constituents of all momenta and masses within 1 of an axis.
-inline void around(Builder& jet, rino::Random& random, Index n, double y, double phi) {
+inline void around(JetBuilder& jet, rino::Random& random, Index n, double y, double phi) {
   for (Index i = 0; i < n; ++i) {
     const double mass = random.below(3) == 0 ? random.uniform(0.0, 2.0) : 0.0;
     jet.add(soft_to_hard(random), y + random.uniform(-1.0, 1.0), phi + random.uniform(-1.0, 1.0), mass);
   }
 }
 
-inline void plain(Builder& jet, rino::Random& random, Index n) {
+inline void plain(JetBuilder& jet, rino::Random& random, Index n) {
   around(jet, random, n, 0.0, random.uniform(-std::numbers::pi, std::numbers::pi));
 }
-inline void seam(Builder& jet, rino::Random& random, Index n) {
+inline void seam(JetBuilder& jet, rino::Random& random, Index n) {
   around(jet, random, n, 0.3, (random.below(2) == 0 ? 1 : -1) * std::numbers::pi);
 }
-inline void forward(Builder& jet, rino::Random& random, Index n) {
+inline void forward(JetBuilder& jet, rino::Random& random, Index n) {
   around(jet, random, n, random.uniform(-10.0, 10.0), random.uniform(-std::numbers::pi, std::numbers::pi));
 }
 /// All azimuths: there is no axis.
-inline void wide(Builder& jet, rino::Random& random, Index n) {
+inline void wide(JetBuilder& jet, rino::Random& random, Index n) {
   for (Index i = 0; i < n; ++i) {
     jet.add(soft_to_hard(random), random.uniform(-4.0, 4.0), random.uniform(-std::numbers::pi, std::numbers::pi));
   }
 }
 /// Soft and far from a hard core: to the beam.
-inline void to_the_beam(Builder& jet, rino::Random& random, Index n) {
+inline void to_the_beam(JetBuilder& jet, rino::Random& random, Index n) {
   for (Index i = 0; i < n; ++i) {
     const bool hard = i % 3 == 0;
     const double reach = hard ? 0.3 : 3.0;
@@ -96,33 +72,33 @@ inline void to_the_beam(Builder& jet, rino::Random& random, Index n) {
             random.uniform(-reach, reach));
   }
 }
-inline void collinear_pair(Builder& jet, rino::Random& random, Index n) {
+inline void collinear_pair(JetBuilder& jet, rino::Random& random, Index n) {
   plain(jet, random, n);
   jet.add_again(1, random.uniform(0.1, 10.0));
 }
-inline void nearly_collinear(Builder& jet, rino::Random& random, Index n) {
+inline void nearly_collinear(JetBuilder& jet, rino::Random& random, Index n) {
   for (Index i = 0; i < n; ++i) {
     const double reach = std::exp(random.uniform(-20.0, 0.0));
     jet.add(soft_to_hard(random), random.uniform(-reach, reach), random.uniform(-reach, reach));
   }
 }
-inline void equal_pair(Builder& jet, rino::Random& random, Index n) {
+inline void equal_pair(JetBuilder& jet, rino::Random& random, Index n) {
   plain(jet, random, n);
   jet.add_again(1 + random.below(n), 1.0);
 }
-inline void equal_momenta(Builder& jet, rino::Random& random, Index n) {
+inline void equal_momenta(JetBuilder& jet, rino::Random& random, Index n) {
   for (Index i = 0; i < n; ++i) {
     const double phi = random.uniform(-0.5, 0.5);
     jet.add(10.0, random.uniform(-0.5, 0.5), phi);
   }
 }
-inline void rounded_angles(Builder& jet, rino::Random& random, Index n) {
+inline void rounded_angles(JetBuilder& jet, rino::Random& random, Index n) {
   for (Index i = 0; i < n; ++i) {  // as from a calorimeter
     jet.add(soft_to_hard(random), 0.0174 * static_cast<double>(random.below(60)),
             0.0174 * static_cast<double>(random.below(60)));
   }
 }
-inline void single_precision(Builder& jet, rino::Random& random, Index n) {
+inline void single_precision(JetBuilder& jet, rino::Random& random, Index n) {
   const auto narrow = [](double x) { return static_cast<double>(static_cast<float>(x)); };
   for (Index i = 0; i < n; ++i) {
     const double pt = soft_to_hard(random);
@@ -132,29 +108,29 @@ inline void single_precision(Builder& jet, rino::Random& random, Index n) {
                      narrow(pt * std::cosh(y)));
   }
 }
-inline void lattice(Builder& jet, rino::Random&, Index n) {
+inline void lattice(JetBuilder& jet, rino::Random&, Index n) {
   for (Index i = 0; i < n; ++i) {
     jet.add(4.0, 0.125 * static_cast<double>(i % 5), 0.125 * static_cast<double>(i / 5 % 5));
   }
 }
-inline void all_collinear(Builder& jet, rino::Random& random, Index n) {
+inline void all_collinear(JetBuilder& jet, rino::Random& random, Index n) {
   for (Index i = 0; i < n; ++i) {
     jet.add(soft_to_hard(random), 0.5, 1.0);
   }
 }
-inline void without_pt(Builder& jet, rino::Random& random, Index n) {
+inline void without_pt(JetBuilder& jet, rino::Random& random, Index n) {
   plain(jet, random, n);
   const double pz = random.uniform(-50.0, 50.0);
   jet.add_momentum(0.0, 0.0, pz, std::abs(pz));
   jet.add_momentum(0.0, 0.0, 0.0, random.below(2) == 0 ? 1.0 : 0.0);
 }
-inline void back_to_back(Builder& jet, rino::Random& random, Index n) {
+inline void back_to_back(JetBuilder& jet, rino::Random& random, Index n) {
   for (Index i = 0; i < n; ++i) {  // what merges may have no pT left
     const double p = static_cast<double>(1 + random.below(5));
     jet.add_momentum(random.below(2) == 0 ? p : -p, 0.0, 0.0, p);
   }
 }
-inline void below_mass_shell(Builder& jet, rino::Random& random, Index n) {
+inline void below_mass_shell(JetBuilder& jet, rino::Random& random, Index n) {
   for (Index i = 0; i < n; ++i) {
     const double pt = soft_to_hard(random);
     const double y = random.uniform(-1.0, 1.0);
@@ -162,7 +138,7 @@ inline void below_mass_shell(Builder& jet, rino::Random& random, Index n) {
     jet.add_momentum(pt * std::cos(phi), pt * std::sin(phi), pt * std::sinh(y), pt * std::cosh(y) * (1 - 5e-6));
   }
 }
-inline void tiny_and_huge(Builder& jet, rino::Random& random, Index n) {
+inline void tiny_and_huge(JetBuilder& jet, rino::Random& random, Index n) {
   const double scale = std::array{1e-150, 1e-40, 1e-12, 1e12, 1e40, 1e100}[static_cast<std::size_t>(random.below(6))];
   for (Index i = 0; i < n; ++i) {
     jet.add(scale * random.uniform(1.0, 50.0), random.uniform(-0.5, 0.5), random.uniform(-0.5, 0.5));
@@ -195,7 +171,7 @@ inline const std::vector<Kind>& kinds() {
 
 /// `count` jets of a kind, of 1 to 200 constituents.
 inline rino::Jets<double> jets_of(const Kind& kind, Index count, std::uint64_t seed) {
-  Builder builder;
+  JetBuilder builder;
   for (Index j = 0; j < count; ++j) {
     rino::Random random({seed, static_cast<std::uint64_t>(j)});
     const Index n = 1 + random.below(random.below(4) == 0 ? 196 : 40);

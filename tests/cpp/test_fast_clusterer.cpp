@@ -28,7 +28,6 @@
 
 namespace {
 
-using exactness::Builder;
 using rino::AntiKt;
 using rino::CambridgeAachen;
 using rino::FastClusterer;
@@ -372,7 +371,7 @@ TEMPLATE_TEST_CASE("partitions are those of the definition in extended precision
 
 TEST_CASE("rounding is left to FastJet, and nothing else", "[fast]") {
   const auto decided = [](const auto& fill, double radius = 0.8) {
-    Builder builder;
+    JetBuilder builder;
     fill(builder);
     builder.end_jet();
     FastClusterer<Kt> fast(radius);
@@ -380,39 +379,39 @@ TEST_CASE("rounding is left to FastJet, and nothing else", "[fast]") {
     fast.run();
     return fast.decided(0);
   };
-  CHECK(decided([](Builder& jet) {
+  CHECK(decided([](JetBuilder& jet) {
     jet.add(10, 0, 0);
     jet.add(20, 0.1, 0);
     jet.add(50, 0.3, 0);
   }));
-  CHECK_FALSE(decided([](Builder& jet) {  // two neighbours equally far
+  CHECK_FALSE(decided([](JetBuilder& jet) {  // two neighbours equally far
     jet.add(10, 0, 0);
     jet.add(20, 0.1, 0);
     jet.add(20.5, -0.1, 0);
   }));
-  CHECK_FALSE(decided([](Builder& jet) {  // two pairs equally far in d_ij
+  CHECK_FALSE(decided([](JetBuilder& jet) {  // two pairs equally far in d_ij
     jet.add(10, 0, 0);
     jet.add(20, 0.1, 0);
     jet.add(10, 3, 2);
     jet.add(20, 3.1, 2);
   }));
-  CHECK_FALSE(decided([](Builder& jet) {  // one direction
+  CHECK_FALSE(decided([](JetBuilder& jet) {  // one direction
     jet.add(10, 0.1, 0.2);
     jet.add(20, 0.1, 0.2);
     jet.add(20, 0.5, 0.2);
   }));
-  CHECK_FALSE(decided([](Builder& jet) {  // no pT
+  CHECK_FALSE(decided([](JetBuilder& jet) {  // no pT
     jet.add(10, 0.1, 0.2);
     jet.add_momentum(0, 0, 5, 5);
   }));
   CHECK_FALSE(decided(
-      [](Builder& jet) {  // exactly R apart
+      [](JetBuilder& jet) {  // exactly R apart
         jet.add_momentum(std::cos(0.25), std::sin(0.25), 0, 1);
         jet.add_momentum(2 * std::cos(0.75), 2 * std::sin(0.75), 0, 2);
       },
       0.5));
   CHECK_FALSE(decided(
-      [](Builder& jet) {  // what merges has no pT
+      [](JetBuilder& jet) {  // what merges has no pT
         jet.add_momentum(10, 0, 0, 10);
         jet.add_momentum(-10, 0, 0, 10);
       },
@@ -503,7 +502,7 @@ TEST_CASE("a jet's views depend on neither its companions, their order, nor the 
 }
 
 TEST_CASE("jets of one constituent, of as many as fit, and of one more", "[fast][views]") {
-  Builder builder;
+  JetBuilder builder;
   rino::Random random({9});
   for (const Index n : {Index{1}, FastClusterer<Kt>::kMostConstituents, FastClusterer<Kt>::kMostConstituents + 1,
                         Index{1500}, Index{2}}) {
@@ -518,7 +517,7 @@ TEST_CASE("jets of one constituent, of as many as fit, and of one more", "[fast]
 }
 
 TEST_CASE("equal pT stand in the order of their lowest constituents", "[fast][views]") {
-  Builder builder;
+  JetBuilder builder;
   const std::array<std::pair<double, double>, 4> directions{{{0.3, 0.0}, {0.1, 0.5}, {0.45, 0.2}, {0.0, 0.27}}};
   for (const auto& [y, x] : directions) {  // pT of 5 exactly, each its own scale of rounding in px^2 + py^2
     const double pz = 5 * std::sinh(y);

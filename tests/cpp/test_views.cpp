@@ -19,6 +19,7 @@
 #include <rino/views/view_generator.hpp>
 
 #include "catch.hpp"
+#include "jet_builder.hpp"
 
 namespace {
 
@@ -33,32 +34,10 @@ using Index = std::int64_t;
 
 // ---------------------------------------------------------------------------------------------------- jets to try
 
-/// Jets put together constituent by constituent.
-class Builder {
- public:
-  void add(double pt, double y, double phi, double mass = 0.0) {
-    const double transverse_mass = std::hypot(pt, mass);
-    add_momentum(pt * std::cos(phi), pt * std::sin(phi), transverse_mass * std::sinh(y),
-                 transverse_mass * std::cosh(y));
-  }
-  void add_momentum(double px, double py, double pz, double e) {
-    const std::array<double, 4> p{px, py, pz, e};
-    for (std::size_t c = 0; c < 4; ++c) {
-      columns_[c].push_back(p[c]);
-    }
-  }
-  void end_jet() { offsets_.push_back(static_cast<Index>(columns_[0].size())); }
-  Jets<double> jets() const { return Jets<double>::from_columns(columns_, offsets_); }
-
- private:
-  std::array<std::vector<double>, 4> columns_;
-  std::vector<Index> offsets_{0};
-};
-
 /// What real jets seldom are: collinear and equal constituents, lattices of equal distances, zero and tiny pT,
 /// beam mergings, the phi seam, large rapidities, masses, energies rounded below |p|; 1 to 200 constituents.
 Jets<double> nasty_jets() {
-  Builder builder;
+  JetBuilder builder;
   rino::Random random({2024});
   constexpr double pi = std::numbers::pi;
   for (int round = 0; round < 60; ++round) {
@@ -305,7 +284,7 @@ TEST_CASE("views at a fraction are those at that part of the jet's pT", "[views]
 }
 
 TEST_CASE("a merging at exactly dcut has happened, one above has not", "[views]") {
-  Builder builder;
+  JetBuilder builder;
   builder.add_momentum(100, 0, 0, 100);
   builder.add_momentum(-2, 0, 0, 2);  // to the beam at d = 4
   builder.end_jet();
@@ -371,7 +350,7 @@ TEST_CASE("every view holds every jet, none empty, in descending pT and valid", 
 }
 
 TEST_CASE("particles() is a reordering of the constituents, equal ones as they stood", "[views]") {
-  Builder builder;
+  JetBuilder builder;
   builder.add(5, 0.3, 0.0);
   builder.add(7, 0.1, 0.0);
   builder.add(5, 0.2, 0.0);
@@ -447,7 +426,7 @@ TEMPLATE_TEST_CASE("subjet_of_constituent sums to the view's subjets", "[views]"
 }
 
 TEST_CASE("a soft particle far from the jet is lost to the beam in coarse views only", "[views]") {
-  Builder builder;
+  JetBuilder builder;
   builder.add(1.0, 2.5, 2.0);
   builder.add(300.0, 0.0, 0.0);
   builder.add(200.0, 0.3, 0.1);
@@ -533,7 +512,7 @@ TEST_CASE("no jets give views of no jets", "[views]") {
 }
 
 TEST_CASE("one constituent is every view", "[views]") {
-  Builder builder;
+  JetBuilder builder;
   builder.add(50, 1.0, 3.0);
   builder.end_jet();
   builder.add_momentum(0, 0, 20, 20);
@@ -548,7 +527,7 @@ TEST_CASE("one constituent is every view", "[views]") {
 }
 
 TEST_CASE("momenta near the largest double crash nothing", "[views]") {
-  Builder builder;
+  JetBuilder builder;
   for (int i = 0; i < 50; ++i) {
     const double sign = i % 2 == 0 ? 1 : -1;
     builder.add_momentum(sign * 1e308, sign * 1e306 * i, 0, 1.5e308);

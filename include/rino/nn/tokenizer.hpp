@@ -61,11 +61,12 @@ void for_each_kinematics(std::int64_t begin, std::int64_t end, const FeatureKern
 /// @param threads  of this call; they do not change the result.
 /// @param target   instructions to be used, of those that this machine has.
 /// @returns Tokens of views.size() * n sequences, views in their order.
-/// @throws rino::Error if a view does not have n jets.
+/// @throws rino::Error if a view does not have n jets, or this machine cannot run `target`.
 template <typename Out = float, std::floating_point Scalar>
 Tokens tokenize(const Jets<Scalar>& jets, std::span<const Jets<Scalar>> views, const TokenizerOptions& options,
                 int threads = 1, simd::Target target = simd::best_target()) {
   using Index = std::int64_t;
+  simd::require_supported(target);
   const Index n = jets.size();
   const FeatureRule rule(options.features, options.normalization);
   const auto jet_norm = jet_normalization(options.normalization);

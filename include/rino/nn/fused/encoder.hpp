@@ -333,7 +333,9 @@ inline bool fits(const Shape& shape) {
 ///
 /// @param tokens      on the CPU, float or double.
 /// @param parameters  see Pass; contiguous, of the tokens' type.
+/// @throws rino::Error if this machine cannot run `call.target`.
 inline EncoderResult encode(const EncoderCall& call, const Tokens& tokens, at::TensorList parameters) {
+  simd::require_supported(call.target);
   return tokens.features.scalar_type() == at::kDouble ? detail::encode_as<double>(call, tokens, parameters)
                                                       : detail::encode_as<float>(call, tokens, parameters);
 }
