@@ -15,6 +15,7 @@ __all__ = [
     "cartesian",
     "from_pt_eta_phi_mass",
     "offsets_of",
+    "one_dimensional",
     "read_only",
     "to_float64",
     "to_int64",
@@ -36,6 +37,14 @@ def to_float64(values: ArrayLike, name: str) -> Floats:
         array = array.astype(np.float64, copy=False)
     steps = all(stride % array.itemsize == 0 for stride in array.strides)
     return array if array.flags.aligned and steps else array.copy()
+
+
+def one_dimensional(values: ArrayLike, name: str) -> Floats:
+    """As `to_float64`, of one dimension."""
+    column = to_float64(values, name)
+    if column.ndim != 1:
+        raise RinoError(f"{name} has shape {column.shape}; give one dimension")
+    return column
 
 
 def to_int64(values: ArrayLike, name: str) -> Integers:

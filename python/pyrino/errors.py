@@ -1,8 +1,8 @@
-"""The one exception type of pyrino."""
+"""The one exception type of pyrino, and its one warning."""
 
 from __future__ import annotations
 
-__all__ = ["RinoError"]
+__all__ = ["RinoError", "RinoWarning"]
 
 
 class RinoError(ValueError):
@@ -11,3 +11,7 @@ class RinoError(ValueError):
     `rino::Error` thrown in C++ arrives in Python as this type. It is a `ValueError`, so code that
     catches that keeps working.
     """
+
+
+class RinoWarning(UserWarning):
+    """Something was left out on request, and how much: the message says what, where and why."""

@@ -4,24 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyrino import _core
-from pyrino._columns import awkward_column, cartesian, from_pt_eta_phi_mass, offsets_of, read_only, to_float64, to_int64
+from pyrino._columns import (
+    awkward_column,
+    cartesian,
+    from_pt_eta_phi_mass,
+    offsets_of,
+    one_dimensional,
+    read_only,
+    to_float64,
+    to_int64,
+)
 from pyrino._sketch import sketch, span
+from pyrino.constituents import Constituents
 from pyrino.errors import RinoError
 
 if TYPE_CHECKING:
     import awkward as ak
     from matplotlib.figure import Figure
 
-__all__ = ["Constituents", "Jets"]
+__all__ = ["Constituents", "Jets", "Origins"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+
+
+class Origins(NamedTuple):
+    """Where n jets came from, to join results with the source.
+
+    Attributes
+    ----------
+    files : tuple of str
+        Names of the files.
+    file : numpy.ndarray
+        (n,) int32, which of `files` a jet is from.
+    entry : numpy.ndarray
+        (n,) int64, number of the jet in its file, from 0.
+    """
+
+    files: tuple[str, ...]
+    file: NDArray[np.int32]
+    entry: Integers
+
+    @property
+    def names(self) -> NDArray[np.str_]:
+        """(n,) name of each jet's file."""
+        return np.asarray(self.files or ("",))[self.file]
 
 
 class Jets:
@@ -57,12 +90,13 @@ class Jets:
     (2, array([33.24154028,  8.        ]), array([8.]))
     """
 
-    __slots__ = ("_core", "_extras", "_offsets", "_p4")
+    __slots__ = ("_core", "_extras", "_offsets", "_p4", "_values")
 
     _core: _core.Jets
     _offsets: Integers | None
     _p4: Floats | None
     _extras: Mapping[str, Floats] | None
+    _values: Mapping[str, Floats] | None
 
     def __init__(
         self,
@@ -83,7 +117,7 @@ class Jets:
     def _set(self, core: _core.Jets, p4: Floats | None) -> None:
         self._core = core
         self._p4 = p4
-        self._offsets = self._extras = None
+        self._offsets = self._extras = self._values = None
 
     @classmethod
     def _wrap(cls, core: _core.Jets, p4: Floats | None = None) -> Jets:
@@ -233,12 +267,12 @@ class Jets:
 
     @staticmethod
     def concatenate(parts: Iterable[Jets]) -> Jets:
-        """The jets of all parts one behind the other, copied.
+        """The jets of all parts one behind the other, copied. Origins stay where all parts have them.
 
         Raises
         ------
         RinoError
-            If there is no part, or some have labels or extras that others have not.
+            If there is no part, or some have labels, extras or values that others have not.
         """
         cores = []
         for i, part in enumerate(parts):
@@ -299,6 +333,19 @@ class Jets:
             self._extras = MappingProxyType(self._core.extras())
         return self._extras
 
+    @property
+    def values(self) -> Mapping[str, Floats]:
+        """Further columns by name with one value per jet, (n,) each; read-only."""
+        if self._values is None:
+            self._values = MappingProxyType(self._core.values())
+        return self._values
+
+    @property
+    def origins(self) -> Origins | None:
+        """File and entry that each jet was read from; they stay with it through selections, views and transforms."""
+        found = self._core.origins()
+        return None if found is None else Origins(tuple(found[0]), *found[1:])
+
     def with_labels(self, labels: ArrayLike) -> Jets:
         """The same jets with these labels, (n,).
 
@@ -318,6 +365,27 @@ class Jets:
             Unless there is one number per constituent.
         """
         return Jets._wrap(_complete(self._core, None, {name: values}), self._p4)
+
+    def with_value(self, name: str, values: ArrayLike) -> Jets:
+        """The same jets with one more value per jet, (n,).
+
+        Raises
+        ------
+        RinoError
+            Unless there is one number per jet.
+        """
+        return Jets._wrap(self._core.with_value(name, one_dimensional(values, f"the value '{name}'")), self._p4)
+
+    def with_origins(self, files: Sequence[str], file: ArrayLike, entry: ArrayLike) -> Jets:
+        """The same jets, each known as entry ``entry[j]`` of ``files[file[j]]``.
+
+        Raises
+        ------
+        RinoError
+            Unless there is one file and one entry per jet, both counted from 0.
+        """
+        core = self._core.with_origins([str(name) for name in files], to_int64(file, "file"), to_int64(entry, "entry"))
+        return Jets._wrap(core, self._p4)
 
     # --- kinematics ---
 
@@ -414,7 +482,7 @@ class Jets:
         return Jets._wrap(self._core.select(numbers))
 
     def __eq__(self, other: object) -> bool:
-        """Whether momenta, offsets, labels and extras are the same, number by number."""
+        """Whether momenta, offsets, labels, extras and values are the same, number by number; origins may differ."""
         if not isinstance(other, Jets):
             return NotImplemented
         if not np.array_equal(self.offsets, other.offsets) or (self.labels is None) != (other.labels is None):
@@ -423,8 +491,8 @@ class Jets:
             return False
         return (
             all(np.array_equal(getattr(self, c), getattr(other, c)) for c in ("px", "py", "pz", "e"))
-            and self.extras.keys() == other.extras.keys()
-            and all(np.array_equal(self.extras[k], other.extras[k], equal_nan=True) for k in self.extras)
+            and _same_columns(self.extras, other.extras)
+            and _same_columns(self.values, other.values)
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -524,6 +592,8 @@ class Jets:
             rows.append(("labels", "{" + shown + (", ..." if len(values) > 8 else "") + "}"))
         if self.extras:
             rows.append(("extras", ", ".join(self.extras)))
+        if self.values:
+            rows.append(("values", ", ".join(self.values)))
         return rows
 
     def _repr_html_(self) -> str:
@@ -537,72 +607,13 @@ class Jets:
         return f'<div><table>{cells}</table><div style="display:flex;flex-wrap:wrap">{sketches}</div></div>'
 
 
-class Constituents:
-    """Kinematics of all constituents of a `Jets`, (T,) each; momenta, energies and masses in GeV."""
-
-    __slots__ = ("_core",)
-
-    def __init__(self, core: _core.Jets) -> None:
-        self._core = core
-
-    def __len__(self) -> int:
-        return self._core.n_constituents
-
-    def __repr__(self) -> str:
-        return f"Constituents({len(self)} of {len(self._core)} jets)"
-
-    @property
-    def px(self) -> Floats:
-        """px; not a copy, as py, pz and e."""
-        return self._core.px()
-
-    @property
-    def py(self) -> Floats:
-        """py."""
-        return self._core.py()
-
-    @property
-    def pz(self) -> Floats:
-        """pz, along the beam."""
-        return self._core.pz()
-
-    @property
-    def e(self) -> Floats:
-        """Energy."""
-        return self._core.e()
-
-    @property
-    def pt(self) -> Floats:
-        """Transverse momentum."""
-        return self._core.constituent_pt()
-
-    @property
-    def eta(self) -> Floats:
-        """Pseudorapidity; infinite along the beam."""
-        return self._core.constituent_eta()
-
-    @property
-    def phi(self) -> Floats:
-        """Azimuth in (-pi, pi]."""
-        return self._core.constituent_phi()
-
-    @property
-    def mass(self) -> Floats:
-        """Invariant mass; 0 where rounding made its square negative."""
-        return self._core.constituent_mass()
-
-    @property
-    def rapidity(self) -> Floats:
-        """Rapidity; infinite for massless ones along the beam."""
-        return self._core.constituent_rapidity()
-
-
 def _complete(core: _core.Jets, labels: ArrayLike | None, extras: Mapping[str, ArrayLike] | None) -> _core.Jets:
     if labels is not None:
         core = core.with_labels(to_int64(labels, "labels"))
     for name, values in (extras or {}).items():
-        column = to_float64(values, f"the extra '{name}'")
-        if column.ndim != 1:
-            raise RinoError(f"the extra '{name}' has shape {column.shape}; give one number per constituent, (T,)")
-        core = core.with_extra(str(name), column)
+        core = core.with_extra(str(name), one_dimensional(values, f"the extra '{name}'"))
     return core
+
+
+def _same_columns(mine: Mapping[str, Floats], theirs: Mapping[str, Floats]) -> bool:
+    return mine.keys() == theirs.keys() and all(np.array_equal(mine[k], theirs[k], equal_nan=True) for k in mine)

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,11 +12,13 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <rino/jets/concatenate.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/jets/kinematics.hpp>
 #include <rino/jets/toy_shower.hpp>
 
 #include "bindings.hpp"
+#include "keep_alive.hpp"
 
 namespace py = pybind11;
 
@@ -27,17 +30,6 @@ using Indices = py::array_t<Index, py::array::c_style | py::array::forcecast>;
 using Values = py::array_t<double, py::array::c_style | py::array::forcecast>;
 
 constexpr auto kItem = static_cast<py::ssize_t>(sizeof(double));
-
-/// Shared ownership of a Python object that may end on any thread, with or without the interpreter lock.
-std::shared_ptr<const void> keep(py::object object) {
-  return {new py::object(std::move(object)), [](const py::object* held) {
-            if (Py_IsInitialized() == 0) {
-              return;  // the interpreter took its objects with it
-            }
-            const py::gil_scoped_acquire lock;
-            delete held;
-          }};
-}
 
 template <typename T>
 std::vector<T> to_vector(const py::array_t<T, py::array::c_style | py::array::forcecast>& array, const char* name) {
@@ -172,72 +164,39 @@ py::object labels(const py::object& self) {
   return jets.labels() ? view(*jets.labels(), self) : py::object(py::none());
 }
 
-py::dict extras(const py::object& self) {
+/// Columns by name, kept alive by the jets they belong to.
+py::dict columns(const std::map<std::string, Jets::Extra>& named, const py::object& self) {
   py::dict columns;
-  for (const auto& [name, values] : self.cast<const Jets&>().extras()) {
+  for (const auto& [name, values] : named) {
     columns[py::str(name)] = view(*values, self);
   }
   return columns;
 }
 
-/// The jets of several batches one behind the other; all have labels and the same extras, or none have.
-Jets concatenate(const std::vector<Jets>& parts) {
-  rino::require(!parts.empty(), "there is nothing to concatenate: give one or more Jets");
-  std::array<std::vector<double>, 4> columns;
-  std::vector<Index> offsets{0};
-  std::vector<Index> classes;
-  std::map<std::string, std::vector<double>> more;
-  std::size_t rows = 0;
-  for (const Jets& jets : parts) {
-    rows += static_cast<std::size_t>(jets.constituents());
+/// (names of files, file [n], entry [n]), or None.
+py::object origins(const py::object& self) {
+  const auto& origins = self.cast<const Jets&>().origins();
+  if (!origins) {
+    return py::none();
   }
-  for (std::vector<double>& column : columns) {
-    column.reserve(rows);
-  }
-  for (std::size_t part = 0; part < parts.size(); ++part) {
-    const Jets& jets = parts[part];
-    rino::require(!jets.labels() == !parts[0].labels(), "part ", part, jets.labels() ? " has labels" : " has no labels",
-                  ", unlike part 0: give labels to all parts or to none");
-    for (const auto& [name, values] : jets.extras()) {
-      rino::require(parts[0].extras().contains(name), "part ", part, " has the extra '", name,
-                    "', unlike part 0: give the same extras to all parts");
-      more[name].insert(more[name].end(), values->begin(), values->end());
-    }
-    for (const auto& [name, values] : parts[0].extras()) {
-      rino::require(jets.extras().contains(name), "part ", part, " lacks the extra '", name,
-                    "' of part 0: give the same extras to all parts");
-    }
-    for (std::size_t c = 0; c < 4; ++c) {
-      const Jets::Column& column = jets.columns()[c];
-      for (Index i = 0; i < jets.constituents(); ++i) {
-        columns[c].push_back(column.data[i * column.stride]);
-      }
-    }
-    const Index first = offsets.back();
-    for (Index j = 0; j < jets.size(); ++j) {
-      offsets.push_back(first + jets.end(j));
-    }
-    if (jets.labels()) {
-      classes.insert(classes.end(), jets.labels()->begin(), jets.labels()->end());
-    }
-  }
-  Jets all = Jets::from_columns_unchecked(std::move(columns), std::move(offsets));
-  if (parts[0].labels()) {
-    all = all.with_labels(std::move(classes));
-  }
-  for (auto& [name, values] : more) {
-    all = all.with_extra(name, std::move(values));
-  }
-  return all;
+  return py::make_tuple(py::cast(*origins->files), view(origins->file, self), view(origins->entry, self));
+}
+
+Jets with_origins(const Jets& jets, std::vector<std::string> files,
+                  const py::array_t<std::int32_t, py::array::c_style | py::array::forcecast>& file,
+                  const Indices& entry) {
+  return jets.with_origins({std::make_shared<const std::vector<std::string>>(std::move(files)),
+                            to_vector<std::int32_t>(file, "the file"), to_vector<Index>(entry, "the entry")});
 }
 
 py::tuple state(const py::object& self) {
   const auto& jets = self.cast<const Jets&>();
-  return py::make_tuple(p4(jets), view(jets.offsets(), self), labels(self), extras(self));
+  return py::make_tuple(p4(jets), view(jets.offsets(), self), labels(self), columns(jets.extras(), self),
+                        columns(jets.values(), self), origins(self));
 }
 
 Jets restore(const py::tuple& state) {
-  rino::require(state.size() == 4, "the state of Jets has ", state.size(), " parts of 4: it is of another version");
+  rino::require(state.size() == 6, "the state of Jets has ", state.size(), " parts of 6: it is of another version");
   const auto momenta = state[0].cast<py::array_t<double, py::array::f_style | py::array::forcecast>>();
   std::vector<Index> offsets = to_vector<Index>(state[1].cast<Indices>(), "offsets");
   rino::require(momenta.ndim() == 2 && momenta.shape(1) == 4 && !offsets.empty() && offsets.front() == 0 &&
@@ -254,6 +213,14 @@ Jets restore(const py::tuple& state) {
   }
   for (const auto& [name, values] : state[3].cast<py::dict>()) {
     jets = jets.with_extra(name.cast<std::string>(), to_vector<double>(values.cast<Values>(), "an extra"));
+  }
+  for (const auto& [name, values] : state[4].cast<py::dict>()) {
+    jets = jets.with_value(name.cast<std::string>(), to_vector<double>(values.cast<Values>(), "a value"));
+  }
+  if (!state[5].is_none()) {
+    const auto origins = state[5].cast<py::tuple>();
+    jets = with_origins(jets, origins[0].cast<std::vector<std::string>>(), py::array_t<std::int32_t>(origins[1]),
+                        Indices(origins[2]));
   }
   return jets;
 }
@@ -272,7 +239,9 @@ void bind_jets(py::module_& m) {
       .def(py::init<>())
       .def_static("from_p4", &from_p4, py::arg("p4"), py::arg("offsets"))
       .def_static("from_columns", &from_columns, py::arg("columns"), py::arg("offsets"))
-      .def_static("concatenate", &concatenate, py::arg("parts"), py::call_guard<py::gil_scoped_release>())
+      .def_static(
+          "concatenate", [](const std::vector<Jets>& parts) { return rino::concatenate(std::span<const Jets>(parts)); },
+          py::arg("parts"), py::call_guard<py::gil_scoped_release>())
       .def_readonly_static("energy_tolerance", &Jets::kEnergyTolerance)
       .def("__len__", &Jets::size)
       .def_property_readonly("n_constituents", &Jets::constituents)
@@ -283,13 +252,20 @@ void bind_jets(py::module_& m) {
       .def("pz", [](const py::object& self) { return component(self, 2); })
       .def("e", [](const py::object& self) { return component(self, 3); })
       .def("labels", &labels)
-      .def("extras", &extras)
+      .def("extras", [](const py::object& self) { return columns(self.cast<const Jets&>().extras(), self); })
+      .def("values", [](const py::object& self) { return columns(self.cast<const Jets&>().values(), self); })
+      .def("origins", &origins)
       .def("with_labels",
            [](const Jets& jets, const Indices& values) { return jets.with_labels(to_vector<Index>(values, "labels")); })
       .def("with_extra",
            [](const Jets& jets, const std::string& name, const Values& values) {
              return jets.with_extra(name, to_vector<double>(values, "an extra"));
            })
+      .def("with_value",
+           [](const Jets& jets, const std::string& name, const Values& values) {
+             return jets.with_value(name, to_vector<double>(values, "a value"));
+           })
+      .def("with_origins", &with_origins)
       .def("slice", &Jets::slice, py::arg("first"), py::arg("last"), py::call_guard<py::gil_scoped_release>())
       .def("select",
            [](const Jets& jets, const Indices& numbers) {

@@ -2,6 +2,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <pybind11/stl.h>
@@ -11,6 +12,7 @@
 #include <rino/train/trainer.hpp>
 
 #include "bindings.hpp"
+#include "keep_alive.hpp"
 
 namespace py = pybind11;
 using namespace pybind11::literals;
@@ -19,6 +21,41 @@ using Release = py::call_guard<py::gil_scoped_release>;
 namespace {
 
 using Trainer = rino::Trainer<rino::SelfDistillation>;
+using Jets = rino::Jets<double>;
+using Position = std::vector<std::int64_t>;
+
+/// A stream that Python makes: an object with `_size()`, `_next(count)` -> (Jets of C++, position), `_position()`,
+/// `_seek(position)` and `_fingerprint()`. Called from the loader's threads, which hold the interpreter's lock
+/// meanwhile.
+class PythonSource final : public rino::JetSource<double> {
+ public:
+  explicit PythonSource(py::object source)
+      : source_(std::static_pointer_cast<const py::object>(keep(std::move(source)))) {}
+
+  std::int64_t size() const override { return ask<std::int64_t>("_size"); }
+  Position position() const override { return ask<Position>("_position"); }
+  Position fingerprint() const override { return ask<Position>("_fingerprint"); }
+
+  rino::JetBatch<double> next(std::int64_t count) override {
+    const py::gil_scoped_acquire lock;
+    const auto batch = source_->attr("_next")(count).cast<py::tuple>();
+    return {batch[0].cast<Jets>(), batch[1].cast<Position>()};
+  }
+
+  void seek(const Position& position) override {
+    const py::gil_scoped_acquire lock;
+    source_->attr("_seek")(position);
+  }
+
+ private:
+  template <typename Answer>
+  Answer ask(const char* name) const {
+    const py::gil_scoped_acquire lock;
+    return source_->attr(name)().template cast<Answer>();
+  }
+
+  std::shared_ptr<const py::object> source_;
+};
 
 py::dict as_dict(const rino::StepReport& report) {
   py::dict dict("step"_a = report.step, "epoch"_a = report.epoch, "loss"_a = report.loss, "lr"_a = report.lr,
@@ -29,11 +66,30 @@ py::dict as_dict(const rino::StepReport& report) {
   return dict;
 }
 
-std::shared_ptr<Trainer> make_trainer(const rino::Recipe& recipe, const rino::Jets<double>& jets,
-                                      const at::Device& device, const std::string& dtype) {
+/// `source`: jets, or a stream (see PythonSource).
+std::shared_ptr<Trainer> make_trainer(const rino::Recipe& recipe, const py::object& source, const at::Device& device,
+                                      const std::string& dtype) {
   rino::require(dtype == "float32" || dtype == "float64", "dtype is '", dtype, "': choose float32 or float64");
-  return std::make_shared<Trainer>(recipe.make_method(), jets, recipe.jets, recipe.optimizer, recipe.training, device,
-                                   dtype == "float64" ? at::kDouble : at::kFloat);
+  const at::ScalarType type = dtype == "float64" ? at::kDouble : at::kFloat;
+  std::shared_ptr<rino::JetSource<double>> jets;
+  if (py::isinstance<Jets>(source)) {
+    jets = std::make_shared<rino::ShuffledJets<double>>(source.cast<Jets>(),
+                                                        static_cast<std::uint64_t>(recipe.training.seed));
+  } else {
+    jets = std::make_shared<PythonSource>(source);
+  }
+  const py::gil_scoped_release release;
+  // Its threads may be waiting for the interpreter's lock when it ends.
+  return {
+      new Trainer(recipe.make_method(), std::move(jets), recipe.jets, recipe.optimizer, recipe.training, device, type),
+      [](Trainer* trainer) {
+        if (PyGILState_Check() == 0) {
+          delete trainer;
+          return;
+        }
+        const py::gil_scoped_release unlocked;
+        delete trainer;
+      }};
 }
 
 }  // namespace
@@ -60,7 +116,7 @@ void bind_train(py::module_& module) {
       .def("make_head", [](const Recipe& self) { return rino::ProjectionHead(self.head).ptr(); });
 
   py::class_<Trainer, std::shared_ptr<Trainer>>(module, "Trainer")
-      .def(py::init(&make_trainer), "recipe"_a, "jets"_a, "device"_a, "dtype"_a, Release())
+      .def(py::init(&make_trainer), "recipe"_a, "source"_a, "device"_a, "dtype"_a)
       .def_property_readonly("step_number", &Trainer::step_number)
       .def_property_readonly("steps", &Trainer::steps)
       .def_property_readonly("steps_per_epoch", &Trainer::steps_per_epoch)

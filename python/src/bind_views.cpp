@@ -17,8 +17,6 @@
 #include <rino/jets/jets.hpp>
 #include <rino/views/algorithm.hpp>
 #include <rino/views/resolution.hpp>
-#include <rino/views/transforms/boost.hpp>
-#include <rino/views/transforms/hardest.hpp>
 #include <rino/views/view_generator.hpp>
 
 #include "bindings.hpp"
@@ -126,8 +124,4 @@ its name by `Resolution.parse`; its name is its ``str``. Resolutions compare equ
             return py::array_t<Index>(static_cast<py::ssize_t>(subjets.size()), subjets.data());
           },
           py::arg("jets"), py::arg("j"), py::arg("resolution"));
-
-  m.def("boost_to_pt", &rino::boost_to_pt<double>, py::arg("jets"), py::arg("reference_pt"),
-        py::call_guard<py::gil_scoped_release>());
-  m.def("hardest", &rino::hardest<double>, py::arg("jets"), py::arg("n"), py::call_guard<py::gil_scoped_release>());
 }

@@ -21,7 +21,9 @@ PYBIND11_MODULE(_core, module) {
     }
   });
   bind_jets(module);
+  bind_pool(module);
   bind_views(module);
+  bind_transforms(module);
   bind_nn(module);
   bind_losses(module);
   bind_train(module);

@@ -321,8 +321,10 @@ TEST_CASE("a loader hands items over in order, whatever its threads", "[train][l
   const std::int64_t threads = GENERATE(0, 1, 4);
   rino::Loader<std::int64_t> loader(
       [](std::int64_t number) {
-        std::this_thread::sleep_for(std::chrono::microseconds((number * 7919) % 500));  // later items overtake
-        return number * number;
+        return [number] {
+          std::this_thread::sleep_for(std::chrono::microseconds((number * 7919) % 500));  // later items overtake
+          return number * number;
+        };
       },
       10, 60, threads);
   for (std::int64_t number = 10; number < 60; ++number) {
@@ -332,9 +334,30 @@ TEST_CASE("a loader hands items over in order, whatever its threads", "[train][l
   CHECK(says(error_of([&] { loader.next(); }), "no item 60"));
 }
 
+TEST_CASE("a loader takes from a stream in order and one at a time, whatever its threads", "[train][loader]") {
+  const std::int64_t threads = GENERATE(0, 1, 4);
+  std::atomic<int> inside{0};
+  std::int64_t taken = 5;  // not atomic: the loader must not let two threads at it
+  bool alone = true;
+  rino::Loader<std::int64_t> loader(
+      [&](std::int64_t number) {
+        alone = alone && ++inside == 1 && number == taken;
+        std::this_thread::sleep_for(std::chrono::microseconds((number * 104729) % 300));
+        const std::int64_t item = taken++;
+        --inside;
+        return [item] { return item; };
+      },
+      5, 80, threads);
+  for (std::int64_t number = 5; number < 80; ++number) {
+    REQUIRE(loader.next() == number);
+  }
+  CHECK(alone);
+}
+
 TEST_CASE("a loader without threads makes items when asked, else on threads of its own", "[train][loader]") {
   const auto where = [](std::int64_t threads) {
-    rino::Loader<std::thread::id> loader([](std::int64_t) { return std::this_thread::get_id(); }, 0, 3, threads);
+    rino::Loader<std::thread::id> loader(
+        [](std::int64_t) { return [] { return std::this_thread::get_id(); }; }, 0, 3, threads);
     return loader.next();
   };
   CHECK(where(0) == std::this_thread::get_id());
@@ -348,7 +371,7 @@ TEST_CASE("a loader runs ahead as far as it may and no further", "[train][loader
   rino::Loader<std::int64_t> loader(
       [&](std::int64_t number) {
         ++begun;
-        return number;
+        return [number] { return number; };
       },
       0, 100, threads, ahead);
   for (std::int64_t taken = 0; taken < 5; ++taken) {
@@ -363,10 +386,17 @@ TEST_CASE("a loader runs ahead as far as it may and no further", "[train][loader
 
 TEST_CASE("what making an item throws arrives with that item", "[train][loader]") {
   const std::int64_t threads = GENERATE(0, 1, 4);
+  const bool at_once = GENERATE(false, true);
+  const auto checked = [](std::int64_t number) {
+    rino::require(number % 3 != 2, "item ", number, " is bad");
+    return number;
+  };
   rino::Loader<std::int64_t> loader(
-      [](std::int64_t number) {
-        rino::require(number % 3 != 2, "item ", number, " is bad");
-        return number;
+      [&](std::int64_t number) -> rino::Loader<std::int64_t>::Work {
+        if (at_once) {
+          return [item = checked(number)] { return item; };
+        }
+        return [number, checked] { return checked(number); };
       },
       0, 6, threads);
   for (std::int64_t number = 0; number < 6; ++number) {
@@ -385,8 +415,10 @@ TEST_CASE("a loader with work pending ends without making the rest", "[train][lo
     rino::Loader<std::int64_t> loader(
         [&](std::int64_t number) {
           ++begun;
-          std::this_thread::sleep_for(5ms);
-          return number;
+          return [number] {
+            std::this_thread::sleep_for(5ms);
+            return number;
+          };
         },
         0, 100000, 2, 2000);
     loader.next();
@@ -395,7 +427,7 @@ TEST_CASE("a loader with work pending ends without making the rest", "[train][lo
   CHECK(begun < 1000);
   for (int round = 0; round < 200; ++round) {
     // Ends at any moment: before its threads have begun, with the queue full, with items never asked for.
-    rino::Loader<std::int64_t> loader([](std::int64_t number) { return number; }, 0, 10, 3, 2);
+    rino::Loader<std::int64_t> loader([](std::int64_t number) { return [number] { return number; }; }, 0, 10, 3, 2);
     if (round % 2 == 1) {
       loader.next();
     }
@@ -403,7 +435,7 @@ TEST_CASE("a loader with work pending ends without making the rest", "[train][lo
 }
 
 TEST_CASE("a loader refuses negative threads and an empty queue", "[train][loader]") {
-  const auto make = [](std::int64_t number) { return number; };
+  const auto make = [](std::int64_t number) { return [number] { return number; }; };
   CHECK(says(error_of([&] { rino::Loader<std::int64_t>(make, 0, 1, -1); }), "loader_threads is -1"));
   CHECK(says(error_of([&] { rino::Loader<std::int64_t>(make, 0, 1, 1, 0); }), "1 or more"));
 }

@@ -118,19 +118,19 @@ def write(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Path]
 
 def test_jetclass_columns_are_read(write, jets):
     file = write(columns_of(jets))
-    assert read_jets(file, extras=["part_charge"]) == jets
+    assert read_jets(file, columns=["part_charge"]) == jets
     plain = read_jets(str(file))
     assert dict(plain.extras) == {} and plain.p4.dtype == np.float64 and plain.labels.dtype == np.int64
 
 
 def test_flags_become_extras_of_zeros_and_ones(write, jets):
-    read = read_jets(write(columns_of(jets)), extras=["part_isMuon", "part_charge"])
+    read = read_jets(write(columns_of(jets)), columns=["part_isMuon", "part_charge"])
     np.testing.assert_array_equal(read.extras["part_isMuon"], jets.extras["part_charge"] > 0)
     assert set(read.extras) == {"part_isMuon", "part_charge"}
 
 
 def test_momenta_may_be_asked_for_as_extras_too(write, jets):
-    assert read_jets(write(columns_of(jets)), extras="part_px") == read_jets(write(columns_of(jets)))
+    assert read_jets(write(columns_of(jets)), columns="part_px") == read_jets(write(columns_of(jets)))
 
 
 def test_labels_are_jetclass_numbers_whichever_columns_are_there(write, jets):
@@ -163,7 +163,7 @@ def test_jets_across_row_groups_and_chunks_are_in_order(tmp_path, jets, monkeypa
     assert read_jets(write_parquet(tmp_path / "a.parquet", columns_of(jets), row_group_size=9)) == read_jets(
         write_root(tmp_path / "a.root", columns_of(jets))
     )
-    assert read_jets(tmp_path / "a.parquet", extras=["part_charge"]) == jets
+    assert read_jets(tmp_path / "a.parquet", columns=["part_charge"]) == jets
     net = write_jetnet(tmp_path / "t.hdf5", *jetnet_arrays())
     whole = read_jets(net)
     monkeypatch.setattr("pyrino.data.read._ROWS", 1000)
@@ -213,7 +213,7 @@ def test_jetnet_labels_come_from_the_name_of_the_file(tmp_path, name, label):
 
 
 def test_real_jetclass2_jets_are_read(jetclass2_file):
-    read = read_jets(jetclass2_file, extras=["part_charge", "part_deta", "part_dphi"])
+    read = read_jets(jetclass2_file, columns=["part_charge", "part_deta", "part_dphi"])
     table = pq.read_table(jetclass2_file)
     assert len(read) == 100
     np.testing.assert_array_equal(read.multiplicity, table["jet_nparticles"].to_numpy())
@@ -265,14 +265,14 @@ def test_folders_patterns_and_lists_are_read_in_order(write, jets, tmp_path):
     (tmp_path / "README.txt").write_text("no jets")
     (tmp_path / f".part_9{files[0].suffix}").write_text("unfinished")
     for path in (tmp_path, f"{tmp_path}/part_*", sorted(files), [f"{tmp_path}/part_[01]*", files[0]]):
-        assert read_jets(path, extras=["part_charge"]) == jets
+        assert read_jets(path, columns=["part_charge"]) == jets
     assert read_jets([files[0], files[1]]).labels.tolist() == [*parts[2].labels, *parts[0].labels]
 
 
 @pytest.mark.parametrize("number", [1, 9, 10, 11, 39, 40, 1000])
 def test_max_jets_stops_early(write, jets, number):
     files = [write(columns_of(jets[:10]), "a"), write(columns_of(jets[10:]), "b")]
-    assert read_jets(files, max_jets=number, extras=["part_charge"]) == jets[:number]
+    assert read_jets(files, max_jets=number, columns=["part_charge"]) == jets[:number]
 
 
 def test_files_behind_max_jets_are_not_opened(write, jets):
@@ -321,11 +321,11 @@ def test_an_absent_file_is_named_with_the_nearest_ones(tmp_path, jets):
 
 def test_suffixes_and_folders_without_jets_are_named(tmp_path):
     (tmp_path / "a.csv").write_text("1,2")
-    with pytest.raises(RinoError, match=r"suffix '\.csv'; known are \.parquet, \.root, \.h5, \.hdf5"):
+    with pytest.raises(RinoError, match=r"a\.csv cannot be recognised: it begins as no file of ROOT, parquet, HDF5"):
         read_jets(tmp_path / "a.csv")
     with pytest.raises(RinoError, match=r"folder .* has no files of the suffixes"):
         read_jets(tmp_path)
-    with pytest.raises(RinoError, match=r"suffix '\.csv'"):
+    with pytest.raises(RinoError, match=r"a\.csv cannot be recognised"):
         read_jets(f"{tmp_path}/*")
     with pytest.raises(RinoError, match="type int"):
         read_jets([3])
@@ -350,7 +350,7 @@ def test_a_truncated_file_is_named(file_of_each_kind, share):
 def test_a_foreign_file_is_named(file_of_each_kind):
     for content in (b"<html>404 not found</html>" * 100, b"PAR1", b"root", b"\x89HDF\r\n\x1a\n", b"\0" * 5000):
         file_of_each_kind.write_bytes(content)
-        with pytest.raises(RinoError, match=f"{file_of_each_kind.name} cannot be read as (parquet|ROOT|HDF5)"):
+        with pytest.raises(RinoError, match=f"{file_of_each_kind.name} cannot be (read as (parquet|ROOT|HDF5)|recogn)"):
             read_jets(file_of_each_kind)
 
 
@@ -393,19 +393,19 @@ def test_missing_columns_are_named_with_those_that_are_there(write, jets):
     with pytest.raises(RinoError, match=r"lacks the columns part_py, part_energy; it has .*part_px, .*part_pz"):
         read_jets(file)
     with pytest.raises(RinoError, match=r"lacks the columns part_d0val; it has .*part_charge"):
-        read_jets(write(columns), extras=["part_d0val"])
+        read_jets(write(columns), columns=["part_d0val"])
 
 
 def test_other_trees_and_data_sets_are_named(tmp_path, jets):
-    with pytest.raises(RinoError, match="lacks the TTree tree; it has Events"):
+    with pytest.raises(RinoError, match="a.root is ROOT of no known layout: it has the keys Events"):
         read_jets(write_root(tmp_path / "a.root", columns_of(jets), tree="Events"))
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["table"] = np.zeros(3)
         file["jet_features"] = np.zeros((3, 4))
     with pytest.raises(RinoError, match="lacks the data sets particle_features; it has jet_features, table"):
         read_jets(tmp_path / "a.h5")
-    with pytest.raises(RinoError, match="JetNet's layout has none"):
-        read_jets(write_jetnet(tmp_path / "t.h5", *jetnet_arrays()), extras=["part_charge"])
+    with pytest.raises(RinoError, match="t.h5 lacks the columns part_charge; it has jet_pt, jet_eta, jet_mass"):
+        read_jets(write_jetnet(tmp_path / "t.h5", *jetnet_arrays()), columns=["part_charge"])
 
 
 @pytest.mark.parametrize(
@@ -470,8 +470,8 @@ def test_jets_without_constituents_are_named_and_left_out_on_request(write, jets
     with pytest.raises(RinoError, match=f"{file.name}: jet 0 has no constituents; .*drop_empty=True"):
         read_jets(file)
     kept = jets[np.setdiff1d(np.arange(40), [0, 12, 39])]
-    assert read_jets(file, drop_empty=True, extras=["part_charge"]) == kept
-    assert read_jets(file, drop_empty=True, extras=["part_charge"], max_jets=15) == kept[:15]
+    assert read_jets(file, drop_empty=True, columns=["part_charge"]) == kept
+    assert read_jets(file, drop_empty=True, columns=["part_charge"], max_jets=15) == kept[:15]
 
 
 def test_jetnet_jets_without_constituents_are_named_and_left_out_on_request(tmp_path):
@@ -488,7 +488,7 @@ def test_jetnet_jets_without_constituents_are_named_and_left_out_on_request(tmp_
 
 def test_jets_of_one_constituent_are_read(write, jets):
     single = Jets(jets.p4[:5], np.arange(6), [0, 8, 0, 8, 0], {"part_charge": np.ones(5)})
-    assert read_jets(write(columns_of(single)), extras=["part_charge"]) == single
+    assert read_jets(write(columns_of(single)), columns=["part_charge"]) == single
 
 
 def test_columns_of_other_lengths_or_types_are_named(write, jets, monkeypatch):
@@ -500,8 +500,14 @@ def test_columns_of_other_lengths_or_types_are_named(write, jets, monkeypatch):
     columns = columns_of(jets) | {"part_pz": jets.pt}
     with pytest.raises(RinoError, match="part_pz"):
         read_jets(write(columns))
-    with pytest.raises(RinoError, match="jet_pt"):
-        read_jets(write(columns_of(jets)), extras=["jet_pt"])
+
+
+def test_columns_of_jets_become_values(write, jets):
+    columns = columns_of(jets)
+    read = read_jets(write(columns), columns=["jet_pt", "part_charge", "label_QCD"])
+    assert list(read.values) == ["jet_pt", "label_QCD"] and list(read.extras) == ["part_charge"]
+    np.testing.assert_array_equal(read.values["jet_pt"], columns["jet_pt"])
+    np.testing.assert_array_equal(read.values["label_QCD"], jets.labels == 0)
 
 
 @pytest.mark.parametrize(

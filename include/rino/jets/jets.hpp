@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -18,6 +19,13 @@
 #include <rino/jets/four_momentum.hpp>
 
 namespace rino {
+
+/// Where n jets came from: what joins results with their source.
+struct JetOrigins {
+  std::shared_ptr<const std::vector<std::string>> files;  ///< names of the files
+  std::vector<std::int32_t> file;                         ///< [n] number of the jet's file in `files`
+  std::vector<std::int64_t> entry;                        ///< [n] number of the jet in its file, from 0
+};
 
 /// A batch of jets: their constituents' four-momenta, ragged, one array per component and `offsets`.
 ///
@@ -132,6 +140,11 @@ class Jets {
   /// Extras per constituent by name (charge, impact parameters ...), each [T].
   const std::map<std::string, Extra>& extras() const { return extras_; }
 
+  /// Values per jet by name (those that a file has beside the constituents), each [n].
+  const std::map<std::string, Extra>& values() const { return values_; }
+  /// Where the jets came from, or null.
+  const std::shared_ptr<const JetOrigins>& origins() const { return origins_; }
+
   /// The same jets with labels.
   /// @throws rino::Error unless there is one label per jet, none negative.
   Jets with_labels(std::vector<Index> labels) const {
@@ -155,6 +168,44 @@ class Jets {
     return jets;
   }
 
+  /// The same jets with one more value per jet.
+  /// @throws rino::Error unless there is one value per jet.
+  Jets with_value(const std::string& name, std::vector<Scalar> values) const {
+    require(static_cast<Index>(values.size()) == size(), "the value '", name, "' has ", values.size(), " entries for ",
+            size(), " jets: give one per jet");
+    Jets jets = *this;
+    jets.values_[name] = std::make_shared<const std::vector<Scalar>>(std::move(values));
+    return jets;
+  }
+
+  /// The same jets with their origins.
+  /// @throws rino::Error unless there is one origin per jet, of a file that is named.
+  Jets with_origins(JetOrigins origins) const {
+    require(static_cast<Index>(origins.file.size()) == size() && origins.file.size() == origins.entry.size(),
+            "there are ", origins.file.size(), " files and ", origins.entry.size(), " entries for ", size(),
+            " jets: give one of each per jet");
+    const std::size_t named = origins.files ? origins.files->size() : 0;
+    for (std::size_t j = 0; j < origins.file.size(); ++j) {
+      require(origins.file[j] >= 0 && static_cast<std::size_t>(origins.file[j]) < named && origins.entry[j] >= 0,
+              "jet ", j, " comes from entry ", origins.entry[j], " of file ", origins.file[j], " of ", named,
+              ": both count from 0");
+    }
+    Jets jets = *this;
+    jets.origins_ = std::make_shared<const JetOrigins>(std::move(origins));
+    return jets;
+  }
+
+  /// These constituents with the labels, values and origins of `source`: the same jets before a transform or a view.
+  /// @throws rino::Error unless both have equally many jets.
+  Jets annotated_as(const Jets& source) const {
+    require(source.size() == size(), "annotations of ", source.size(), " jets do not fit ", size(), " jets");
+    Jets jets = *this;
+    jets.labels_ = source.labels_;
+    jets.values_ = source.values_;
+    jets.origins_ = source.origins_;
+    return jets;
+  }
+
   /// Jets first .. last-1; the four-momenta are not copied.
   /// @throws rino::Error unless 0 <= first <= last <= size().
   Jets slice(Index first, Index last) const {
@@ -171,9 +222,9 @@ class Jets {
       column.data += row * column.stride;
     }
     Jets jets(columns, std::move(offsets), owner_);
-    if (labels_) {
-      jets.labels_ = std::make_shared<const std::vector<Index>>(labels_->begin() + first, labels_->begin() + last);
-    }
+    jets.annotate(*this, [first, last](const auto& values) {
+      return std::remove_cvref_t<decltype(values)>(values.begin() + first, values.begin() + last);
+    });
     for (const auto& [name, values] : extras_) {
       jets.extras_[name] = std::make_shared<const std::vector<Scalar>>(values->begin() + row, values->begin() + stop);
     }
@@ -199,14 +250,14 @@ class Jets {
       }
     }
     Jets jets = from_columns_unchecked(std::move(columns), std::move(offsets));
-    if (labels_) {
-      std::vector<Index> labels;
-      labels.reserve(numbers.size());
+    jets.annotate(*this, [numbers](const auto& values) {
+      std::remove_cvref_t<decltype(values)> picked;
+      picked.reserve(numbers.size());
       for (const Index j : numbers) {
-        labels.push_back((*labels_)[static_cast<std::size_t>(j)]);
+        picked.push_back(values[static_cast<std::size_t>(j)]);
       }
-      jets.labels_ = std::make_shared<const std::vector<Index>>(std::move(labels));
-    }
+      return picked;
+    });
     for (const auto& [name, values] : extras_) {
       std::vector<Scalar> picked;
       picked.reserve(static_cast<std::size_t>(jets.constituents()));
@@ -259,6 +310,21 @@ class Jets {
             sizes[0], " constituents: offsets are n+1 numbers from 0 to the number of constituents");
   }
 
+  /// What `source` has per jet, of the jets that `pick(one entry per jet)` picks.
+  template <typename Pick>
+  void annotate(const Jets& source, const Pick& pick) {
+    if (source.labels_) {
+      labels_ = std::make_shared<const std::vector<Index>>(pick(*source.labels_));
+    }
+    for (const auto& [name, values] : source.values_) {
+      values_[name] = std::make_shared<const std::vector<Scalar>>(pick(*values));
+    }
+    if (source.origins_) {
+      const JetOrigins& from = *source.origins_;
+      origins_ = std::make_shared<const JetOrigins>(JetOrigins{from.files, pick(from.file), pick(from.entry)});
+    }
+  }
+
   Component component(std::size_t c) const {
     return Component(columns_[c].data, constituents(), Eigen::InnerStride<>(columns_[c].stride));
   }
@@ -268,6 +334,8 @@ class Jets {
   std::shared_ptr<const void> owner_;
   std::shared_ptr<const std::vector<Index>> labels_;
   std::map<std::string, Extra> extras_;
+  std::map<std::string, Extra> values_;
+  std::shared_ptr<const JetOrigins> origins_;
 };
 
 }  // namespace rino

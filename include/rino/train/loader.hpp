@@ -17,18 +17,22 @@
 namespace rino {
 
 /// Makes items first, first+1, ... last-1 on threads of its own, ahead of the consumer, and hands them over in order.
-/// An item is a function of its number alone, so the threads change the time and nothing else.
+///
+/// An item is made in two parts: `begin(number)` takes from a stream what the item is made of, for one number after the
+/// other, and what it returns does the work, for several items at a time. So the threads change the time and nothing
+/// else.
 template <typename Item>
 class Loader {
  public:
-  using Make = std::function<Item(std::int64_t)>;
+  using Work = std::function<Item()>;
+  using Begin = std::function<Work(std::int64_t)>;
 
-  /// @param make     makes item number i; called from the loader's threads.
+  /// @param begin    called for the numbers in order, one call at a time, from any of the loader's threads.
   /// @param threads  0: items are made when they are asked for.
   /// @param ahead    at most this many items wait, so that memory stays bounded.
   /// @throws rino::Error for negative threads or ahead below 1.
-  Loader(Make make, std::int64_t first, std::int64_t last, std::int64_t threads, std::int64_t ahead = 4)
-      : make_(std::move(make)), wanted_(first), next_(first), last_(last), ahead_(ahead) {
+  Loader(Begin begin, std::int64_t first, std::int64_t last, std::int64_t threads, std::int64_t ahead = 4)
+      : begin_(std::move(begin)), wanted_(first), next_(first), last_(last), ahead_(ahead) {
     require(threads >= 0, "loader_threads is ", threads, ": choose 0 or more");
     require(ahead >= 1, "the loader's queue holds ", ahead, " items: choose 1 or more");
     for (std::int64_t t = 0; t < threads; ++t) {
@@ -49,11 +53,11 @@ class Loader {
   /// Number of the next item.
   std::int64_t position() const { return wanted_; }
 
-  /// The next item. Rethrows what `make` threw for it; the one after is next then.
+  /// The next item. Rethrows what was thrown while it was made; the one after is next then.
   Item next() {
     require(wanted_ < last_, "the loader has no item ", wanted_, ": it ends before ", last_);
     if (threads_.empty()) {
-      return make_(wanted_++);
+      return begin_(wanted_++)();
     }
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return ready_.contains(wanted_); });
@@ -75,17 +79,28 @@ class Loader {
   void work(const std::stop_token& stop) {
     while (true) {
       std::int64_t number = 0;
-      {
-        std::unique_lock lock(mutex_);
-        const bool room = changed_.wait(lock, stop, [&] { return next_ < wanted_ + ahead_; });
-        if (!room || stop.stop_requested() || next_ >= last_) {
-          return;
-        }
-        number = next_++;
-      }
       Slot slot;
+      Work work;
+      {
+        const std::scoped_lock turn(begin_mutex_);
+        {
+          std::unique_lock lock(mutex_);
+          const bool room = changed_.wait(lock, stop, [&] { return next_ < wanted_ + ahead_; });
+          if (!room || stop.stop_requested() || next_ >= last_) {
+            return;
+          }
+          number = next_++;
+        }
+        try {
+          work = begin_(number);
+        } catch (...) {
+          slot.error = std::current_exception();
+        }
+      }
       try {
-        slot.item.emplace(make_(number));
+        if (work) {
+          slot.item.emplace(work());
+        }
       } catch (...) {
         slot.error = std::current_exception();
       }
@@ -97,11 +112,12 @@ class Loader {
     }
   }
 
-  Make make_;
+  Begin begin_;
   std::int64_t wanted_;
   std::int64_t next_;
   std::int64_t last_;
   std::int64_t ahead_;
+  std::mutex begin_mutex_;
   std::mutex mutex_;
   std::condition_variable_any changed_;
   std::map<std::int64_t, Slot> ready_;

@@ -1,18 +1,16 @@
 #pragma once
 
 #include <algorithm>
-#include <bit>
 #include <chrono>
 #include <cmath>
 #include <concepts>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
-#include <span>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -23,13 +21,13 @@
 
 #include <rino/core/error.hpp>
 #include <rino/core/fields.hpp>
-#include <rino/core/random.hpp>
 #include <rino/io/safetensors.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/nn/flat_parameters.hpp>
 #include <rino/nn/precision.hpp>
 #include <rino/nn/view_tokenizer.hpp>
 #include <rino/train/adamw.hpp>
+#include <rino/train/jet_source.hpp>
 #include <rino/train/loader.hpp>
 #include <rino/train/method.hpp>
 #include <rino/train/schedule.hpp>
@@ -80,21 +78,27 @@ struct StepReport {
 /// Trains any `Method` on jets: batches prepared ahead on threads, AdamW with clipping on flat buffers, schedules,
 /// checkpoints. On a CPU a run that was stopped and resumed equals one that never stopped, bit by bit.
 ///
-/// Every epoch is a new order of the jets, drawn from the seed; the last jets that fill no batch are left out of it.
+/// Jets in memory are in a new order every epoch (`ShuffledJets`); a `JetSource` of your own streams them from
+/// anywhere.
 template <Method M, std::floating_point Scalar = double>
 class Trainer {
  public:
+  using Source = JetSource<Scalar>;
+
+  /// @param source  of the jets; nobody else may use it until the trainer is finished.
   /// @param device  where the networks train; `type` is float or double.
   /// @throws rino::Error for options outside their ranges or fewer than two jets.
-  Trainer(M method, Jets<Scalar> jets, const ViewTokenizerOptions& tokenizer, const AdamWOptions& optimizer,
-          const TrainingOptions& options, at::Device device = at::kCPU, at::ScalarType type = at::kFloat)
+  Trainer(M method, std::shared_ptr<Source> source, const ViewTokenizerOptions& tokenizer,
+          const AdamWOptions& optimizer, const TrainingOptions& options, at::Device device = at::kCPU,
+          at::ScalarType type = at::kFloat)
       : method_(std::move(method)),
-        jets_(std::move(jets)),
+        source_(std::move(source)),
         tokenizer_(tokenizer),
         options_(options),
         peak_lr_(optimizer.lr),
         placement_(at::TensorOptions(device).dtype(type)) {
-    require(jets_.size() >= 2, "there are ", jets_.size(), " jets to train on: give two or more");
+    const std::int64_t jets = source_->size();
+    require(jets >= 2, "there are ", jets, " jets to train on: give two or more");
     require(options.epochs >= 1 && options.batch_size >= 2, "epochs and batch_size are ", options.epochs, " and ",
             options.batch_size, ": choose 1 or more and 2 or more");
     require(0 <= options.warmup && options.warmup <= 1 && options.warmup_start >= 0 && options.final_lr >= 0,
@@ -102,8 +106,9 @@ class Trainer {
             options.final_lr, ": warmup is a share of the run in [0, 1], the others are 0 or more");
     require(options.precision == Precision::float32 || type == at::kFloat, "precision is bf16 but the networks are ",
             type, ": choose precision float32, or networks of float32");
-    batch_ = std::min(options.batch_size, jets_.size());
-    clock_.steps_per_epoch = jets_.size() / batch_;
+    batch_ = std::min(options.batch_size, jets);
+    position_ = source_->position();
+    clock_.steps_per_epoch = jets / batch_;
     clock_.epochs = options.epochs;
     clock_.seed = static_cast<std::uint64_t>(options.seed);
     method_.to(placement_);
@@ -111,6 +116,13 @@ class Trainer {
     method_.start();
     optimizer_.emplace(*student_, optimizer);
   }
+
+  /// Trains on jets in memory.
+  Trainer(M method, Jets<Scalar> jets, const ViewTokenizerOptions& tokenizer, const AdamWOptions& optimizer,
+          const TrainingOptions& options, at::Device device = at::kCPU, at::ScalarType type = at::kFloat)
+      : Trainer(std::move(method),
+                std::make_shared<ShuffledJets<Scalar>>(std::move(jets), static_cast<std::uint64_t>(options.seed)),
+                tokenizer, optimizer, options, device, type) {}
 
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
@@ -147,13 +159,15 @@ class Trainer {
     const auto start = std::chrono::steady_clock::now();
     if (!loader_ || loader_->position() != clock_.step) {  // a step that failed has used up its jets
       student_->gradients().zero_();                       // and may have left gradients
-      loader_ = std::make_unique<Loader<Tokens>>([this](std::int64_t number) { return prepare(number); }, clock_.step,
-                                                 steps(), options_.loader_threads);
+      loader_.reset();                                     // which may still be using the source
+      source_->seek(position_);
+      loader_ = std::make_unique<Loader<Batch>>([this](std::int64_t number) { return begin(number); }, clock_.step,
+                                                steps(), options_.loader_threads);
     }
-    Tokens tokens = loader_->next();
+    Batch batch = loader_->next();
     StepReport report;
     report.waited = seconds_since(start);
-    tokens = tokens.to(placement_);
+    const Tokens tokens = batch.tokens.to(placement_);
     report.step = clock_.step;
     report.epoch = clock_.epoch();
     report.lr = learning_rate(clock_.step);
@@ -173,12 +187,13 @@ class Trainer {
     optimizer_->update(report.lr, norm);
     method_.after_step(*student_, clock_);
     advance(report.loss);
+    position_ = std::move(batch.position);
     report.seconds = seconds_since(start);
     return report;
   }
 
-  /// Everything needed to go on: weights, the method's own state, the optimiser's, position and best score. Random
-  /// numbers are functions of seed and position and need no state.
+  /// Everything needed to go on: weights, the method's own state, the optimiser's, the source's position, best score.
+  /// Random numbers are functions of seed and position and need no state.
   Safetensors state() {
     Safetensors file;
     for (const auto& [name, tensor] : named_state()) {
@@ -188,6 +203,7 @@ class Trainer {
                                                               static_cast<double>(best_epoch_)},
                                                              at::kDouble));
     file.tensors.emplace_back("trainer.data", fingerprint());
+    file.tensors.emplace_back("trainer.position", at::tensor(position_, at::kLong));
     return file;
   }
 
@@ -212,12 +228,18 @@ class Trainer {
       require(file.at(name).scalar_type() == tensor.scalar_type(), "'", name, "' is ", file.at(name).scalar_type(),
               " in the checkpoint and ", tensor.scalar_type(), " here: resume with the type it was made with");
     }
-    require(file.contains("trainer.progress") && file.contains("trainer.data"),
+    require(file.contains("trainer.progress") && file.contains("trainer.data") && file.contains("trainer.position"),
             "the file holds no training state: give a checkpoint, not an encoder");
     require(file.at("trainer.progress").numel() == 4, "'trainer.progress' has ", file.at("trainer.progress").numel(),
             " numbers of 4: the checkpoint is damaged or of another version");
     require(file.at("trainer.data").equal(fingerprint()), "the checkpoint was made with other jets, batch size or ",
             "seed: resuming goes on with the same ones; start a new run instead");
+    loader_.reset();
+    const at::Tensor place = file.at("trainer.position").to(at::kLong).contiguous();
+    std::vector<std::int64_t> position(place.const_data_ptr<std::int64_t>(),
+                                       place.const_data_ptr<std::int64_t>() + place.numel());
+    source_->seek(position);
+    position_ = std::move(position);
     const at::NoGradGuard no_grad;
     for (const auto& [name, tensor] : mine) {
       tensor.copy_(file.at(name));
@@ -227,7 +249,6 @@ class Trainer {
     epoch_loss_ = progress[1].item<double>();
     best_loss_ = progress[2].item<double>();
     best_epoch_ = static_cast<std::int64_t>(progress[3].item<double>());
-    loader_.reset();
   }
 
   /// Gives the method's modules ordinary tensors back; no step can follow.
@@ -242,7 +263,11 @@ class Trainer {
   }
 
  private:
-  static constexpr std::uint64_t kOrder = 21;
+  /// What a step trains on.
+  struct Batch {
+    Tokens tokens;
+    std::vector<std::int64_t> position;  ///< of the source behind these jets
+  };
 
   static double seconds_since(std::chrono::steady_clock::time_point start) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -274,33 +299,20 @@ class Trainer {
     }
   }
 
-  /// The tokens of one step: a pure function of its number.
-  Tokens prepare(std::int64_t number) {
-    TrainingClock clock = clock_at(number);
-    const std::int64_t epoch = number / clock.steps_per_epoch;
-    const std::int64_t first = (number % clock.steps_per_epoch) * batch_;
-    const std::shared_ptr<const std::vector<std::int64_t>> order = order_of(epoch);
-    const std::span<const std::int64_t> picks(order->data() + first, static_cast<std::size_t>(batch_));
-    const Jets<Scalar> jets = jets_.select(picks);
-    const std::vector<Resolution> resolutions = method_.resolutions(clock);
-    const Tokens tokens = placement_.dtype() == at::kDouble ? tokenizer_.template operator()<double>(jets, resolutions)
-                                                            : tokenizer_.template operator()<float>(jets, resolutions);
-    return placement_.device().is_cuda() ? tokens.pin_memory() : tokens;
+  /// Takes the jets of one step; what it returns makes their tokens.
+  std::function<Batch()> begin(std::int64_t number) {
+    return [this, number, taken = source_->next(batch_)] {
+      const std::vector<Resolution> resolutions = method_.resolutions(clock_at(number));
+      const Tokens tokens = placement_.dtype() == at::kDouble
+                                ? tokenizer_.template operator()<double>(taken.jets, resolutions)
+                                : tokenizer_.template operator()<float>(taken.jets, resolutions);
+      return Batch{placement_.device().is_cuda() ? tokens.pin_memory() : tokens, taken.position};
+    };
   }
 
   // Reads only what never changes during training: loader threads call it.
   TrainingClock clock_at(std::int64_t number) const {
     return {number, clock_.steps_per_epoch, clock_.epochs, clock_.seed};
-  }
-
-  std::shared_ptr<const std::vector<std::int64_t>> order_of(std::int64_t epoch) {
-    const std::scoped_lock lock(order_mutex_);
-    if (!order_ || order_epoch_ != epoch) {
-      Random random{clock_.seed, kOrder, static_cast<std::uint64_t>(epoch)};
-      order_ = std::make_shared<const std::vector<std::int64_t>>(random.permutation(jets_.size()));
-      order_epoch_ = epoch;
-    }
-    return order_;
   }
 
   void advance(double loss) {
@@ -328,26 +340,16 @@ class Trainer {
     return tensors;
   }
 
-  /// Tells other jets, another order of the same jets, batch size or seed apart. Of many jets it looks at some
-  /// thousands, evenly spread (FNV-1a of their momenta).
+  /// Tells other jets, another order of the same jets and another batch size apart.
   at::Tensor fingerprint() const {
-    std::uint64_t hash = 0xcbf29ce484222325ULL;
-    const auto add = [&hash](std::uint64_t word) { hash = (hash ^ word) * 0x100000001b3ULL; };
-    const std::int64_t stride = std::max<std::int64_t>(jets_.size() / 4096, 1);
-    for (std::int64_t j = 0; j < jets_.size(); j += stride) {
-      add(static_cast<std::uint64_t>(jets_.multiplicity(j)));
-      for (std::int64_t i = jets_.begin(j); i < jets_.end(j); ++i) {
-        for (const Scalar component : jets_.constituent(i)) {
-          add(std::bit_cast<std::uint64_t>(static_cast<double>(component)));
-        }
-      }
-    }
-    return at::tensor({jets_.size(), jets_.constituents(), batch_, options_.seed, static_cast<std::int64_t>(hash)},
-                      at::kLong);
+    std::vector<std::int64_t> numbers = source_->fingerprint();
+    numbers.push_back(batch_);
+    return at::tensor(numbers, at::kLong);
   }
 
   M method_;
-  Jets<Scalar> jets_;
+  std::shared_ptr<Source> source_;
+  std::vector<std::int64_t> position_;  // of the source behind the last step done
   ViewTokenizer tokenizer_;
   TrainingOptions options_;
   double peak_lr_;
@@ -359,10 +361,7 @@ class Trainer {
   std::int64_t best_epoch_ = -1;
   std::optional<FlatParameters> student_;
   std::optional<AdamW> optimizer_;
-  std::mutex order_mutex_;
-  std::shared_ptr<const std::vector<std::int64_t>> order_;
-  std::int64_t order_epoch_ = -1;
-  std::unique_ptr<Loader<Tokens>> loader_;  // last: its threads use the members above
+  std::unique_ptr<Loader<Batch>> loader_;  // last: its threads use the members above
 };
 
 }  // namespace rino

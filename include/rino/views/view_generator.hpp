@@ -508,10 +508,8 @@ class ViewGenerator {
           offsets.push_back(offsets.back() + size);
         }
       }
-      Jets<Scalar> view = Jets<Scalar>::from_columns_unchecked(std::move(all[v].columns), std::move(offsets));
-      if (jets.labels()) {
-        view = view.with_labels(*jets.labels());
-      }
+      Jets<Scalar> view =
+          Jets<Scalar>::from_columns_unchecked(std::move(all[v].columns), std::move(offsets)).annotated_as(jets);
       std::size_t e = 0;
       for (const auto& [name, values] : jets.extras()) {
         view = view.with_extra(name, std::move(all[v].extras[e++]));

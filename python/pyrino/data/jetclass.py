@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,33 +10,60 @@ from numpy.typing import NDArray
 
 from pyrino.data.chunk import Chunk, equal_counts, need
 from pyrino.data.labels import from_columns, label_columns
+from pyrino.data.source import Source
 
-__all__ = ["MOMENTA", "columns_to_read", "make_chunk"]
+__all__ = ["MOMENTA", "Columns", "make_chunk"]
 
 #: px, py, pz, E of the constituents in GeV.
 MOMENTA = ("part_px", "part_py", "part_pz", "part_energy")
 
 
-def columns_to_read(path: Path, present: Iterable[str], extras: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The columns of constituents and those of labels; a `RinoError` names what is missing."""
-    present = list(present)
-    ragged = list(dict.fromkeys((*MOMENTA, *extras)))
-    need(path, ragged, present, "columns")
-    return ragged, label_columns(present)
+class Columns:
+    """What a file has beside the momenta and what of it is labels.
+
+    Parameters
+    ----------
+    kinds : mapping
+        Columns that hold numbers: "constituent" for one list of numbers per jet, "jet" for one number.
+
+    Raises
+    ------
+    RinoError
+        If a momentum is missing.
+    """
+
+    def __init__(self, source: Source, kinds: dict[str, str]) -> None:
+        need(source, MOMENTA, kinds, "columns")
+        self.labels = label_columns(name for name, kind in kinds.items() if kind == "jet")
+        self.others = {name: kind for name, kind in kinds.items() if name not in MOMENTA}
+
+    def to_read(self, source: Source, columns: Sequence[str]) -> list[str]:
+        """All names that a chunk with these columns needs.
+
+        Raises
+        ------
+        RinoError
+            If the file lacks one, or it holds no numbers.
+        """
+        need(source, columns, (*MOMENTA, *self.others), "columns")
+        return list(dict.fromkeys((*MOMENTA, *columns, *self.labels)))
 
 
 def make_chunk(
-    path: Path,
-    first_jet: int,
-    ragged: Iterable[str],
-    labels: Iterable[str],
+    source: Source,
+    first: int,
+    columns: Columns,
+    wanted: Iterable[str],
     constituents_of: Callable[[str], tuple[NDArray[Any], NDArray[Any]]],
     jets_of: Callable[[str], NDArray[Any]],
 ) -> Chunk:
     """A chunk from columns: `constituents_of(name)` gives (t,) values and (m,) counts, `jets_of(name)` (m,) values."""
-    columns = {name: constituents_of(name) for name in ragged}
-    counts = equal_counts(path, first_jet, {name: counts for name, (_, counts) in columns.items()})
-    px, py, pz, energy = (columns[name][0] for name in MOMENTA)
-    extras = {name: values for name, (values, _) in columns.items() if name not in MOMENTA}
-    found = from_columns(path, first_jet, {name: np.asarray(jets_of(name)) for name in labels})
-    return Chunk((px, py, pz, energy), counts, found, extras)
+    wanted = list(dict.fromkeys(name for name in wanted if name not in MOMENTA))
+    ragged = [*MOMENTA, *(name for name in wanted if columns.others[name] == "constituent")]
+    found = {name: constituents_of(name) for name in ragged}
+    counts = equal_counts(source, first, {name: counts for name, (_, counts) in found.items()})
+    px, py, pz, energy = (found[name][0] for name in MOMENTA)
+    labels = from_columns(source, first, {name: np.asarray(jets_of(name)) for name in columns.labels})
+    extras = {name: values for name, (values, _) in found.items() if name not in MOMENTA}
+    values = {name: np.asarray(jets_of(name)) for name in wanted if columns.others[name] == "jet"}
+    return Chunk((px, py, pz, energy), counts, labels, extras, values)

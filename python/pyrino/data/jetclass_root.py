@@ -2,50 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pyrino.data.chunk import Chunk, need, reading
-from pyrino.data.jetclass import columns_to_read, make_chunk
+from pyrino.data.jetclass import MOMENTA, Columns, make_chunk
+from pyrino.data.layout import Layout, Reader
+from pyrino.data.source import Source
 from pyrino.errors import RinoError
 
-__all__ = ["TREE", "iterate"]
+__all__ = ["TREE", "JetClassRoot"]
 
 TREE = "tree"
 
 
-def iterate(path: Path, extras: Sequence[str], rows: int) -> Iterator[Chunk]:
-    """The jets of a file, at most `rows` at a time.
+class JetClassRoot(Layout):
+    """A tree with the momenta of the constituents; labels from one-hot ``label_*`` or ``jet_label``."""
 
-    Raises
-    ------
-    RinoError
-        If the file is damaged or foreign, or the tree or branches are missing or of another type.
-    """
+    name, title, container, suffixes = "jetclass", "JetClass: ROOT, TTree `tree`", "ROOT", (".root",)
+
+    def recognise(self, file: Any) -> bool:
+        return TREE in file.keys(cycle=False) and any(name in file[TREE].keys() for name in MOMENTA)
+
+    def reader(self, source: Source, file: Any) -> Reader:
+        return _Reader(source, file)
+
+
+class _Reader(Reader):
+    def __init__(self, source: Source, file: Any) -> None:
+        need(source, [TREE], file.keys(cycle=False), "TTree")
+        self._source, self._file, self._tree = source, file, file[TREE]
+        self.entries = self._tree.num_entries
+        self._columns = Columns(source, {b.name: kind for b in self._tree.branches if (kind := _kind(b)) is not None})
+        self.columns = self._columns.others
+        # Where the baskets of all momenta begin at once: elsewhere some would be decompressed twice.
+        starts = self._tree.common_entry_offsets(filter_name=list(MOMENTA)) if self.entries else [0]
+        self.starts = np.unique(np.asarray(starts[:-1] or [0], dtype=np.int64))
+
+    def read(self, first: int, last: int, columns: Sequence[str] = ()) -> Chunk:
+        with reading(self._source, "ROOT"):
+            names = self._columns.to_read(self._source, columns)
+            arrays = self._tree.arrays(names, entry_start=first, entry_stop=last, library="ak", how=dict)
+            jets = _Branches(self._source, arrays)
+            return make_chunk(self._source, first, self._columns, columns, jets.constituents, jets.scalars)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _kind(branch: Any) -> str | None:
+    """Whether a branch holds a list of numbers per jet or one, told by its interpretation."""
     import uproot
 
-    with reading(path, "ROOT"), uproot.open(path) as file:
-        size, end = path.stat().st_size, file.file.fEND
-        if size < end:
-            raise RinoError(f"{path} is truncated: it has {size} of {end} bytes; fetch it again")
-        need(path, [TREE], file.keys(cycle=False), "TTree")
-        tree = file[TREE]
-        ragged, labels = columns_to_read(path, tree.keys(), extras)
-        first = 0
-        for arrays in tree.iterate([*ragged, *labels], step_size=rows, library="ak"):
-            jets = _Branches(path, arrays)
-            yield make_chunk(path, first, ragged, labels, jets.constituents, jets.scalars)
-            first += len(arrays)
+    found = branch.interpretation
+    if isinstance(found, uproot.AsJagged):
+        return "constituent" if isinstance(found.content, uproot.AsDtype) else None
+    if isinstance(found, uproot.AsDtype) and found.inner_shape == () and found.to_dtype.kind in "fiub":
+        return "jet"
+    return None
 
 
 class _Branches:
     """Branches of a chunk as arrays."""
 
-    def __init__(self, path: Path, arrays: Any) -> None:
-        self._path, self._arrays = path, arrays
+    def __init__(self, source: Source, arrays: Any) -> None:
+        self._source, self._arrays = source, arrays
 
     def constituents(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         import awkward as ak
@@ -61,5 +85,5 @@ class _Branches:
     def _branch(self, name: str, dimensions: int, wanted: str) -> Any:
         branch = self._arrays[name]
         if branch.ndim != dimensions:
-            raise RinoError(f"{self._path}: the branch {name} is of type {branch.type}; it must hold {wanted}")
+            raise RinoError(f"{self._source}: the branch {name} is of type {branch.type}; it must hold {wanted}")
         return branch

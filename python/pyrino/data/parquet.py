@@ -1,63 +1,134 @@
-"""Parquet: JetClass-II (`jet_label`) and pyrino's own files (JetClass's one-hot `label_*`)."""
+"""Parquet: JetClass-II (``jet_label``) and files with JetClass's columns, pyrino's own among them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyrino.data.chunk import Chunk, reading
-from pyrino.data.jetclass import columns_to_read, make_chunk
+from pyrino.data.jetclass import MOMENTA, Columns, make_chunk
+from pyrino.data.labels import NUMBER
+from pyrino.data.layout import Layout, Reader
+from pyrino.data.source import Source
 from pyrino.errors import RinoError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["iterate"]
+__all__ = ["ArrowColumns", "JetClass2", "JetClassParquet", "kinds_of"]
 
 
-def iterate(path: Path, extras: Sequence[str], rows: int) -> Iterator[Chunk]:
-    """The jets of a file, at most `rows` at a time.
+class JetClassParquet(Layout):
+    """JetClass's columns in parquet, as `pyrino.generate` writes them; labels from one-hot ``label_*``."""
 
-    Raises
-    ------
-    RinoError
-        If the file is damaged or foreign, columns are missing or of another type, or values are missing.
-    """
-    import pyarrow.parquet as pq
+    name, title, container = "jetclass-parquet", "JetClass's columns in parquet", "parquet"
+    suffixes = (".parquet",)
 
-    with reading(path, "parquet"), pq.ParquetFile(path) as file:
-        ragged, labels = columns_to_read(path, file.schema_arrow.names, extras)
-        first = 0
-        for batch in file.iter_batches(rows, columns=[*ragged, *labels]):
-            jets = _Columns(path, first, batch)
-            yield make_chunk(path, first, ragged, labels, jets.constituents, jets.scalars)
-            first += batch.num_rows
+    def recognise(self, file: Any) -> bool:
+        names = file.schema_arrow.names
+        return any(name in names for name in MOMENTA) and NUMBER not in names
+
+    def reader(self, source: Source, file: Any) -> Reader:
+        return _Reader(source, file)
 
 
-class _Columns:
-    """Columns of a batch as arrays."""
+class JetClass2(JetClassParquet):
+    """JetClass-II: the same with class numbers in ``jet_label``."""
 
-    def __init__(self, path: Path, first: int, batch: pa.RecordBatch) -> None:
-        self._path, self._first, self._batch = path, first, batch
+    name, title = "jetclass2", "JetClass-II: parquet with jet_label"
 
-    def constituents(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    def recognise(self, file: Any) -> bool:
+        names = file.schema_arrow.names
+        return any(name in names for name in MOMENTA) and NUMBER in names
+
+
+class _Reader(Reader):
+    def __init__(self, source: Source, file: Any) -> None:
+        self._source, self._file = source, file
+        metadata = file.metadata
+        self.entries = metadata.num_rows
+        self._columns = Columns(source, kinds_of(file.schema_arrow))
+        self.columns = self._columns.others
+        sizes = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
+        self._kept: tuple[tuple[tuple[int, ...], tuple[str, ...]], pa.Table] | None = None
+        self._ends = np.cumsum([0, *sizes])
+        self.starts = np.unique(self._ends[:-1][np.asarray(sizes) > 0]) if any(sizes) else np.zeros(1, np.int64)
+
+    def read(self, first: int, last: int, columns: Sequence[str] = ()) -> Chunk:
         import pyarrow as pa
 
+        names = tuple(self._columns.to_read(self._source, columns))
+        groups = tuple(np.flatnonzero((self._ends[1:] > first) & (self._ends[:-1] < last)).tolist())
+        with reading(self._source, "parquet"):
+            table = self._groups(groups, names)
+            begin = first - int(self._ends[groups[0]]) if groups else 0
+            table = table.slice(begin, last - first).combine_chunks()
+            batches = table.to_batches()
+            batch = batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+            jets = ArrowColumns(self._source, first, batch)
+            return make_chunk(self._source, first, self._columns, columns, jets.constituents, jets.scalars)
+
+    def _groups(self, groups: tuple[int, ...], names: tuple[str, ...]) -> pa.Table:
+        """Row groups, which can only be read whole: one of which a piece is read stays for the next piece."""
+        if self._kept is None or self._kept[0] != (groups, names):
+            self._kept = None
+            self._kept = ((groups, names), self._file.read_row_groups(list(groups), columns=names, use_threads=False))
+        table = self._kept[1]
+        return table
+
+    def close(self) -> None:
+        self._kept = None
+        self._file.close()
+
+
+def kinds_of(schema: pa.Schema) -> dict[str, str]:
+    """Columns of a schema that hold a list of numbers per jet ("constituent") or one number ("jet").
+
+    The momenta are there whatever they hold: reading them says what is wrong.
+    """
+    kinds = {}
+    for column in schema:
+        if column.name in MOMENTA or (_is_list(column.type) and _is_number(column.type.value_type)):
+            kinds[column.name] = "constituent"
+        elif _is_number(column.type) or column.name == NUMBER:
+            kinds[column.name] = "jet"
+    return kinds
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return any(test(kind) for test in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return any(test(kind) for test in (pa.types.is_floating, pa.types.is_integer, pa.types.is_boolean))
+
+
+class ArrowColumns:
+    """Columns of a record batch as arrays; errors name the jet by its number in the file."""
+
+    def __init__(self, source: Source, first: int, batch: pa.RecordBatch) -> None:
+        self._source, self._first, self._batch = source, first, batch
+
+    def constituents(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """(t,) values and (m,) counts of a column of lists."""
         column = self._batch.column(name)
-        kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-        if not any(kind(column.type) for kind in kinds):
-            raise RinoError(f"{self._path}: {name} is of type {column.type}; it must be a list of numbers per jet")
+        if not _is_list(column.type):
+            raise RinoError(f"{self._source}: {name} is of type {column.type}; it must be a list of numbers per jet")
         self._none_missing(name, column)
         values = column.flatten()
         if values.null_count:
-            raise RinoError(f"{self._path}: {name} has missing values (null) within jets; write numbers")
+            raise RinoError(f"{self._source}: {name} has missing values (null) within jets; write numbers")
         return self._numbers(name, values), column.value_lengths().to_numpy(zero_copy_only=False)
 
     def scalars(self, name: str) -> NDArray[Any]:
+        """(m,) values of a column of numbers."""
         column = self._batch.column(name)
         self._none_missing(name, column)
         return self._numbers(name, column)
@@ -65,12 +136,9 @@ class _Columns:
     def _none_missing(self, name: str, column: pa.Array) -> None:
         if column.null_count:
             jet = self._first + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
-            raise RinoError(f"{self._path}: jet {jet} has no {name} (null); write a value for every jet")
+            raise RinoError(f"{self._source}: jet {jet} has no {name} (null); write a value for every jet")
 
     def _numbers(self, name: str, column: pa.Array) -> NDArray[Any]:
-        import pyarrow as pa
-
-        kinds = (pa.types.is_floating, pa.types.is_integer, pa.types.is_boolean)
-        if not any(kind(column.type) for kind in kinds):
-            raise RinoError(f"{self._path}: {name} holds {column.type}; it must hold numbers")
+        if not _is_number(column.type):
+            raise RinoError(f"{self._source}: {name} holds {column.type}; it must hold numbers")
         return column.to_numpy(zero_copy_only=False)

@@ -1,34 +1,34 @@
-"""Jets and their classes, as the commands read them."""
+"""Jets and their classes, as the commands read them, and the options that say which."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from pyrino.cli.parser import default_of
 from pyrino.data import JETCLASS_CLASSES, JETNET_CLASSES, read_jets
-from pyrino.data.read import LAYOUTS, find_files
+from pyrino.data.layout import layouts, open_file
+from pyrino.data.read import find_files
+from pyrino.data.selection import ON_ERROR, Selection
+from pyrino.data.source import Source
 from pyrino.errors import RinoError
 from pyrino.jets import Jets
 
 __all__ = [
     "Classes",
-    "add_drop_empty",
     "add_reading",
     "add_signal",
     "classes_of",
     "count_classes",
-    "entries",
     "read",
     "read_labelled",
+    "reading_of",
 ]
-
-_NAMES = {"numbers of JetClass": JETCLASS_CLASSES, "numbers of JetNet": JETNET_CLASSES}
 
 
 @dataclass(frozen=True)
@@ -71,31 +71,70 @@ class Classes:
         )
 
 
-def classes_of(file: Path) -> Classes:
+def classes_of(source: Source) -> Classes:
     """The classes of a file that `find_files` found."""
-    with closing(LAYOUTS[file.suffix.lower()](file, (), 1)) as chunks:
-        chunk = next(chunks, None)
-    if chunk is None or chunk.labels is None:
-        return Classes()
-    return Classes(chunk.labels.meaning, _NAMES.get(chunk.labels.meaning, ()))
+    with open_file(source) as (_, reader):
+        labels = reader.read(0, min(1, reader.entries)).labels
+    return Classes() if labels is None else Classes(labels.meaning, labels.names)
 
 
-def add_reading(parser: argparse.ArgumentParser) -> None:
-    """--max-jets and --drop-empty, for commands that call `read`."""
-    parser.add_argument(
-        "--max-jets",
-        type=int,
-        metavar="N",
-        help="read at most N jets of each PATH (default: all)",
+def add_reading(parser: argparse.ArgumentParser, *, limit: bool = True) -> None:
+    """The arguments of `read_jets` as options, for commands that call `read` or `reading_of`."""
+    group = parser.add_argument_group("which jets are read")
+    if limit:
+        group.add_argument("--max-jets", type=int, metavar="N", help="read at most N jets of each PATH (default: all)")
+    group.add_argument("--layout", metavar="NAME", help=f"{', '.join(layouts())} (default: told by the content)")
+    for name, what in (("pt", "transverse momentum [GeV]"), ("eta", "pseudorapidity"), ("mass", "mass [GeV]")):
+        group.add_argument(
+            f"--{name}",
+            nargs=2,
+            type=_end,
+            metavar=("LOW", "HIGH"),
+            help=f"range of the jet's {what}; - leaves an end open (default: all)",
+        )
+    group.add_argument("--label", nargs="+", metavar="CLASS", help="classes by name or number (default: all)")
+    group.add_argument(
+        "--constituent-pt",
+        type=float,
+        default=Selection.constituent_pt,
+        metavar="PT",
+        help="least transverse momentum of a constituent [GeV]",
     )
-    add_drop_empty(parser)
-
-
-def add_drop_empty(parser: argparse.ArgumentParser) -> None:
-    """--drop-empty, the argument of `read_jets`."""
-    parser.add_argument(
+    group.add_argument("--hardest", type=int, metavar="N", help="so many constituents of highest pT (default: all)")
+    group.add_argument("--fraction", type=float, default=Selection.fraction, metavar="F", help="share of the jets")
+    group.add_argument(
+        "--fraction-seed", type=int, default=Selection.seed, metavar="SEED", help="which jets the share is made of"
+    )
+    group.add_argument(
         "--drop-empty", action="store_true", help="leave out jets without constituents, an error otherwise"
     )
+    group.add_argument(
+        "--on-error",
+        choices=ON_ERROR,
+        default=default_of(read_jets, "on_error"),
+        help="what to do with broken files and jets; what is skipped is counted and said",
+    )
+
+
+def reading_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What the options of `add_reading` say, as arguments of `read_jets` and `open_dataset`."""
+    return {
+        "layout": args.layout,
+        "pt": args.pt,
+        "eta": args.eta,
+        "mass": args.mass,
+        "label": args.label,
+        "constituent_pt": args.constituent_pt,
+        "hardest": args.hardest,
+        "fraction": args.fraction,
+        "seed": args.fraction_seed,
+        "drop_empty": args.drop_empty,
+        "on_error": args.on_error,
+    }
+
+
+def _end(text: str) -> float | None:
+    return None if text == "-" else float(text)
 
 
 def add_signal(parser: argparse.ArgumentParser) -> None:
@@ -110,8 +149,8 @@ def add_signal(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read(paths: Sequence[str], args: argparse.Namespace) -> Jets:
-    """The jets of all paths.
+def read(paths: Sequence[str], args: argparse.Namespace, **more: Any) -> Jets:
+    """The jets of all paths; `more` are further arguments of `read_jets`.
 
     Raises
     ------
@@ -119,8 +158,8 @@ def read(paths: Sequence[str], args: argparse.Namespace) -> Jets:
         As `read_jets` does.
     """
     if args.max_jets is None:
-        return read_jets(paths, drop_empty=args.drop_empty)
-    return Jets.concatenate(read_jets(p, max_jets=args.max_jets, drop_empty=args.drop_empty) for p in paths)
+        return read_jets(paths, **more, **reading_of(args))
+    return Jets.concatenate(read_jets(p, max_jets=args.max_jets, **more, **reading_of(args)) for p in paths)
 
 
 def read_labelled(paths: Sequence[str], args: argparse.Namespace) -> tuple[Jets, np.ndarray, str]:
@@ -157,14 +196,6 @@ def read_labelled(paths: Sequence[str], args: argparse.Namespace) -> tuple[Jets,
         labels,
         f"{total} jets, signal: {count_classes(jets.labels[labels == 1], classes)}, background: {background}",
     )
-
-
-def entries(file: Path, n: int, args: argparse.Namespace) -> np.ndarray:
-    """(n,) rows in the file of the n jets that `read_jets` gave; without --drop-empty, all of them."""
-    if not args.drop_empty:
-        return np.arange(n)
-    with closing(LAYOUTS[file.suffix.lower()](file, (), 65536)) as chunks:
-        return np.flatnonzero(np.concatenate([chunk.counts for chunk in chunks]))
 
 
 def count_classes(labels: np.ndarray, classes: Classes) -> str:

@@ -1,0 +1,111 @@
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <concepts>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include <rino/core/error.hpp>
+#include <rino/core/random.hpp>
+#include <rino/jets/jets.hpp>
+
+namespace rino {
+
+/// Jets that a source gave, and where it stands behind them.
+template <std::floating_point Scalar>
+struct JetBatch {
+  Jets<Scalar> jets;
+  std::vector<std::int64_t> position;
+};
+
+/// Where a trainer's jets come from: an endless stream in some order, at a position that can be kept and gone back to.
+/// Used by one thread at a time.
+template <std::floating_point Scalar>
+class JetSource {
+ public:
+  virtual ~JetSource() = default;
+
+  /// Jets of an epoch, by which a run's length and schedules are counted.
+  virtual std::int64_t size() const = 0;
+
+  /// The next `count` jets.
+  virtual JetBatch<Scalar> next(std::int64_t count) = 0;
+
+  /// Where the stream stands, as `JetBatch::position`.
+  virtual std::vector<std::int64_t> position() const = 0;
+
+  /// Goes to where a stream of the same jets stood.
+  /// @throws rino::Error if there is no such position.
+  virtual void seek(const std::vector<std::int64_t>& position) = 0;
+
+  /// Numbers that differ for other jets or another order of them.
+  virtual std::vector<std::int64_t> fingerprint() const = 0;
+};
+
+/// Jets in memory. Every pass is a new order, drawn from the seed; the last jets, too few for a batch, are left out of
+/// it.
+template <std::floating_point Scalar>
+class ShuffledJets final : public JetSource<Scalar> {
+ public:
+  ShuffledJets(Jets<Scalar> jets, std::uint64_t seed) : jets_(std::move(jets)), seed_(seed) {}
+
+  std::int64_t size() const override { return jets_.size(); }
+
+  /// @throws rino::Error if `count` is below 1 or above size().
+  JetBatch<Scalar> next(std::int64_t count) override {
+    require(1 <= count && count <= jets_.size(), count, " jets were asked for, of ", jets_.size(),
+            ": give 1 to the number of jets");
+    if (first_ + count > jets_.size()) {
+      ++pass_;
+      first_ = 0;
+    }
+    if (order_pass_ != pass_) {
+      Random random{seed_, kOrder, static_cast<std::uint64_t>(pass_)};
+      order_ = random.permutation(jets_.size());
+      order_pass_ = pass_;
+    }
+    const std::span<const std::int64_t> picks(order_.data() + first_, static_cast<std::size_t>(count));
+    first_ += count;
+    return {jets_.select(picks), position()};
+  }
+
+  std::vector<std::int64_t> position() const override { return {pass_, first_}; }
+
+  void seek(const std::vector<std::int64_t>& position) override {
+    require(position.size() == 2 && position[0] >= 0 && 0 <= position[1] && position[1] <= jets_.size(),
+            "there is no such place in these jets: give the position that was kept of them");
+    pass_ = position[0];
+    first_ = position[1];
+  }
+
+  /// Of many jets it looks at some thousands, evenly spread (FNV-1a of their momenta).
+  std::vector<std::int64_t> fingerprint() const override {
+    std::uint64_t hash = 0xcbf29ce484222325ULL;
+    const auto add = [&hash](std::uint64_t word) { hash = (hash ^ word) * 0x100000001b3ULL; };
+    const std::int64_t stride = std::max<std::int64_t>(jets_.size() / 4096, 1);
+    for (std::int64_t j = 0; j < jets_.size(); j += stride) {
+      add(static_cast<std::uint64_t>(jets_.multiplicity(j)));
+      for (std::int64_t i = jets_.begin(j); i < jets_.end(j); ++i) {
+        for (const Scalar component : jets_.constituent(i)) {
+          add(std::bit_cast<std::uint64_t>(static_cast<double>(component)));
+        }
+      }
+    }
+    return {jets_.size(), jets_.constituents(), static_cast<std::int64_t>(seed_), static_cast<std::int64_t>(hash)};
+  }
+
+ private:
+  static constexpr std::uint64_t kOrder = 21;
+
+  Jets<Scalar> jets_;
+  std::uint64_t seed_;
+  std::int64_t pass_ = 0;
+  std::int64_t first_ = 0;
+  std::vector<std::int64_t> order_;
+  std::int64_t order_pass_ = -1;
+};
+
+}  // namespace rino

@@ -1,0 +1,111 @@
+"""The containers of the field's files: told by their first bytes, opened by the field's libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pyrino.data.source import Source
+from pyrino.errors import RinoError
+
+__all__ = ["CONTAINERS", "Container", "container_of"]
+
+
+@dataclass(frozen=True)
+class Container:
+    """A kind of file.
+
+    Attributes
+    ----------
+    name : str
+        In words.
+    magic : bytes
+        What a file of it begins with.
+    open : callable
+        Source -> the library's own open file, which has a method `close`.
+    content : callable
+        That file -> what is in it, in words, for error messages.
+    """
+
+    name: str
+    magic: bytes
+    open: Callable[[Source], Any]
+    content: Callable[[Any], str]
+
+
+def container_of(source: Source) -> Container | None:
+    """The container of a file by its first bytes, None if it is none of those known.
+
+    Raises
+    ------
+    RinoError
+        If the file is absent or empty.
+    """
+    if source.url.startswith("root://"):
+        return CONTAINERS["ROOT"]  # a server of ROOT's own protocol: not every one speaks to fsspec
+    if source.path is not None and source.path.is_dir():
+        raise RinoError(f"{source} is a folder; give the name of a file")
+    with source.open() as file:
+        start = file.read(max(len(container.magic) for container in CONTAINERS.values()))
+    if not start:
+        raise RinoError(f"{source} is empty (0 bytes); fetch or write it again")
+    return next((container for container in CONTAINERS.values() if start.startswith(container.magic)), None)
+
+
+def _open_root(source: Source) -> Any:
+    import uproot
+
+    file = uproot.open(source.url)
+    end = file.file.fEND
+    if source.path is not None and source.size < end:
+        file.close()
+        raise RinoError(f"{source} is truncated: it has {source.size} of {end} bytes; fetch it again")
+    return file
+
+
+def _open_parquet(source: Source) -> Any:
+    import pyarrow.parquet as pq
+
+    # Local files by name: pyarrow's own reading needs no interpreter lock.
+    return pq.ParquetFile(source.url if source.path is not None else source.open(), memory_map=False)
+
+
+def _open_hdf5(source: Source) -> Any:
+    import h5py
+
+    # Registers the filters (blosc ...) with which pandas and others compress.
+    import hdf5plugin  # noqa: F401
+
+    return h5py.File(source.url if source.path is not None else source.open(), "r")
+
+
+def _open_npz(source: Source) -> Any:
+    import numpy as np
+
+    return np.load(source.open(), allow_pickle=False)
+
+
+def _open_arrow(source: Source) -> Any:
+    import pyarrow as pa
+
+    place = pa.memory_map(source.url) if source.path is not None else pa.PythonFile(source.open())
+    return pa.ipc.open_file(place)
+
+
+def _listed(what: str, names: Any) -> str:
+    names = [str(name) for name in names]
+    shown = ", ".join(names[:30]) + (", ..." if len(names) > 30 else "")
+    return f"the {what} {shown}" if names else f"no {what}"
+
+
+CONTAINERS = {
+    container.name: container
+    for container in (
+        Container("ROOT", b"root", _open_root, lambda file: _listed("keys", file.keys(cycle=False))),
+        Container("parquet", b"PAR1", _open_parquet, lambda file: _listed("columns", file.schema_arrow.names)),
+        Container("HDF5", b"\x89HDF\r\n\x1a\n", _open_hdf5, lambda file: _listed("entries", file.keys())),
+        Container("npz", b"PK\x03\x04", _open_npz, lambda file: _listed("arrays", file.files)),
+        Container("Arrow", b"ARROW1", _open_arrow, lambda file: _listed("columns", file.schema.names)),
+    )
+}

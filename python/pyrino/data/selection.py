@@ -1,0 +1,365 @@
+"""What is taken of a file's jets, and what is said of those that are not."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyrino import _core
+from pyrino.data.chunk import Chunk, Labels
+from pyrino.data.source import Source
+from pyrino.errors import RinoError
+
+__all__ = ["ON_ERROR", "Selection", "Tally", "checked_policy"]
+
+#: What to do with a file or a jet that is broken.
+ON_ERROR = ("raise", "skip")
+
+Range = tuple[float | None, float | None]
+Label = str | int
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which jets, constituents and columns are taken; every field is an argument of `read_jets` and `open_dataset`.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        Columns beyond the momenta: those of constituents go to `Jets.extras`, those of jets to `Jets.values`.
+    labelled : bool
+        False leaves labels out, so that files with different labels, or with none, can be mixed.
+    pt, eta, mass : (float or None, float or None)
+        Ranges of the jet's transverse momentum (GeV), pseudorapidity, mass (GeV): those of the sum of all its
+        constituents in the file. The lower end is included, the upper is not; None is open.
+    label : tuple of str or int
+        Classes to take, by name or number; empty: all.
+    constituent_pt : float
+        Least transverse momentum of a constituent (GeV).
+    hardest : int or None
+        So many constituents of highest pT, in descending pT; None: all, in the file's order.
+    fraction : float
+        Share of the jets, drawn by `seed` for each jet by its file's name and its number there, so that the same
+        jets are taken however they are read.
+    seed : int
+        Of the draw.
+    drop_empty : bool
+        Leave out jets that have no constituents in the file, which are an error otherwise.
+    """
+
+    columns: tuple[str, ...] = ()
+    labelled: bool = True
+    pt: Range = (None, None)
+    eta: Range = (None, None)
+    mass: Range = (None, None)
+    label: tuple[Label, ...] = ()
+    constituent_pt: float = 0.0
+    hardest: int | None = None
+    fraction: float = 1.0
+    seed: int = 0
+    drop_empty: bool = False
+
+    @classmethod
+    def of(cls, **arguments: Any) -> Selection:
+        """A selection from what users say: one name for several, None for what is not wanted.
+
+        Raises
+        ------
+        RinoError
+            For an argument that is not known, or a value outside its range.
+        """
+        known = {f.name for f in fields(cls)}
+        unknown = [name for name in arguments if name not in known]
+        if unknown:
+            raise RinoError(f"there is no selection by {unknown[0]!r}; known are {', '.join(sorted(known))}")
+        values = {name: value for name, value in arguments.items() if value is not None}
+        for name in ("columns", "label"):
+            if name in values:
+                values[name] = _several(values[name])
+        for name in ("pt", "eta", "mass"):
+            if name in values:
+                values[name] = _range(name, values[name])
+        made = cls(**values)
+        for name, low, high in (("constituent_pt", 0.0, math.inf), ("fraction", 0.0, 1.0)):
+            value = getattr(made, name)
+            if not isinstance(value, (int, float, np.number)) or not low <= value <= high:
+                raise RinoError(f"{name} = {value!r}; give a number from {low:g} to {high:g}")
+        for name, least in (("hardest", 1), ("seed", 0)):
+            value = getattr(made, name)
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least
+            ):
+                raise RinoError(f"{name} = {value!r}; give an integer of {least} or more")
+        return made
+
+    def take(
+        self, source: Source, chunk: Chunk, first: int, tally: Tally, on_error: str = "raise"
+    ) -> tuple[Chunk, NDArray[np.int64]]:
+        """The chunk's jets that are wanted and sound, and their numbers in the file.
+
+        Parameters
+        ----------
+        source, first
+            Where the chunk is from: its jets are `first`, `first` + 1 ...
+        tally
+            Counts what is not taken.
+        on_error
+            What to do with broken jets.
+
+        Raises
+        ------
+        RinoError
+            For a broken jet, unless it is to be skipped: it names the file, the jet and the constituent.
+        """
+        entries = np.arange(first, first + len(chunk.counts), dtype=np.int64)
+        tally.entries += len(entries)
+        if not self.labelled and chunk.labels is not None:
+            chunk = _without_labels(chunk)
+        keep = self._sound(source, chunk, first, tally, on_error)
+        sound = int(keep.sum())
+        if self.fraction < 1.0:
+            keep &= _uniform(self.seed, source.name, entries) < self.fraction
+        if self.label:
+            keep &= np.isin(_labels_of(source, chunk).values, self._numbers(source, _labels_of(source, chunk)))
+        if any(bounds != (None, None) for bounds in (self.pt, self.eta, self.mass)):
+            keep &= self._in_ranges(chunk)
+        constituents = None
+        if self.constituent_pt > 0.0:
+            constituents = np.hypot(chunk.momenta[0], chunk.momenta[1]) >= self.constituent_pt
+            left = np.diff(np.concatenate([[0], np.cumsum(constituents)])[chunk.offsets])
+            keep &= left > 0
+        tally.cut += sound - int(keep.sum())
+        if not keep.all() or constituents is not None:
+            chunk, entries = chunk.select(keep, constituents), entries[keep]
+        if self.hardest is not None:
+            chunk = _hardest(chunk, self.hardest)
+        tally.jets += len(entries)
+        return chunk, entries
+
+    def _sound(self, source: Source, chunk: Chunk, first: int, tally: Tally, on_error: str) -> NDArray[np.bool_]:
+        """(m,) false for the jets that are broken or empty."""
+        keep = np.ones(len(chunk.counts), dtype=bool)
+        empty = chunk.counts == 0
+        if self.drop_empty:
+            tally.cut += int(empty.sum())
+            keep &= ~empty
+        bad = piece_of(chunk, np.zeros(len(keep), np.int64), str(source)).find_bad()
+        for jet in bad:
+            if not keep[jet]:
+                continue
+            reason = _what_is_wrong(source, chunk, int(jet), first)
+            if on_error == "raise":
+                raise RinoError(f"{reason}, or skip such jets with on_error='skip'")
+            tally.bad(reason)
+            keep[jet] = False
+        return keep
+
+    def _numbers(self, source: Source, labels: Labels) -> list[int]:
+        numbers = []
+        for wanted in self.label:
+            if isinstance(wanted, str) and not wanted.isdecimal():
+                if wanted not in labels.names:
+                    known = ", ".join(labels.names) if labels.names else "numbers only"
+                    raise RinoError(
+                        f"there is no class {wanted!r} in {source}: its labels are {labels.meaning} ({known})"
+                    )
+                numbers.append(labels.names.index(wanted))
+            else:
+                numbers.append(int(wanted))
+        return numbers
+
+    def _in_ranges(self, chunk: Chunk) -> NDArray[np.bool_]:
+        px, py, pz, e = (_sum_of_jets(component, chunk) for component in chunk.momenta)
+        pt2 = px * px + py * py
+        keep = np.ones(len(pt2), dtype=bool)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            for bounds, value in (
+                (self.pt, lambda: np.sqrt(pt2)),
+                (self.eta, lambda: np.arcsinh(pz / np.sqrt(pt2))),
+                (self.mass, lambda: np.sqrt(np.maximum(e * e - pt2 - pz * pz, 0.0))),
+            ):
+                low, high = bounds
+                if low is not None:
+                    keep &= value() >= low
+                if high is not None:
+                    keep &= value() < high
+        return keep
+
+
+@dataclass
+class Tally:
+    """What was read and what was left out.
+
+    Attributes
+    ----------
+    files : int
+        Files that were read.
+    entries : int
+        Jets that were in what was read of them.
+    jets : int
+        Jets that were taken.
+    cut : int
+        Jets that the selection left out.
+    bad_jets : int
+        Broken jets that were skipped.
+    skipped : dict
+        Files that were skipped, by name, with the reason.
+    layouts : dict
+        Number of files by the name of their layout.
+    """
+
+    files: int = 0
+    entries: int = 0
+    jets: int = 0
+    cut: int = 0
+    bad_jets: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+    layouts: dict[str, int] = field(default_factory=dict)
+    examples: list[str] = field(default_factory=list)
+
+    def bad(self, reason: str) -> None:
+        """Count a broken jet; the first few reasons are kept."""
+        self.bad_jets += 1
+        if len(self.examples) < 3:
+            self.examples.append(reason)
+
+    def skip(self, name: str, reason: str) -> None:
+        """Count a file that was skipped."""
+        self.skipped.setdefault(name, reason)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing broken was skipped."""
+        return not self.skipped and not self.bad_jets
+
+    def __str__(self) -> str:
+        parts = [f"{self.jets} jets of {self.files} files"]
+        if self.cut:
+            parts.append(f"{self.cut} left out by the selection")
+        if self.bad_jets:
+            parts.append(f"{self.bad_jets} broken jets skipped, the first: {self.examples[0]}")
+        if self.skipped:
+            name, reason = next(iter(self.skipped.items()))
+            parts.append(f"{len(self.skipped)} files skipped, the first: {name} ({reason})")
+        return "; ".join(parts)
+
+
+def checked_policy(on_error: str) -> str:
+    """`on_error`, if it is one of `ON_ERROR`.
+
+    Raises
+    ------
+    RinoError
+        If it is not.
+    """
+    if on_error not in ON_ERROR:
+        raise RinoError(f"on_error = {on_error!r}; choose 'raise' or 'skip'")
+    return on_error
+
+
+def piece_of(chunk: Chunk, entries: NDArray[np.int64], name: str) -> _core.JetPiece:
+    """The chunk as a `JetPool` takes it; nothing is copied that is float32 or float64 already."""
+    origins = chunk.origins
+    files, file, entry = ([name], np.zeros(len(entries), np.int32), entries) if origins is None else origins
+    return _core.JetPiece(
+        [_plain(component) for component in chunk.momenta],
+        chunk.offsets,
+        None if chunk.labels is None else chunk.labels.values,
+        {key: _plain(column) for key, column in chunk.extras.items()},
+        {key: _plain(column) for key, column in chunk.values.items()},
+        list(files),
+        file,
+        entry,
+    )
+
+
+def _plain(column: NDArray[Any]) -> NDArray[Any]:
+    if column.dtype not in (np.float32, np.float64):
+        exact = column.dtype.kind == "b" or (column.dtype.kind in "iuf" and column.dtype.itemsize <= 2)
+        column = column.astype(np.float32 if exact else np.float64)
+    return np.ascontiguousarray(column)
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    return (value,) if isinstance(value, (str, int, np.integer)) else tuple(value)
+
+
+def _range(name: str, value: Any) -> Range:
+    try:
+        low, high = value
+    except (TypeError, ValueError):
+        raise RinoError(f"{name} = {value!r}; give (low, high), with None for an end that is open") from None
+    for end in (low, high):
+        if end is not None and (not isinstance(end, (int, float, np.number)) or math.isnan(end)):
+            raise RinoError(f"{name} = {value!r}; give two numbers, or None for an end that is open")
+    if low is not None and high is not None and not low < high:
+        raise RinoError(f"{name} = {value!r} takes no jet; give a lower end below the upper one")
+    return low, high
+
+
+def _without_labels(chunk: Chunk) -> Chunk:
+    return Chunk(chunk.momenta, chunk.counts, None, chunk.extras, chunk.values, chunk.origins)
+
+
+def _labels_of(source: Source, chunk: Chunk) -> Labels:
+    if chunk.labels is None:
+        raise RinoError(f"{source} has no labels to select by; leave out label=")
+    return chunk.labels
+
+
+def _what_is_wrong(source: Source, chunk: Chunk, jet: int, first: int) -> str:
+    """In words, with the place, why a jet that C++ calls bad is."""
+    begin, end = chunk.offsets[jet], chunk.offsets[jet + 1]
+    place = f"{source}: jet {first + jet}"
+    if begin == end:
+        return f"{place} has no constituents; leave such jets out with drop_empty=True"
+    p4 = np.array([component[begin:end] for component in chunk.momenta], dtype=np.float64).T
+    momentum = np.hypot(np.hypot(p4[:, 0], p4[:, 1]), p4[:, 2])
+    finite = np.isfinite(p4).all(axis=1)
+    i = int(np.flatnonzero(~finite | ~(p4[:, 3] >= momentum * (1 - _core.Jets.energy_tolerance)))[0])
+    what = f"has E below |p| = {momentum[i]:.9g} GeV" if finite[i] else "is not finite"
+    values = ", ".join(f"{value:.9g}" for value in p4[i])
+    return (
+        f"{source}: constituent {i} of jet {first + jet} {what}: (px, py, pz, E) = ({values}) GeV; "
+        "repair the file or leave the jet out"
+    )
+
+
+def _sum_of_jets(component: NDArray[Any], chunk: Chunk) -> NDArray[np.float64]:
+    """(m,) sums over the constituents in double precision; 0 for a jet without."""
+    full = np.flatnonzero(chunk.counts)
+    sums = np.zeros(len(chunk.counts))
+    if full.size:
+        sums[full] = np.add.reduceat(component, chunk.offsets[:-1][full], dtype=np.float64)
+    return sums
+
+
+def _hardest(chunk: Chunk, n: int) -> Chunk:
+    jets = np.repeat(np.arange(len(chunk.counts)), chunk.counts)
+    order = np.lexsort((-np.hypot(chunk.momenta[0], chunk.momenta[1]), jets))
+    rank = np.arange(len(jets)) - np.repeat(chunk.offsets[:-1], chunk.counts)
+    order = order[rank < n]
+    px, py, pz, e = (component[order] for component in chunk.momenta)
+    extras = {name: column[order] for name, column in chunk.extras.items()}
+    return Chunk((px, py, pz, e), np.minimum(chunk.counts, n), chunk.labels, extras, chunk.values, chunk.origins)
+
+
+def _uniform(seed: int, name: str, entries: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(m,) numbers in [0, 1), each a function of the seed, the file's name and the jet's number (SplitMix64)."""
+
+    def mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))
+
+    gamma = np.uint64(0x9E3779B97F4A7C15)
+    state = np.zeros(len(entries), dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        for part in (np.uint64(seed % 2**64), np.uint64(zlib.crc32(name.encode())), entries.astype(np.uint64)):
+            state = mix(state ^ mix(part + gamma))
+    return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
