@@ -6,7 +6,9 @@
 #include <rino/core/random.hpp>
 #include <rino/core/version.hpp>
 #include <rino/io/safetensors.hpp>
+#include <rino/jets/concatenate.hpp>
 #include <rino/jets/features.hpp>
+#include <rino/jets/jet_pool.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/jets/kinematics.hpp>
 #include <rino/jets/normalization.hpp>
@@ -33,6 +35,16 @@
 #include <rino/train/trainer.hpp>
 #include <rino/views/algorithm.hpp>
 #include <rino/views/resolution.hpp>
+#include <rino/views/splitting_scales.hpp>
+#include <rino/views/transforms/augmentation.hpp>
 #include <rino/views/transforms/boost.hpp>
+#include <rino/views/transforms/boost_along_beam.hpp>
+#include <rino/views/transforms/draws.hpp>
+#include <rino/views/transforms/drop_soft.hpp>
 #include <rino/views/transforms/hardest.hpp>
+#include <rino/views/transforms/mask_constituents.hpp>
+#include <rino/views/transforms/rotate.hpp>
+#include <rino/views/transforms/smear.hpp>
+#include <rino/views/transforms/split_collinear.hpp>
+#include <rino/views/transforms/translate.hpp>
 #include <rino/views/view_generator.hpp>

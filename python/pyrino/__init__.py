@@ -27,9 +27,23 @@ from pyrino.losses import centered_assignment, dino_loss, koleo_loss, sinkhorn
 from pyrino.nn import Embeddings, JetEncoder, ProjectionHead, Tokens, tokenize
 from pyrino.pretrain import PretrainingRun, Trainer, pretrain
 from pyrino.recipe import Recipe
-from pyrino.views import ViewGenerator, boost_to_pt, hardest, toy_jets
+from pyrino.transforms import (
+    Augmentation,
+    boost_along_beam,
+    boost_jet,
+    boost_to_pt,
+    drop_soft,
+    hardest,
+    mask_constituents,
+    rotate,
+    smear,
+    split_collinear,
+    translate,
+)
+from pyrino.views import ViewGenerator, toy_jets
 
 __all__ = [
+    "Augmentation",
     "Embeddings",
     "History",
     "JetEncoder",
@@ -42,17 +56,25 @@ __all__ = [
     "Tokens",
     "Trainer",
     "ViewGenerator",
+    "boost_along_beam",
+    "boost_jet",
     "boost_to_pt",
     "centered_assignment",
     "dino_loss",
+    "drop_soft",
     "finetune",
     "generate",
     "hardest",
     "koleo_loss",
+    "mask_constituents",
     "pretrain",
     "read_jets",
+    "rotate",
     "sinkhorn",
+    "smear",
+    "split_collinear",
     "tokenize",
     "toy_jets",
     "train_supervised",
+    "translate",
 ]

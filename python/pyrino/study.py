@@ -28,7 +28,8 @@ from pyrino.jets import Jets
 from pyrino.nn import JetEncoder
 from pyrino.pretrain import PretrainingRun, pretrain
 from pyrino.recipe import Recipe
-from pyrino.views import ViewGenerator, hardest
+from pyrino.transforms import hardest
+from pyrino.views import ViewGenerator
 
 __all__ = ["STUDIES", "Study", "run_study"]
 

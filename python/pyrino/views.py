@@ -1,4 +1,4 @@
-"""Views of jets along the renormalisation-group flow, transforms of jets, and toy jets to try them on."""
+"""Views of jets along the renormalisation-group flow, and toy jets to try them on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pyrino._core import Resolution
 from pyrino.errors import RinoError
 from pyrino.jets import Jets
 
-__all__ = ["Resolution", "ViewGenerator", "boost_to_pt", "hardest", "resolution", "toy_jets"]
+__all__ = ["Resolution", "ViewGenerator", "resolution", "toy_jets"]
 
 
 def resolution(point: Any) -> Resolution:
@@ -151,28 +151,6 @@ class ViewGenerator:
             f"ViewGenerator([{points}], radius={self.radius:g}, algorithm={self.algorithm!r}, "
             f"threads={self.threads}, backend={self.backend!r})"
         )
-
-
-def boost_to_pt(jets: Jets, reference_pt: float) -> Jets:
-    """Every jet boosted along its own axis to one transverse momentum in GeV; its mass and direction stay.
-
-    Raises
-    ------
-    RinoError
-        If `reference_pt` is not positive, or a jet cannot be boosted.
-    """
-    return Jets._wrap(_core.boost_to_pt(_core_of(jets), _float(reference_pt, "reference_pt")))
-
-
-def hardest(jets: Jets, n: int) -> Jets:
-    """The n constituents of highest pT of every jet, in descending pT; all of a jet that has fewer.
-
-    Raises
-    ------
-    RinoError
-        If n is below 1.
-    """
-    return Jets._wrap(_core.hardest(_core_of(jets), _int64(n, "n")))
 
 
 def toy_jets(

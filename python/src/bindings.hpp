@@ -7,6 +7,7 @@
 void bind_jets(pybind11::module_& module);
 void bind_pool(pybind11::module_& module);
 void bind_views(pybind11::module_& module);
+void bind_clustering(pybind11::module_& module);
 void bind_transforms(pybind11::module_& module);
 void bind_nn(pybind11::module_& module);
 void bind_losses(pybind11::module_& module);

@@ -23,6 +23,7 @@ PYBIND11_MODULE(_core, module) {
   bind_jets(module);
   bind_pool(module);
   bind_views(module);
+  bind_clustering(module);
   bind_transforms(module);
   bind_nn(module);
   bind_losses(module);

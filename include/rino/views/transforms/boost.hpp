@@ -1,11 +1,10 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <concepts>
 #include <cstdint>
-#include <utility>
+#include <span>
 #include <vector>
 
 #include <Eigen/Core>
@@ -13,6 +12,8 @@
 #include <rino/core/error.hpp>
 #include <rino/jets/four_momentum.hpp>
 #include <rino/jets/jets.hpp>
+#include <rino/views/transforms/detail/rebuild.hpp>
+#include <rino/views/transforms/draws.hpp>
 
 namespace rino {
 
@@ -53,31 +54,21 @@ inline FourMomentum<double> boost_along(const FourMomentum<double>& p, const Eig
   return boosted;
 }
 
-/// Every jet boosted along its own axis so that its pT becomes `reference_pt` (GeV); mass and direction stay.
+namespace detail {
+
+/// Every jet boosted along its own axis so that its |p| becomes target(j, its three-momentum), in GeV.
 ///
-/// The jet is the sum of its constituents: its |p| becomes |p| reference_pt / pT, which fixes the rapidity along its
-/// axis, and every constituent takes part. Worked out in double precision. Labels and extras ride along.
-///
-/// @throws rino::Error unless reference_pt is finite and above 0, and every jet has a pT that can be scaled to it.
-template <std::floating_point Scalar>
-Jets<Scalar> boost_to_pt(const Jets<Scalar>& jets, double reference_pt) {
-  require(reference_pt > 0 && std::isfinite(reference_pt), "the reference pT of the boost is ", reference_pt,
-          " GeV: give a finite number above 0");
-  std::array<std::vector<Scalar>, 4> columns;
-  for (std::vector<Scalar>& column : columns) {
-    column.reserve(static_cast<std::size_t>(jets.constituents()));
-  }
-  for (std::int64_t j = 0; j < jets.size(); ++j) {
+/// The jet is the sum of its constituents: its new |p| and its mass fix the rapidity along its axis, and every
+/// constituent takes part. Worked out in double precision.
+template <std::floating_point Scalar, typename Target>
+Jets<Scalar> boost_to_momentum(const Jets<Scalar>& jets, int threads, const Target& target) {
+  return move_constituents(jets, threads, [&](std::int64_t j, const auto& write) {
     Eigen::Vector3d jet = Eigen::Vector3d::Zero();
     for (std::int64_t i = jets.begin(j); i < jets.end(j); ++i) {
       jet += jets.constituent(i).template head<3>().template cast<double>();
     }
-    const double jet_pt = std::hypot(jet[0], jet[1]);
-    const double momentum = std::hypot(jet[0], jet[1], jet[2]);
-    const double target = momentum * (reference_pt / jet_pt);
-    require(jet_pt > 0 && std::isfinite(target), "jet ", j, " has pT = ", jet_pt, " GeV and |p| = ", momentum,
-            " GeV: it cannot be boosted along its axis to pT = ", reference_pt, " GeV; drop the jet");
-    const Eigen::Vector3d axis = jet / momentum;
+    const double momentum = target(j, jet);
+    const Eigen::Vector3d axis = jet / std::hypot(jet[0], jet[1], jet[2]);
     double plus = 0.0;
     double minus = 0.0;
     for (std::int64_t i = jets.begin(j); i < jets.end(j); ++i) {
@@ -85,23 +76,73 @@ Jets<Scalar> boost_to_pt(const Jets<Scalar>& jets, double reference_pt) {
       plus += k.plus;
       minus += k.minus;
     }
-    // From (factor plus - minus / factor) / 2 = target; plus minus is the square of the jet's mass.
-    const double factor = (target + std::hypot(target, std::sqrt(plus) * std::sqrt(minus))) / plus;
+    // From (factor plus - minus / factor) / 2 = momentum; plus minus is the square of the jet's mass.
+    const double factor = (momentum + std::hypot(momentum, std::sqrt(plus) * std::sqrt(minus))) / plus;
     for (std::int64_t i = jets.begin(j); i < jets.end(j); ++i) {
-      const FourMomentum<double> p = boost_along(jets.constituent(i).template cast<double>(), axis, factor);
-      for (std::size_t c = 0; c < 4; ++c) {
-        columns[c].push_back(static_cast<Scalar>(p[static_cast<int>(c)]));
-      }
+      write(i, boost_along(jets.constituent(i).template cast<double>(), axis, factor));
     }
+  });
+}
+
+}  // namespace detail
+
+/// Every jet boosted along its own axis so that its pT becomes `reference_pt` (GeV); mass and direction stay.
+/// What jets and constituents carry rides along.
+///
+/// @throws rino::Error unless reference_pt is finite and above 0, and every jet has a pT that can be scaled to it.
+template <std::floating_point Scalar>
+Jets<Scalar> boost_to_pt(const Jets<Scalar>& jets, double reference_pt, int threads = 1) {
+  require(reference_pt > 0 && std::isfinite(reference_pt), "the reference pT of the boost is ", reference_pt,
+          " GeV: give a finite number above 0");
+  return detail::boost_to_momentum(jets, threads, [&](std::int64_t j, const Eigen::Vector3d& jet) {
+    const double jet_pt = std::hypot(jet[0], jet[1]);
+    const double momentum = std::hypot(jet[0], jet[1], jet[2]);
+    const double target = momentum * (reference_pt / jet_pt);
+    require(jet_pt > 0 && std::isfinite(target), "jet ", j, " has pT = ", jet_pt, " GeV and |p| = ", momentum,
+            " GeV: it cannot be boosted along its axis to pT = ", reference_pt, " GeV; drop the jet");
+    return target;
+  });
+}
+
+/// Every jet boosted along its own axis so that its pT and |p| are multiplied by a factor; mass and direction stay.
+/// What jets and constituents carry rides along.
+///
+/// @param factors  [n], one per jet.
+/// @throws rino::Error unless there is one finite factor above 0 per jet, and every jet moves.
+template <std::floating_point Scalar>
+Jets<Scalar> boost_jet(const Jets<Scalar>& jets, std::span<const double> factors, int threads = 1) {
+  detail::require_per_jet(factors, jets.size(), "the boost's factor");
+  return detail::boost_to_momentum(jets, threads, [&](std::int64_t j, const Eigen::Vector3d& jet) {
+    const double factor = factors[static_cast<std::size_t>(j)];
+    require(factor > 0, "the boost's factor of jet ", j, " is ", factor, ": give a finite number above 0");
+    const double momentum = std::hypot(jet[0], jet[1], jet[2]);
+    require(momentum > 0, "jet ", j, " has |p| = 0 GeV and no axis to be boosted along: drop the jet");
+    require(std::isfinite(factor * momentum), "jet ", j, " of |p| = ", momentum, " GeV cannot be boosted by a factor ",
+            factor, ": give one nearer to 1");
+    return factor * momentum;
+  });
+}
+
+/// Between which factors a random boost along the jet's axis lies; their logarithm is drawn evenly.
+struct BoostJetOptions {
+  double min_factor = 0.5;
+  double max_factor = 2.0;
+};
+
+/// Every jet boosted along its own axis by a random factor, its logarithm uniform between those of the two bounds.
+///
+/// @throws rino::Error unless 0 < min_factor <= max_factor, both finite, and every jet moves.
+template <std::floating_point Scalar>
+Jets<Scalar> boost_jet(const Jets<Scalar>& jets, const BoostJetOptions& options, const Draws& draws, int threads = 1) {
+  require(options.min_factor > 0 && options.min_factor <= options.max_factor && std::isfinite(options.max_factor),
+          "the boost's factors run from ", options.min_factor, " to ", options.max_factor,
+          ": give finite 0 < min_factor <= max_factor");
+  std::vector<double> factors = detail::uniform_per_jet(
+      jets.size(), std::log(options.min_factor), std::log(options.max_factor), draws, detail::purpose("boostjet"));
+  for (double& factor : factors) {
+    factor = std::exp(factor);
   }
-  Jets<Scalar> result = Jets<Scalar>::from_columns_unchecked(std::move(columns), jets.offsets());
-  if (jets.labels()) {
-    result = result.with_labels(*jets.labels());
-  }
-  for (const auto& [name, values] : jets.extras()) {
-    result = result.with_extra(name, *values);
-  }
-  return result;
+  return boost_jet(jets, std::span<const double>(factors), threads);
 }
 
 }  // namespace rino
