@@ -7,6 +7,8 @@ import shutil
 import signal
 import threading
 import time
+import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,8 +19,9 @@ from typing import Any
 import torch
 
 from pyrino import _core
-from pyrino.data import read_jets
-from pyrino.errors import RinoError
+from pyrino.data import JetStream
+from pyrino.data.opening import open_jets
+from pyrino.errors import RinoError, RinoWarning
 from pyrino.history import History
 from pyrino.jets import Jets
 from pyrino.nn import JetEncoder
@@ -43,7 +46,8 @@ class Trainer:
     recipe
         Every number of the run.
     jets
-        What to train on; labels are not looked at.
+        What to train on: `Jets`, or a stream of `open_dataset`, which nobody else may use meanwhile. Labels are not
+        looked at.
     device
         "cpu", "cuda", "cuda:1".
     dtype
@@ -63,13 +67,16 @@ class Trainer:
     """
 
     def __init__(
-        self, recipe: Recipe, jets: Jets, *, device: str | torch.device = "cpu", dtype: str = "float32"
+        self, recipe: Recipe, jets: Jets | JetStream, *, device: str | torch.device = "cpu", dtype: str = "float32"
     ) -> None:
         self.recipe = recipe.copy()
         device = torch.device(device)
         if device.type == "cuda" and not torch.cuda.is_available():
             raise RinoError(f"device is {str(device)!r} but torch sees no CUDA device: choose 'cpu'")
-        self._core = _core.Trainer(self.recipe._core, _core_of(jets), device, dtype)
+        source = jets if isinstance(jets, JetStream) else _core_of(jets)
+        self._core = _core.Trainer(self.recipe._core, source, device, dtype)
+        # Its threads may want the interpreter's lock: they must have ended before the interpreter does.
+        weakref.finalize(self, self._core.finish)
 
     def __iter__(self) -> Iterator[dict[str, float]]:
         while not self.done:
@@ -189,7 +196,7 @@ class PretrainingRun:
 
 def pretrain(
     recipe: Recipe | str | os.PathLike[str],
-    train: Jets | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    train: Jets | JetStream | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
     resume: bool = False,
@@ -206,7 +213,8 @@ def pretrain(
     recipe
         A `Recipe`, a preset's name or a TOML file.
     train
-        Jets, or files and folders that `read_jets` reads. Labels are not looked at.
+        Jets; files and folders that `read_jets` reads, which are read into memory up to a million jets and streamed
+        above; or a stream of `open_dataset`. Labels are not looked at.
     out
         Folder for ``encoder.safetensors`` (the teacher), ``checkpoint.safetensors``, ``recipe.toml``,
         ``history.parquet`` and TensorBoard's log.
@@ -239,7 +247,7 @@ def pretrain(
     out = Path(out)
     # Before hours of reading, not after.
     check_folder(out, _FILES, overwrite=_replaces(out, resume, overwrite), remedy=_REMEDY)
-    jets = train if isinstance(train, Jets) else read_jets(train)
+    jets = train if isinstance(train, (Jets, JetStream)) else open_jets(train, shuffle_seed=recipe.training.seed)
     trainer = Trainer(recipe, jets, device=device)
     resumed = _prepare_folder(out, trainer, resume=resume, overwrite=overwrite)
     history = History.load(out / _HISTORY) if resumed else History()
@@ -287,6 +295,8 @@ def pretrain(
                 f"the checkpoint is in {out}, go on with resume=True"
             ) from None
     checkpoint()
+    if isinstance(jets, JetStream) and (said := jets.left_out()):
+        warnings.warn(f"training went without what is broken: {said}", RinoWarning, stacklevel=2)
     encoder = trainer.encoder()
     encoder.save(out / _ENCODER)
     return PretrainingRun(

@@ -56,7 +56,7 @@ def container_of(source: Source) -> Container | None:
 def _open_root(source: Source) -> Any:
     import uproot
 
-    file = uproot.open(source.url)
+    file = uproot.open(source.url, array_cache=None)  # which would keep 100 MB of every open file
     end = file.file.fEND
     if source.path is not None and source.size < end:
         file.close()
@@ -81,9 +81,14 @@ def _open_hdf5(source: Source) -> Any:
 
 
 def _open_npz(source: Source) -> Any:
-    import numpy as np
+    from numpy.lib.npyio import NpzFile
 
-    return np.load(source.open(), allow_pickle=False)
+    stream = source.open()
+    try:
+        return NpzFile(stream, own_fid=True, allow_pickle=False)  # closing it closes the stream
+    except BaseException:
+        stream.close()
+        raise
 
 
 def _open_arrow(source: Source) -> Any:

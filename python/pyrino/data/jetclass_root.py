@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pyrino.data.chunk import Chunk, need, reading
 from pyrino.data.jetclass import MOMENTA, Columns, make_chunk
+from pyrino.data.labels import meaning_of
 from pyrino.data.layout import Layout, Reader
 from pyrino.data.source import Source
 from pyrino.errors import RinoError
@@ -48,6 +49,9 @@ class _Reader(Reader):
             arrays = self._tree.arrays(names, entry_start=first, entry_stop=last, library="ak", how=dict)
             jets = _Branches(self._source, arrays)
             return make_chunk(self._source, first, self._columns, columns, jets.constituents, jets.scalars)
+
+    def label_meaning(self) -> str | None:
+        return meaning_of(self._columns.labels)  # without decompressing a whole piece
 
     def close(self) -> None:
         self._file.close()

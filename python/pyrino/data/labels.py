@@ -13,7 +13,15 @@ from pyrino.data.chunk import Labels
 from pyrino.data.source import Source
 from pyrino.errors import RinoError
 
-__all__ = ["JETCLASS_CLASSES", "JETNET_CLASSES", "NUMBER", "from_columns", "from_file_name", "label_columns"]
+__all__ = [
+    "JETCLASS_CLASSES",
+    "JETNET_CLASSES",
+    "NUMBER",
+    "from_columns",
+    "from_file_name",
+    "label_columns",
+    "meaning_of",
+]
 
 #: JetClass (zenodo 6619768): class number -> what follows ``label_`` in the name of its column.
 JETCLASS_CLASSES = ("QCD", "Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl")
@@ -32,6 +40,14 @@ def label_columns(present: Iterable[str]) -> list[str]:
     return [NUMBER] if NUMBER in columns else [name for name in _ONE_HOT if name in columns]
 
 
+def meaning_of(columns: Iterable[str]) -> str | None:
+    """What labels from these columns mean."""
+    names = list(columns)
+    if not names:
+        return None
+    return f"numbers of the column {NUMBER}" if NUMBER in names else "numbers of JetClass"
+
+
 def from_columns(source: Source, first_jet: int, columns: Mapping[str, NDArray[Any]]) -> Labels | None:
     """Labels from the columns that `label_columns` named, (m,) each; None where there are none."""
     if not columns:
@@ -43,14 +59,14 @@ def from_columns(source: Source, first_jet: int, columns: Mapping[str, NDArray[A
             raise RinoError(
                 f"{source}: jet {first_jet + wrong[0]} has {NUMBER} = {values[wrong[0]]}; labels are 0, 1, 2 ..."
             )
-        return Labels(values.astype(np.int64), f"numbers of the column {NUMBER}")
+        return Labels(values.astype(np.int64), meaning_of(columns) or "")
     one_hot = np.stack([columns[name] for name in columns], axis=1).astype(np.float64)
     wrong = np.flatnonzero((one_hot.sum(axis=1) != 1) | (one_hot.max(axis=1) != 1))
     if wrong.size:
         found = dict(zip(columns, one_hot[wrong[0]].tolist(), strict=True))
         raise RinoError(f"{source}: jet {first_jet + wrong[0]} has the labels {found}; exactly one of them must be 1")
     numbers = np.array([_ONE_HOT.index(name) for name in columns])
-    return Labels(numbers[one_hot.argmax(axis=1)], "numbers of JetClass", JETCLASS_CLASSES)
+    return Labels(numbers[one_hot.argmax(axis=1)], meaning_of(columns) or "", JETCLASS_CLASSES)
 
 
 def from_file_name(source: Source, jets: int) -> Labels | None:

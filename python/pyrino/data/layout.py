@@ -51,6 +51,11 @@ class Reader(ABC):
     def close(self) -> None:
         """Let go of the file."""
 
+    def label_meaning(self) -> str | None:
+        """What the labels mean (`Labels.meaning`), None where there are none."""
+        labels = self.read(0, min(1, self.entries)).labels
+        return labels and labels.meaning
+
     def spans(self, rows: int) -> list[tuple[int, int]]:
         """All jets in pieces (first, last + 1) of about `rows` that begin at `starts` where they can.
 

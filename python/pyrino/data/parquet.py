@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pyrino.data.chunk import Chunk, reading
 from pyrino.data.jetclass import MOMENTA, Columns, make_chunk
-from pyrino.data.labels import NUMBER
+from pyrino.data.labels import NUMBER, meaning_of
 from pyrino.data.layout import Layout, Reader
 from pyrino.data.source import Source
 from pyrino.errors import RinoError
@@ -78,6 +78,9 @@ class _Reader(Reader):
             self._kept = ((groups, names), self._file.read_row_groups(list(groups), columns=names, use_threads=False))
         table = self._kept[1]
         return table
+
+    def label_meaning(self) -> str | None:
+        return meaning_of(self._columns.labels)  # without decompressing a whole piece
 
     def close(self) -> None:
         self._kept = None

@@ -144,9 +144,8 @@ class LabelRule:
     def __init__(self) -> None:
         self._first: tuple[Source, str | None] | None = None
 
-    def check(self, source: Source, chunk: Chunk) -> None:
-        """Raise `RinoError` unless the chunk's labels are as those of the first file."""
-        meaning = None if chunk.labels is None else chunk.labels.meaning
+    def check(self, source: Source, meaning: str | None) -> None:
+        """Raise `RinoError` unless the labels of a file mean the same as those of the first; None: it has none."""
         if self._first is None:
             self._first = (source, meaning)
         other, before = self._first
@@ -188,7 +187,7 @@ def iterate(
                 for first, last in reader.spans(rows):
                     chunk = reader.read(first, last, selection.columns)
                     chunk, entries = selection.take(source, chunk, first, tally, on_error)
-                    rule.check(source, chunk)
+                    rule.check(source, chunk.labels and chunk.labels.meaning)
                     yield source, chunk, entries
         except RinoError as error:
             if on_error == "raise":

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pyrino import _core
 from pyrino.data.chunk import Chunk, Labels
+from pyrino.data.draw import uniform
 from pyrino.data.source import Source
 from pyrino.errors import RinoError
 
@@ -123,7 +124,7 @@ class Selection:
         keep = self._sound(source, chunk, first, tally, on_error)
         sound = int(keep.sum())
         if self.fraction < 1.0:
-            keep &= _uniform(self.seed, source.name, entries) < self.fraction
+            keep &= uniform(self.seed, zlib.crc32(source.name.encode()), entries) < self.fraction
         if self.label:
             keep &= np.isin(_labels_of(source, chunk).values, self._numbers(source, _labels_of(source, chunk)))
         if any(bounds != (None, None) for bounds in (self.pt, self.eta, self.mass)):
@@ -221,6 +222,19 @@ class Tally:
     skipped: dict[str, str] = field(default_factory=dict)
     layouts: dict[str, int] = field(default_factory=dict)
     examples: list[str] = field(default_factory=list)
+
+    def add(self, other: Tally) -> None:
+        """Add what was counted elsewhere."""
+        self.files += other.files
+        self.entries += other.entries
+        self.jets += other.jets
+        self.cut += other.cut
+        self.bad_jets += other.bad_jets
+        self.examples = [*self.examples, *other.examples][:3]
+        for name, reason in other.skipped.items():
+            self.skip(name, reason)
+        for name, number in other.layouts.items():
+            self.layouts[name] = self.layouts.get(name, 0) + number
 
     def bad(self, reason: str) -> None:
         """Count a broken jet; the first few reasons are kept."""
@@ -347,19 +361,3 @@ def _hardest(chunk: Chunk, n: int) -> Chunk:
     px, py, pz, e = (component[order] for component in chunk.momenta)
     extras = {name: column[order] for name, column in chunk.extras.items()}
     return Chunk((px, py, pz, e), np.minimum(chunk.counts, n), chunk.labels, extras, chunk.values, chunk.origins)
-
-
-def _uniform(seed: int, name: str, entries: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(m,) numbers in [0, 1), each a function of the seed, the file's name and the jet's number (SplitMix64)."""
-
-    def mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))
-
-    gamma = np.uint64(0x9E3779B97F4A7C15)
-    state = np.zeros(len(entries), dtype=np.uint64)
-    with np.errstate(over="ignore"):
-        for part in (np.uint64(seed % 2**64), np.uint64(zlib.crc32(name.encode())), entries.astype(np.uint64)):
-            state = mix(state ^ mix(part + gamma))
-    return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53

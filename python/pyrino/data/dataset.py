@@ -1,0 +1,350 @@
+"""`Dataset`: jets of many files in a seeded random order, in bounded memory, at a position that can be kept."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+import weakref
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyrino import _core
+from pyrino.data.chunk import need
+from pyrino.data.draw import order
+from pyrino.data.jetclass import MOMENTA
+from pyrino.data.pieces import Piece, Readers, share, windows
+from pyrino.data.read import LabelRule
+from pyrino.data.selection import Selection, Tally, checked_policy, piece_of
+from pyrino.data.source import Source
+from pyrino.data.stream import JetStream, check_whole
+from pyrino.errors import RinoError, RinoWarning
+from pyrino.jets import Jets
+
+__all__ = ["Dataset"]
+
+#: Purposes of random numbers, so that none is used twice.
+_PIECES, _JETS = 1, 2
+
+#: Pieces of a window: the more, the more files meet in it, and the shorter the reads.
+_PIECES_A_WINDOW = 16
+
+
+@dataclass
+class _Window:
+    """Jets in memory, and the order in which they leave it."""
+
+    pool: _core.JetPool
+    picks: NDArray[np.int64]
+
+
+@dataclass
+class _Read:
+    """What was read of a piece of a file; no jets where the file was skipped."""
+
+    file: int
+    tally: Tally
+    piece: _core.JetPiece | None = None
+    jets: int = 0
+
+
+class Dataset(JetStream):
+    """Jets of many files as an endless stream in a seeded random order; made by `open_dataset`.
+
+    A pass visits every jet once. The files are cut into pieces (where their containers have pieces), the pieces of all
+    files are put into a random order, consecutive ones make a window of about `window` jets, and the jets of a window
+    leave it in a random order. Every pass has another order. It depends on the seed, the files and the window alone:
+    neither threads nor interruptions change it. Two windows are in memory at a time, in the files' precision: the one
+    that jets are taken from and the next one, which is being read.
+
+    Attributes
+    ----------
+    sources : tuple of Source
+        The files.
+    layouts : dict
+        Name of each file's layout, by the file's name.
+    report : Tally
+        What was taken and left out in this pass, window by window as they are read. When a pass ends in which
+        something broken was skipped, it is a `RinoWarning`, too.
+
+    Examples
+    --------
+    >>> dataset = rino.open_dataset("JetClass/train_100M/*.root", pt=(500, 1000), hardest=128)
+    >>> run = rino.pretrain("base", dataset, out="runs/base")
+    >>> for jets in dataset.batches(1000): ...
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        selection: Selection,
+        *,
+        layout: str | None = None,
+        on_error: str = "raise",
+        seed: int = 0,
+        window: int = 131072,
+        threads: int = 2,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        check_whole(
+            seed=(seed, 0), window=(window, 1), threads=(threads, 1), rank=(rank, 0), world_size=(world_size, 1)
+        )
+        if rank >= world_size:
+            raise RinoError(f"rank = {rank} of world_size = {world_size}; ranks count from 0")
+        self._selection, self._on_error = selection, checked_policy(on_error)
+        self._seed, self._window, self._rank, self._world_size = seed, window, rank, world_size
+        self._left_out: dict[str, str] = {}  # files that cannot be used at all, and why
+        self._counted: set[int] = set()  # files of which something was read in this pass
+        self._rule = LabelRule()
+        self._readers = Readers(layout)
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="pyrino-reader")
+        # Reading ahead must not outlive the stream.
+        self._end = weakref.finalize(self, _end, self._threads, self._readers)
+        self._pass = self._number = self._offset = 0
+        self._current: _Window | None = None
+        self._ahead: tuple[tuple[int, int], list[Future[_Read]]] | None = None
+        self._plan: tuple[int, list[list[Piece]]] | None = None
+        self._index(sources)
+
+    def _index(self, sources: Sequence[Source]) -> None:
+        """Opens every file once: its layout, its jets, where reading can begin."""
+        rows = max(self._window // _PIECES_A_WINDOW, 1)
+
+        def look(source: Source) -> tuple[str, list[tuple[int, int]], str | None] | RinoError:
+            try:
+                with self._readers.use(source) as (layout, reader):
+                    if reader.entries == 0:
+                        raise RinoError(f"{source} has no jets; leave it out")
+                    need(source, self._selection.columns, (*reader.columns, *MOMENTA), "columns")
+                    meaning = reader.label_meaning() if self._selection.labelled else None
+                    return layout.name, reader.spans(rows), meaning
+            except RinoError as error:
+                return error
+
+        self.layouts: dict[str, str] = {}
+        self._pieces: list[Piece] = []
+        files: list[Source] = []
+        for source, found in zip(sources, self._threads.map(look, sources), strict=True):
+            try:
+                if isinstance(found, RinoError):
+                    raise found
+                layout, spans, meaning = found
+                self._rule.check(source, meaning)
+            except RinoError as error:
+                if self._on_error == "raise":
+                    raise
+                self._left_out[str(source)] = str(error)
+                continue
+            self.layouts[str(source)] = layout
+            self._pieces += [Piece(len(files), first, last) for first, last in spans]
+            files.append(source)
+        self.sources = tuple(files)
+        self.report = Tally(skipped=dict(self._left_out))
+        if not files:
+            raise RinoError(f"no file is left: {self.report}")
+
+    # --- what it is ---
+
+    def __len__(self) -> int:
+        """Jets of an epoch: those in the files times `fraction`, of which a rank has its share.
+
+        Other cuts and what is skipped make a pass shorter; the stream goes on with the next one, and an epoch stays.
+        """
+        total = sum(piece.jets for piece in self._pieces)
+        first, last = (total * rank // self._world_size for rank in (self._rank, self._rank + 1))
+        return round((last - first) * self._selection.fraction)
+
+    def __repr__(self) -> str:
+        names = list(self.layouts.values())
+        files = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
+        rank = f", rank {self._rank} of {self._world_size}" if self._world_size > 1 else ""
+        return f"Dataset({len(self)} jets, files: {files}, window: {self._window}, at {self.position}{rank})"
+
+    def left_out(self) -> str:
+        """What was skipped since the beginning of the pass because it is broken, in words; "" for nothing."""
+        return "" if self.report.complete else str(self.report)
+
+    def close(self) -> None:
+        """Let go of files and threads; the stream cannot be used afterwards."""
+        self._forget()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._end()
+
+    def __enter__(self) -> Dataset:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- position ---
+
+    @property
+    def position(self) -> tuple[int, int, int]:
+        """(pass, window, jets taken of the window)."""
+        return self._pass, self._number, self._offset
+
+    def seek(self, position: Sequence[int]) -> None:
+        """Go to a position that the same files, selection, seed and window had."""
+        if len(position) != 3 or min(position) < 0 or position[1] > max(len(self._windows(position[0])) - 1, 0):
+            raise RinoError(f"there is no position {tuple(position)} in {self!r}; give one that such a Dataset had")
+        if (position[0], position[1]) != (self._pass, self._number):
+            self._current = None
+        self._pass, self._number, self._offset = map(int, position)
+
+    # --- jets ---
+
+    def batches(self, batch_size: int) -> Iterator[Jets]:
+        """The jets from where the stream stands to the end of the pass; the last batch may be smaller.
+
+        Raises
+        ------
+        RinoError
+            As `take`.
+        """
+        check_whole(batch_size=(batch_size, 1))
+        running, whole = self._pass, self.position[1:] == (0, 0)
+        while self._pass == running:
+            parts = self._parts(batch_size)
+            if parts:
+                whole = False
+                yield Jets._wrap(_joined(parts))
+            elif whole:
+                raise self._nothing()
+
+    def _take(self, count: int) -> _core.Jets:
+        parts: list[_core.Jets] = []
+        while count > 0:
+            begun = self.position[1:] == (0, 0)
+            more = self._parts(count)
+            if not more and begun:
+                raise self._nothing()
+            parts += more
+            count -= sum(map(len, more))
+        return _joined(parts)
+
+    def _parts(self, count: int) -> list[_core.Jets]:
+        """The next `count` jets of this pass, or as many as it has left."""
+        parts: list[_core.Jets] = []
+        running = self._pass
+        while count > 0 and self._pass == running:
+            window = self._load()
+            if self._offset > len(window.picks):
+                raise RinoError(
+                    f"there is no position {self.position} in {self!r}: the window has {len(window.picks)} jets; the "
+                    "files or the selection have changed"
+                )
+            picks = window.picks[self._offset : self._offset + count]
+            if picks.size:
+                parts.append(window.pool.gather(picks))
+                count -= len(picks)
+                self._offset += len(picks)
+            if self._offset == len(window.picks):
+                self._advance()
+        return parts
+
+    def _nothing(self) -> RinoError:
+        return RinoError(f"a whole pass over the files has no jet that is wanted: {self.report}; check the selection")
+
+    def _advance(self) -> None:
+        """On to the next window."""
+        self._current = None
+        self._pass, self._number = self._after(self._pass, self._number)
+        self._offset = 0
+        if self._number == 0 and not self.report.complete:
+            warnings.warn(f"a pass left out what is broken: {self.report}", RinoWarning, stacklevel=5)
+
+    def _after(self, running: int, number: int) -> tuple[int, int]:
+        return (running, number + 1) if number + 1 < len(self._windows(running)) else (running + 1, 0)
+
+    # --- windows ---
+
+    def _windows(self, running: int) -> list[list[Piece]]:
+        """This rank's pieces of each window of a pass."""
+        if self._plan is None or self._plan[0] != running:
+            shuffled = [self._pieces[i] for i in order(len(self._pieces), self._seed, _PIECES, running)]
+            self._plan = (running, windows(share(shuffled, self._rank, self._world_size), self._window))
+        return self._plan[1]
+
+    def _load(self) -> _Window:
+        """The window where the stream stands; when it is there, the next one is being read."""
+        if self._current is not None:
+            return self._current
+        here = (self._pass, self._number)
+        if self._ahead is None or self._ahead[0] != here:
+            self._request(here)
+        futures = self._ahead[1] if self._ahead else []
+        self._ahead = None
+        try:
+            reads = [future.result() for future in futures]
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+        if self._number == 0:
+            self.report = Tally(skipped=dict(self._left_out))
+            self._counted = set()
+        pool = _core.JetPool()
+        for read in reads:
+            self._count(read)
+            if read.jets:
+                pool.add(read.piece)
+        self._current = _Window(pool, order(len(pool), self._seed, _JETS, *here))
+        self._request(self._after(*here))
+        return self._current
+
+    def _count(self, read: _Read) -> None:
+        self.report.add(read.tally)
+        if read.file not in self._counted:
+            self._counted.add(read.file)
+            layout = self.layouts[str(self.sources[read.file])]
+            self.report.add(Tally(files=1, layouts={layout: 1}))
+
+    def _request(self, place: tuple[int, int]) -> None:
+        """Begin to read a window."""
+        self._forget()
+        pieces = self._windows(place[0])
+        self._ahead = (place, [self._threads.submit(self._read, piece) for piece in pieces[place[1]]] if pieces else [])
+
+    def _forget(self) -> None:
+        """Drop what is being read ahead."""
+        for future in self._ahead[1] if self._ahead else ():
+            future.cancel()
+        self._ahead = None
+
+    def _read(self, piece: Piece) -> _Read:
+        source = self.sources[piece.file]
+        tally = Tally()
+        try:
+            with self._readers.use(source) as (_, reader):
+                chunk = reader.read(piece.first, piece.last, self._selection.columns)
+            chunk, entries = self._selection.take(source, chunk, piece.first, tally, self._on_error)
+            self._rule.check(source, chunk.labels and chunk.labels.meaning)
+            return _Read(piece.file, tally, piece_of(chunk, entries, str(source)), len(entries))
+        except RinoError as error:
+            if self._on_error == "raise":
+                raise
+            tally.skip(str(source), str(error))
+            return _Read(piece.file, tally)
+
+    def _fingerprint(self) -> list[int]:
+        files = [source.name for source in self.sources]
+        said = (files, self._pieces, self._selection, self._seed, self._window, self._rank, self._world_size)
+        digest = hashlib.blake2b(repr(said).encode(), digest_size=8).digest()
+        return [len(self), int.from_bytes(digest, "little", signed=True)]
+
+
+def _joined(parts: list[_core.Jets]) -> _core.Jets:
+    return parts[0] if len(parts) == 1 else _core.Jets.concatenate(parts)
+
+
+def _end(threads: ThreadPoolExecutor, readers: Readers) -> None:
+    # Not waited for: the last to let go of the stream may be one of these threads.
+    threads.shutdown(wait=False, cancel_futures=True)
+    readers.close()

@@ -1,0 +1,98 @@
+"""`Mixture`: jets of several streams, drawn with weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pyrino import _core
+from pyrino.data.draw import uniform
+from pyrino.data.stream import JetStream
+from pyrino.errors import RinoError
+
+__all__ = ["Mixture"]
+
+#: Purpose of the random numbers.
+_DRAW = 3
+
+
+class Mixture(JetStream):
+    """Every jet comes from one of several streams, drawn with the streams' weights; small ones begin anew earlier.
+
+    Parameters
+    ----------
+    streams : sequence of JetStream
+        Two or more.
+    weights : sequence of float
+        Share of the jets that each gives, above 0; their sum is made 1.
+    seed : int
+        Of the draws.
+
+    Raises
+    ------
+    RinoError
+        For fewer than two streams, or weights that do not fit.
+    """
+
+    def __init__(self, streams: Sequence[JetStream], weights: Sequence[float], seed: int = 0) -> None:
+        self.streams = tuple(streams)
+        shares = np.asarray(weights, dtype=np.float64)
+        if len(self.streams) < 2 or shares.shape != (len(self.streams),):
+            raise RinoError(f"{len(self.streams)} streams and {shares.size} weights; give two or more and one for each")
+        if not (np.isfinite(shares).all() and (shares > 0).all()):
+            raise RinoError(f"weights = {shares.tolist()}; give numbers above 0")
+        self.weights = shares / shares.sum()
+        self._seed = seed
+        self._drawn = 0
+
+    def __len__(self) -> int:
+        """Jets of an epoch: as many as the streams have together."""
+        return sum(map(len, self.streams))
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{w:.3g} of {s!r}" for w, s in zip(self.weights, self.streams, strict=True))
+        return f"Mixture({parts})"
+
+    def left_out(self) -> str:
+        """As `Dataset.left_out`, of all streams."""
+        return "; ".join(said for said in (stream.left_out() for stream in self.streams) if said)
+
+    @property
+    def position(self) -> tuple[int, ...]:
+        """(jets drawn, number of entries of the first stream's position, these, and so on)."""
+        numbers = [self._drawn]
+        for stream in self.streams:
+            place = stream.position
+            numbers += [len(place), *place]
+        return tuple(numbers)
+
+    def seek(self, position: Sequence[int]) -> None:
+        """Go to a position that the same mixture had."""
+        numbers = list(position)
+        places = []
+        rest = numbers[1:]
+        while rest:
+            places.append(rest[1 : 1 + rest[0]])
+            rest = rest[1 + rest[0] :]
+        if len(places) != len(self.streams) or any(not place for place in places):
+            raise RinoError(f"there is no position {tuple(position)} in {self!r}; give one that such a Mixture had")
+        for stream, place in zip(self.streams, places, strict=True):
+            stream.seek(place)
+        self._drawn = numbers[0]
+
+    def _take(self, count: int) -> _core.Jets:
+        draws = uniform(self._seed, _DRAW, np.arange(self._drawn, self._drawn + count))
+        chosen = np.minimum(np.searchsorted(np.cumsum(self.weights), draws, side="right"), len(self.streams) - 1)
+        numbers = np.bincount(chosen, minlength=len(self.streams))
+        parts = [stream._take(int(n)) for stream, n in zip(self.streams, numbers, strict=True) if n]
+        self._drawn += count
+        places = np.empty(count, dtype=np.int64)
+        places[np.argsort(chosen, kind="stable")] = np.arange(count)
+        return _core.Jets.concatenate(parts).select(places)
+
+    def _fingerprint(self) -> list[int]:
+        numbers = [self._seed, *(int(w * 2**53) for w in self.weights)]
+        for stream in self.streams:
+            numbers += stream._fingerprint()
+        return numbers

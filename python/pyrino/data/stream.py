@@ -1,0 +1,84 @@
+"""What streams of jets have in common: what a trainer asks of them, and checks of their arguments."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+from pyrino import _core
+from pyrino.errors import RinoError
+from pyrino.jets import Jets
+
+__all__ = ["JetStream", "check_whole"]
+
+
+class JetStream(ABC):
+    """An endless stream of jets at a position that can be kept. One thread uses it at a time.
+
+    `Trainer` and `pretrain` take any subclass.
+    """
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Jets of an epoch, by which the length of a training run is counted."""
+
+    @property
+    @abstractmethod
+    def position(self) -> tuple[int, ...]:
+        """Where the stream stands, for `seek`."""
+
+    @abstractmethod
+    def seek(self, position: Sequence[int]) -> None:
+        """Go to where a stream of the same jets stood.
+
+        Raises
+        ------
+        RinoError
+            If there is no such position.
+        """
+
+    def take(self, count: int) -> Jets:
+        """The next `count` jets.
+
+        Raises
+        ------
+        RinoError
+            For a broken file or jet, unless such are skipped; if there is no jet that is wanted.
+        """
+        check_whole(count=(count, 1))
+        return Jets._wrap(self._take(count))
+
+    def left_out(self) -> str:
+        """What was skipped since the beginning of the pass because it is broken, in words; "" for nothing."""
+        return ""
+
+    @abstractmethod
+    def _take(self, count: int) -> _core.Jets:
+        """The next `count` jets as C++ has them."""
+
+    @abstractmethod
+    def _fingerprint(self) -> list[int]:
+        """Numbers that differ for other jets or another order of them."""
+
+    # What C++ calls (PythonSource in bind_train.cpp).
+
+    def _size(self) -> int:
+        return len(self)
+
+    def _next(self, count: int) -> tuple[_core.Jets, list[int]]:
+        return self._take(count), list(self.position)
+
+    def _position(self) -> list[int]:
+        return list(self.position)
+
+    def _seek(self, position: Sequence[int]) -> None:
+        self.seek(position)
+
+
+def check_whole(**arguments: tuple[object, int]) -> None:
+    """Raise `RinoError` for the first argument name=(value, least) that is no integer of at least `least`."""
+    for name, (value, least) in arguments.items():
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise RinoError(f"{name} = {value!r}; give an integer of {least} or more")
