@@ -84,18 +84,23 @@ class JetPool {
       picks[i] = find(numbers[i]);
       offsets[i + 1] = offsets[i] + picks[i].last - picks[i].first;
     }
-    std::array<std::vector<Scalar>, 4> columns;
-    for (std::size_t c = 0; c < 4; ++c) {
-      columns[c] = per_constituent<Scalar>(picks, offsets, [c](const Piece& piece) { return piece.momenta[c]; });
-    }
     if (pieces_.empty()) {
-      return Jets<Scalar>::from_columns_unchecked(std::move(columns), std::move(offsets));
+      return {};
     }
-    Jets<Scalar> jets = Jets<Scalar>::from_columns_unchecked(std::move(columns), offsets);
+    // Not vectors, which would be zeroed first.
+    const auto rows = static_cast<std::size_t>(offsets.back());
+    const std::shared_ptr<Scalar[]> block(new Scalar[4 * rows]);
+    std::array<typename Jets<Scalar>::Column, 4> columns;
+    for (std::size_t c = 0; c < 4; ++c) {
+      copy(picks, offsets, block.get() + c * rows, [c](const Piece& piece) { return piece.momenta[c]; });
+      columns[c] = {block.get() + c * rows, 1};
+    }
+    Jets<Scalar> jets = Jets<Scalar>::borrow_unchecked(columns, offsets, block);
     for (const auto& entry : pieces_.front().extras) {
       const std::string& name = entry.first;
-      jets = jets.with_extra(
-          name, per_constituent<Scalar>(picks, offsets, [&name](const Piece& piece) { return piece.extras.at(name); }));
+      std::vector<Scalar> column(rows);
+      copy(picks, offsets, column.data(), [&name](const Piece& piece) { return piece.extras.at(name); });
+      jets = jets.with_extra(name, std::move(column));
     }
     for (const auto& entry : pieces_.front().values) {
       std::vector<Scalar> column(picks.size());
@@ -169,26 +174,31 @@ class JetPool {
     return {piece, jet, offsets[static_cast<std::size_t>(jet)], offsets[static_cast<std::size_t>(jet) + 1]};
   }
 
-  /// One column of the picked jets; `column_of(piece)` is where it lies.
+  /// One column of the picked jets, to `out`; `column_of(piece)` is where it lies.
   template <typename Scalar, typename ColumnOf>
-  std::vector<Scalar> per_constituent(const std::vector<Pick>& picks, const std::vector<Index>& offsets,
-                                      const ColumnOf& column_of) const {
-    constexpr std::size_t kAhead = 8;  // jets whose memory is asked for before its turn comes: they lie anywhere
-    std::vector<Scalar> column(static_cast<std::size_t>(offsets.back()));
+  void copy(const std::vector<Pick>& picks, const std::vector<Index>& offsets, Scalar* out,
+            const ColumnOf& column_of) const {
+    constexpr std::size_t kAhead = 12;  // jets whose memory is asked for before its turn comes: they lie anywhere
     for (std::size_t i = 0; i < picks.size(); ++i) {
       if (i + kAhead < picks.size()) {
         const Pick& soon = picks[i + kAhead];
-        std::visit([&](const auto* data) { __builtin_prefetch(data + soon.first); }, column_of(pieces_[soon.piece]));
+        std::visit(
+            [&](const auto* data) {
+              constexpr Index kLine = 64 / static_cast<Index>(sizeof(*data));
+              for (Index row = soon.first; row < soon.last; row += kLine) {
+                __builtin_prefetch(data + row);
+              }
+            },
+            column_of(pieces_[soon.piece]));
       }
       const Pick& pick = picks[i];
       std::visit(
           [&](const auto* data) {
-            std::transform(data + pick.first, data + pick.last, column.begin() + offsets[i],
+            std::transform(data + pick.first, data + pick.last, out + offsets[i],
                            [](auto value) { return static_cast<Scalar>(value); });
           },
           column_of(pieces_[pick.piece]));
     }
-    return column;
   }
 
   JetOrigins origins_of(const std::vector<Pick>& picks) const {

@@ -97,6 +97,12 @@ class Jets {
                 std::move(offsets), owner);
   }
 
+  /// As `borrow`, for momenta that were checked before.
+  static Jets borrow_unchecked(const std::array<Column, 4>& columns, std::vector<Index> offsets,
+                               std::shared_ptr<const void> owner) {
+    return Jets(columns, std::move(offsets), std::move(owner));
+  }
+
   /// Number of jets n.
   Index size() const { return static_cast<Index>(offsets_->size()) - 1; }
   bool empty() const { return size() == 0; }

@@ -88,6 +88,9 @@ class ClusteringHistory {
   /// n.
   Index constituents() const { return constituents_; }
 
+  /// [steps] The largest distance up to each step; that at [n-N-1] is d_N, FastJet's exclusive_dmerge_max(N).
+  const std::vector<double>& scales() const { return scales_; }
+
   /// How many subjets the exclusive clustering at `dcut` leaves: those after the last step up to which no distance
   /// was above dcut. 0 if all went to the beam.
   Index exclusive(double dcut) const {

@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
+import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import torch
 
 import pyrino
-from pyrino.cli import bench, draw, embed, evaluate, finetune, generate, info, pretrain, recipe, study
+from pyrino.cli import (
+    bench,
+    compare,
+    draw,
+    embed,
+    evaluate,
+    finetune,
+    generate,
+    info,
+    pack,
+    predict,
+    pretrain,
+    recipe,
+    study,
+)
 from pyrino.cli.parser import HelpFormatter
-from pyrino.errors import RinoError
+from pyrino.errors import RinoError, RinoWarning
 
 __all__ = ["main", "make_parser"]
 
-_COMMANDS = (generate, info, draw, recipe, pretrain, finetune, evaluate, embed, study, bench)
+_COMMANDS = (generate, info, compare, draw, pack, recipe, pretrain, finetune, evaluate, predict, embed, study, bench)
 
 _EXAMPLE = """\
 example, from collisions to a tagger:
@@ -89,7 +106,8 @@ def _run(argv: Sequence[str] | None) -> int:
         parser.print_help()
         return 2
     try:
-        args.run(args)
+        with _heard():
+            args.run(args)
     except RinoError as error:
         _say(f"error: {_as_options(str(error), args)}")
         return 2
@@ -97,6 +115,36 @@ def _run(argv: Sequence[str] | None) -> int:
         _say(_as_options(str(error), args) or "stopped")
         return 130
     return 0
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[None]:
+    """What pyrino logs and warns of is said in the same way as errors are."""
+    log, handler = logging.getLogger("pyrino"), _Saying()
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:
+        if issubclass(category, RinoWarning):
+            _say(f"warning: {message}")
+        else:
+            shown(message, category, *place, **more)  # type: ignore[arg-type]
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", RinoWarning)
+            warnings.showwarning = show
+            yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+
+
+class _Saying(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(record.getMessage())
 
 
 def _refuse(arguments: list[str], parser: argparse.ArgumentParser) -> NoReturn:

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from pyrino.cli.labels import add_drop_empty
 from pyrino.cli.parser import add_command, add_overwrite, default_of
+from pyrino.cli.reading import add_reading, reading_of
 from pyrino.data import read_jets
 from pyrino.errors import RinoError
 from pyrino.files import whole_file
@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
         example="pyrino draw data/qcd --jet 7 --resolutions 1 2 8 all --out jet7.png",
     )
     parser.add_argument("path", metavar="PATH", help="file, folder or pattern")
-    parser.add_argument("--jet", type=int, default=0, metavar="INDEX", help="which jet of PATH, from 0")
+    parser.add_argument("--jet", type=int, default=0, metavar="INDEX", help="which of the jets that are read, from 0")
     parser.add_argument(
         "--resolutions",
         nargs="+",
@@ -42,9 +42,9 @@ def add(commands: Any) -> None:
         "--algorithm", default=default_of(Jets.draw, "algorithm"), metavar="NAME", help="kt, cambridge, antikt"
     )
     parser.add_argument("--dpi", type=float, default=150.0, help="pixels per inch, for png")
-    add_drop_empty(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="picture: .png, .svg, .pdf ...")
     add_overwrite(parser, "the picture if it exists")
+    add_reading(parser, limit=False)
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -59,7 +59,7 @@ def _run(args: argparse.Namespace) -> None:
     if not args.dpi > 0:
         raise RinoError(f"--dpi is {args.dpi:g}: choose a number above 0, for example 150")
     with whole_file(args.out, overwrite=args.overwrite) as partial:
-        jets = read_jets(args.path, max_jets=args.jet + 1, drop_empty=args.drop_empty)
+        jets = read_jets(args.path, max_jets=args.jet + 1, **reading_of(args))
         if args.jet >= len(jets):
             raise RinoError(f"{args.path} has {len(jets)} jets: choose --jet 0 to {len(jets) - 1}")
         figure = jets[args.jet].draw(args.resolutions, radius=args.radius, algorithm=args.algorithm)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pyrino
 from pyrino.cli.common import checked_device, table
-from pyrino.cli.labels import add_reading, add_signal, read_labelled
 from pyrino.cli.parser import add_command, add_device, add_overwrite, default_of
+from pyrino.cli.reading import add_reading, add_signal, read_labelled
 from pyrino.evaluate import tagger_metrics
 from pyrino.files import whole_file
 from pyrino.finetune import Tagger

@@ -6,8 +6,12 @@ import argparse
 from typing import Any
 
 from pyrino.cli.common import change_recipe, checked_device, plural, show_progress
-from pyrino.cli.labels import add_reading, read
 from pyrino.cli.parser import add_command, add_device, add_overwrite, add_recipe_numbers, default_of
+from pyrino.cli.reading import add_reading, read, reading_of
+from pyrino.data import JetStream, open_dataset
+from pyrino.data.opening import IN_MEMORY, open_jets
+from pyrino.errors import RinoError
+from pyrino.jets import Jets
 from pyrino.pretrain import as_recipe, pretrain
 from pyrino.recipe import Recipe
 
@@ -48,6 +52,30 @@ def add(commands: Any) -> None:
         metavar="T",
         help="longest time between checkpoints [minutes]",
     )
+    stream = parser.add_argument_group("streaming")
+    stream.add_argument(
+        "--stream",
+        choices=("auto", "yes", "no"),
+        default="auto",
+        help=f"read while training runs, in bounded memory; auto: above {IN_MEMORY} jets",
+    )
+    stream.add_argument(
+        "--weights",
+        nargs="+",
+        type=float,
+        metavar="W",
+        help="stream, each jet from one PATH drawn with these weights (default: all jets alike)",
+    )
+    stream.add_argument(
+        "--window",
+        type=int,
+        default=default_of(open_dataset, "window"),
+        metavar="N",
+        help="jets of a stream that are shuffled among each other, 0.7 kB each, two windows at a time",
+    )
+    stream.add_argument(
+        "--reader-threads", type=int, default=default_of(open_dataset, "threads"), metavar="N", help="of a stream"
+    )
     add_reading(parser)
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="go on from the checkpoint in FOLDER, if there is one")
@@ -57,10 +85,11 @@ def add(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> None:
     recipe = change_recipe(as_recipe(args.recipe), args)
     device = checked_device(args.device)
-    jets = read(args.train, args)
+    jets = _open(args, recipe.training.seed)
+    how = "" if isinstance(jets, Jets) else f", streamed: {jets!r}"
     print(
         f"pretraining {args.recipe} on {plural(len(jets), 'jet')}, {plural(recipe.training.epochs, 'epoch')}, "
-        f"device {device}; log: tensorboard --logdir {args.out}",
+        f"device {device}{how}; log: tensorboard --logdir {args.out}",
         flush=True,
     )
     run = pretrain(
@@ -78,3 +107,19 @@ def _run(args: argparse.Namespace) -> None:
     loss = f", last loss {run.history['loss'][-1]:.4f}" if run.history.rows else ""
     print(f"{plural(run.history.rows, 'step')}, {run.jets_seen} jets seen{loss}, {run.seconds:.0f} s")
     print(f"the encoder is in {run.out}; next: pyrino finetune {run.out} --train PATH --out FOLDER")
+
+
+def _open(args: argparse.Namespace, seed: int) -> Jets | JetStream:
+    """The jets in memory, or a stream of them."""
+    streaming = {"window": args.window, "threads": args.reader_threads, "shuffle_seed": seed}
+    if args.weights is not None:
+        if len(args.weights) != len(args.train):
+            raise RinoError(f"--weights has {len(args.weights)} numbers for {len(args.train)} paths: give one for each")
+        if args.max_jets is not None:
+            raise RinoError("--max-jets and --weights exclude each other: a stream has no last jet; use --fraction")
+        paths = dict(zip(args.train, args.weights, strict=True))
+        return open_dataset(paths, labelled=False, **streaming, **reading_of(args))
+    if args.max_jets is not None:
+        return read(args.train, args, labelled=False)
+    stream = {"auto": None, "yes": True, "no": False}[args.stream]
+    return open_jets(args.train, stream=stream, **streaming, **reading_of(args))

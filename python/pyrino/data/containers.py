@@ -67,8 +67,9 @@ def _open_root(source: Source) -> Any:
 def _open_parquet(source: Source) -> Any:
     import pyarrow.parquet as pq
 
-    # Local files by name: pyarrow's own reading needs no interpreter lock.
-    return pq.ParquetFile(source.url if source.path is not None else source.open(), memory_map=False)
+    # Local files by name: pyarrow's own reading needs no interpreter lock. Without pre_buffer, which would keep the
+    # compressed bytes of all that was read until the file is closed.
+    return pq.ParquetFile(source.url if source.path is not None else source.open(), memory_map=False, pre_buffer=False)
 
 
 def _open_hdf5(source: Source) -> Any:

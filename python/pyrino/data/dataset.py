@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,9 +96,10 @@ class Dataset(JetStream):
         if rank >= world_size:
             raise RinoError(f"rank = {rank} of world_size = {world_size}; ranks count from 0")
         self._selection, self._on_error = selection, checked_policy(on_error)
-        self._seed, self._window, self._rank, self._world_size = seed, window, rank, world_size
+        self._seed, self._window, self._rank, self._world_size = map(int, (seed, window, rank, world_size))
         self._left_out: dict[str, str] = {}  # files that cannot be used at all, and why
-        self._counted: set[int] = set()  # files of which something was read in this pass
+        # Of the report: its pass, the windows of it that are counted, the files of which something was read.
+        self._counted: tuple[int, set[int], set[int]] = (-1, set(), set())
         self._rule = LabelRule()
         self._readers = Readers(layout)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="pyrino-reader")
@@ -109,20 +109,24 @@ class Dataset(JetStream):
         self._current: _Window | None = None
         self._ahead: tuple[tuple[int, int], list[Future[_Read]]] | None = None
         self._plan: tuple[int, list[list[Piece]]] | None = None
-        self._index(sources)
+        try:
+            self._index(sources)
+        except BaseException:
+            self.close()
+            raise
 
     def _index(self, sources: Sequence[Source]) -> None:
         """Opens every file once: its layout, its jets, where reading can begin."""
         rows = max(self._window // _PIECES_A_WINDOW, 1)
 
-        def look(source: Source) -> tuple[str, list[tuple[int, int]], str | None] | RinoError:
+        def look(source: Source) -> tuple[str, list[tuple[int, int]], str | None, dict[str, str]] | RinoError:
             try:
                 with self._readers.use(source) as (layout, reader):
                     if reader.entries == 0:
                         raise RinoError(f"{source} has no jets; leave it out")
                     need(source, self._selection.columns, (*reader.columns, *MOMENTA), "columns")
                     meaning = reader.label_meaning() if self._selection.labelled else None
-                    return layout.name, reader.spans(rows), meaning
+                    return layout.name, reader.spans(rows, 2 * self._window), meaning, reader.columns
             except RinoError as error:
                 return error
 
@@ -133,8 +137,9 @@ class Dataset(JetStream):
             try:
                 if isinstance(found, RinoError):
                     raise found
-                layout, spans, meaning = found
+                layout, spans, meaning, kinds = found
                 self._rule.check(source, meaning)
+                self._rule.check_columns(source, self._selection.columns, kinds)
             except RinoError as error:
                 if self._on_error == "raise":
                     raise
@@ -178,12 +183,12 @@ class Dataset(JetStream):
     def __enter__(self) -> Dataset:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     # --- position ---
+
+    @property
+    def label_meaning(self) -> str | None:
+        """What labels mean, None without."""
+        return self._rule.meaning
 
     @property
     def position(self) -> tuple[int, int, int]:
@@ -250,6 +255,8 @@ class Dataset(JetStream):
         return parts
 
     def _nothing(self) -> RinoError:
+        if not self._windows(self._pass):
+            return RinoError(f"rank {self._rank} has no jets: there are fewer jets than ranks ({self._world_size})")
         return RinoError(f"a whole pass over the files has no jet that is wanted: {self.report}; check the selection")
 
     def _advance(self) -> None:
@@ -274,6 +281,8 @@ class Dataset(JetStream):
 
     def _load(self) -> _Window:
         """The window where the stream stands; when it is there, the next one is being read."""
+        if not self._end.alive:
+            raise RinoError(f"{self!r} was closed; open it again")
         if self._current is not None:
             return self._current
         here = (self._pass, self._number)
@@ -287,24 +296,30 @@ class Dataset(JetStream):
             for future in futures:
                 future.cancel()
             raise
-        if self._number == 0:
-            self.report = Tally(skipped=dict(self._left_out))
-            self._counted = set()
+        self._count(reads)
         pool = _core.JetPool()
         for read in reads:
-            self._count(read)
             if read.jets:
                 pool.add(read.piece)
         self._current = _Window(pool, order(len(pool), self._seed, _JETS, *here))
         self._request(self._after(*here))
         return self._current
 
-    def _count(self, read: _Read) -> None:
-        self.report.add(read.tally)
-        if read.file not in self._counted:
-            self._counted.add(read.file)
-            layout = self.layouts[str(self.sources[read.file])]
-            self.report.add(Tally(files=1, layouts={layout: 1}))
+    def _count(self, reads: list[_Read]) -> None:
+        """What the window where the stream stands adds to the report of the pass, once."""
+        if self._counted[0] != self._pass:
+            self.report = Tally(skipped=dict(self._left_out))
+            self._counted = (self._pass, set(), set())
+        _, numbers, files = self._counted
+        if self._number in numbers:
+            return
+        numbers.add(self._number)
+        for read in reads:
+            self.report.add(read.tally)
+            if read.file not in files and read.piece is not None:
+                files.add(read.file)
+                layout = self.layouts[str(self.sources[read.file])]
+                self.report.add(Tally(files=1, layouts={layout: 1}))
 
     def _request(self, place: tuple[int, int]) -> None:
         """Begin to read a window."""
@@ -324,8 +339,9 @@ class Dataset(JetStream):
         try:
             with self._readers.use(source) as (_, reader):
                 chunk = reader.read(piece.first, piece.last, self._selection.columns)
+            if self._selection.labelled:
+                self._rule.check(source, chunk.labels and chunk.labels.meaning)
             chunk, entries = self._selection.take(source, chunk, piece.first, tally, self._on_error)
-            self._rule.check(source, chunk.labels and chunk.labels.meaning)
             return _Read(piece.file, tally, piece_of(chunk, entries, str(source)), len(entries))
         except RinoError as error:
             if self._on_error == "raise":

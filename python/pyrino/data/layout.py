@@ -51,24 +51,32 @@ class Reader(ABC):
     def close(self) -> None:
         """Let go of the file."""
 
+    @property
+    def kept(self) -> int:
+        """Bytes in memory that it keeps for the next read."""
+        return 0
+
+    def forget(self) -> None:
+        """Let go of what it keeps in memory; the file stays open."""
+        return
+
     def label_meaning(self) -> str | None:
         """What the labels mean (`Labels.meaning`), None where there are none."""
         labels = self.read(0, min(1, self.entries)).labels
         return labels and labels.meaning
 
-    def spans(self, rows: int) -> list[tuple[int, int]]:
-        """All jets in pieces (first, last + 1) of about `rows` that begin at `starts` where they can.
+    def spans(self, rows: int, most: int) -> list[tuple[int, int]]:
+        """All jets in pieces (first, last + 1) that begin at `starts`, of `rows` jets or fewer where they can.
 
-        A piece of the container that is more than four times as large is cut.
+        A piece of the container itself is cut only above `most` jets, since each part decompresses all of it.
         """
         ends = [*self.starts[1:].tolist(), self.entries]
         pieces: list[tuple[int, int]] = []
         first = 0
         for i, end in enumerate(ends):
-            following = ends[i + 1] if i + 1 < len(ends) else None
-            if following is not None and following - first <= rows:
+            if i + 1 < len(ends) and ends[i + 1] - first <= rows:
                 continue
-            number = 1 if end - first <= 4 * rows else -(-(end - first) // rows)
+            number = -(-(end - first) // most) if end - first > most else 1
             bounds = [first + (end - first) * k // number for k in range(number + 1)]
             pieces += [(a, b) for a, b in itertools.pairwise(bounds) if b > a]
             first = end
@@ -182,9 +190,14 @@ def open_reader(source: Source, layout: str | None = None) -> tuple[Layout, Read
     for candidate in candidates:
         if not candidate.container:
             file = source.open()
-            with reading(source, candidate.name):
-                if layout is not None or candidate.recognise(file):
-                    return candidate, candidate.reader(source, file)
+            try:
+                with reading(source, candidate.name):
+                    if layout is not None or candidate.recognise(file):
+                        file.seek(0)
+                        return candidate, candidate.reader(source, file)
+            except BaseException:
+                file.close()
+                raise
             file.close()
     candidates = [other for other in candidates if container is not None and other.container == container.name]
     if container is None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from pyrino import _core
 from pyrino.data.draw import uniform
-from pyrino.data.stream import JetStream
+from pyrino.data.stream import JetStream, check_whole
 from pyrino.errors import RinoError
 
 __all__ = ["Mixture"]
@@ -36,12 +36,19 @@ class Mixture(JetStream):
     """
 
     def __init__(self, streams: Sequence[JetStream], weights: Sequence[float], seed: int = 0) -> None:
+        check_whole(seed=(seed, 0))
         self.streams = tuple(streams)
         shares = np.asarray(weights, dtype=np.float64)
         if len(self.streams) < 2 or shares.shape != (len(self.streams),):
             raise RinoError(f"{len(self.streams)} streams and {shares.size} weights; give two or more and one for each")
         if not (np.isfinite(shares).all() and (shares > 0).all()):
             raise RinoError(f"weights = {shares.tolist()}; give numbers above 0")
+        meanings = list(dict.fromkeys(stream.label_meaning for stream in self.streams))
+        if len(meanings) > 1:
+            raise RinoError(
+                f"the labels of the streams to mix are {' and '.join(str(m or 'absent') for m in meanings)}; leave "
+                "labels out with labelled=False"
+            )
         self.weights = shares / shares.sum()
         self._seed = seed
         self._drawn = 0
@@ -53,6 +60,16 @@ class Mixture(JetStream):
     def __repr__(self) -> str:
         parts = ", ".join(f"{w:.3g} of {s!r}" for w, s in zip(self.weights, self.streams, strict=True))
         return f"Mixture({parts})"
+
+    @property
+    def label_meaning(self) -> str | None:
+        """As `Dataset.label_meaning`."""
+        return self.streams[0].label_meaning
+
+    def close(self) -> None:
+        """Close all streams."""
+        for stream in self.streams:
+            stream.close()
 
     def left_out(self) -> str:
         """As `Dataset.left_out`, of all streams."""
@@ -72,10 +89,10 @@ class Mixture(JetStream):
         numbers = list(position)
         places = []
         rest = numbers[1:]
-        while rest:
+        while rest and 0 < rest[0] < len(rest):
             places.append(rest[1 : 1 + rest[0]])
             rest = rest[1 + rest[0] :]
-        if len(places) != len(self.streams) or any(not place for place in places):
+        if rest or len(places) != len(self.streams) or numbers[0] < 0:
             raise RinoError(f"there is no position {tuple(position)} in {self!r}; give one that such a Mixture had")
         for stream, place in zip(self.streams, places, strict=True):
             stream.seek(place)

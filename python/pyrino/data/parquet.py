@@ -65,9 +65,13 @@ class _Reader(Reader):
         with reading(self._source, "parquet"):
             table = self._groups(groups, names)
             begin = first - int(self._ends[groups[0]]) if groups else 0
-            table = table.slice(begin, last - first).combine_chunks()
-            batches = table.to_batches()
-            batch = batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+            part = table.slice(begin, last - first).combine_chunks()
+            if part.num_rows == table.num_rows:
+                self._kept = None
+            elif 2 * part.num_rows < table.num_rows:
+                part = _copied(part)
+            batches = part.to_batches()
+            batch = batches[0] if batches else pa.RecordBatch.from_pylist([], schema=part.schema)
             jets = ArrowColumns(self._source, first, batch)
             return make_chunk(self._source, first, self._columns, columns, jets.constituents, jets.scalars)
 
@@ -82,9 +86,23 @@ class _Reader(Reader):
     def label_meaning(self) -> str | None:
         return meaning_of(self._columns.labels)  # without decompressing a whole piece
 
+    @property
+    def kept(self) -> int:
+        return 0 if self._kept is None else self._kept[1].nbytes
+
+    def forget(self) -> None:
+        self._kept = None
+
     def close(self) -> None:
         self._kept = None
         self._file.close()
+
+
+def _copied(table: pa.Table) -> pa.Table:
+    """The rows of a slice in memory of their own: it would keep the whole row group's."""
+    import pyarrow as pa
+
+    return table.take(pa.array(np.arange(table.num_rows)))
 
 
 def kinds_of(schema: pa.Schema) -> dict[str, str]:

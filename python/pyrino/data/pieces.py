@@ -16,6 +16,9 @@ __all__ = ["Piece", "Readers", "share", "windows"]
 #: Files that are kept open, so that the next piece of one need not find its way around in it again.
 _OPEN_FILES = 64
 
+#: Bytes that files which are open and not in use may keep in memory together.
+_KEPT_BYTES = 256 * 2**20
+
 
 class Piece(NamedTuple):
     """Jets `first` to `last` - 1 of file number `file`."""
@@ -82,6 +85,11 @@ class Readers:
             self._idle[source] = (layout, reader)
             while self._idle and (self._closed or len(self._idle) > _OPEN_FILES):
                 spare.append(self._idle.popitem(last=False)[1])
+            kept = sum(idle.kept for _, idle in self._idle.values())
+            for _, idle in self._idle.values():
+                if kept > _KEPT_BYTES:
+                    kept -= idle.kept
+                    idle.forget()
         for entry in spare:
             if entry is not None:
                 entry[1].close()

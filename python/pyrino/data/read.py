@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -110,8 +110,8 @@ def read_jets(
     chosen = Selection.of(**selection)
     tally = Tally()
     assembly = _Assembly()
-    rows = _ROWS if max_jets is None else min(_ROWS, max(max_jets // 4, 1))  # a piece may be four times as large
-    pieces = iterate(find_files(path), chosen, tally, layout=layout, on_error=on_error, rows=rows)
+    most = 4 * _ROWS if max_jets is None else min(4 * _ROWS, max_jets)
+    pieces = iterate(find_files(path), chosen, tally, layout=layout, on_error=on_error, most=most)
     for source, chunk, entries in pieces:
         left = len(entries) if max_jets is None else min(len(entries), max_jets - assembly.jets)
         if left < len(entries):
@@ -119,7 +119,7 @@ def read_jets(
         assembly.add(source, chunk, entries)
         if assembly.jets == max_jets:
             break
-    _LOG.info("%s; %s", ", ".join(f"{n} files as {name}" for name, n in tally.layouts.items()), tally)
+    _LOG.info("read %s", tally)
     if not tally.complete:
         warnings.warn(f"reading left out what is broken: {tally}", RinoWarning, stacklevel=2)
     if not assembly.jets:
@@ -139,10 +139,29 @@ def find_files(path: PathLike | Iterable[PathLike]) -> list[Source]:
 
 
 class LabelRule:
-    """Labels of several files must mean the same; the first file says what."""
+    """Labels of several files must mean the same, and columns be of the same kind; the first file says what."""
 
     def __init__(self) -> None:
         self._first: tuple[Source, str | None] | None = None
+        self._kinds: tuple[Source, dict[str, str]] | None = None
+
+    @property
+    def meaning(self) -> str | None:
+        """What labels mean."""
+        return self._first and self._first[1]
+
+    def check_columns(self, source: Source, columns: Iterable[str], kinds: Mapping[str, str]) -> None:
+        """Raise `RinoError` unless the columns are of constituents or of jets as in the first file."""
+        mine = {name: kinds[name] for name in columns if name in kinds}
+        if self._kinds is None:
+            self._kinds = (source, mine)
+        other, before = self._kinds
+        for name, kind in mine.items():
+            if before.get(name, kind) != kind:
+                raise RinoError(
+                    f"{name} is a column of {before[name]}s in {other} and of {kind}s in {source}; read such files one "
+                    "by one"
+                )
 
     def check(self, source: Source, meaning: str | None) -> None:
         """Raise `RinoError` unless the labels of a file mean the same as those of the first; None: it has none."""
@@ -164,9 +183,9 @@ def iterate(
     *,
     layout: str | None = None,
     on_error: str = "raise",
-    rows: int = _ROWS,
+    most: int = 4 * _ROWS,
 ) -> Iterator[tuple[Source, Chunk, NDArray[np.int64]]]:
-    """What `selection` takes of files, in their order: (file, some `rows` jets, their numbers in the file).
+    """What `selection` takes of files, in their order: (file, at most `most` jets, their numbers in the file).
 
     `tally` counts what was taken and what was not.
 
@@ -178,21 +197,24 @@ def iterate(
     checked_policy(on_error)
     rule = LabelRule()
     for source in sources:
+        first = 0
         try:
             with open_file(source, layout) as (found, reader):
-                tally.files += 1
-                tally.layouts[found.name] = tally.layouts.get(found.name, 0) + 1
                 if reader.entries == 0:
                     raise RinoError(f"{source} has no jets; leave it out")
-                for first, last in reader.spans(rows):
+                rule.check_columns(source, selection.columns, reader.columns)
+                tally.files += 1
+                tally.layouts[found.name] = tally.layouts.get(found.name, 0) + 1
+                for first, last in reader.spans(min(_ROWS, most), most):
                     chunk = reader.read(first, last, selection.columns)
+                    if selection.labelled:
+                        rule.check(source, chunk.labels and chunk.labels.meaning)
                     chunk, entries = selection.take(source, chunk, first, tally, on_error)
-                    rule.check(source, chunk.labels and chunk.labels.meaning)
                     yield source, chunk, entries
         except RinoError as error:
             if on_error == "raise":
                 raise
-            tally.skip(str(source), str(error))
+            tally.skip(str(source), f"{error}; jets 0 to {first - 1} were read" if first else str(error))
 
 
 class _Assembly:

@@ -79,9 +79,9 @@ class Selection:
         if unknown:
             raise RinoError(f"there is no selection by {unknown[0]!r}; known are {', '.join(sorted(known))}")
         values = {name: value for name, value in arguments.items() if value is not None}
-        for name in ("columns", "label"):
+        for name, kinds in (("columns", (str,)), ("label", (str, int, np.integer))):
             if name in values:
-                values[name] = _several(values[name])
+                values[name] = _several(name, values[name], kinds)
         for name in ("pt", "eta", "mass"):
             if name in values:
                 values[name] = _range(name, values[name])
@@ -90,13 +90,20 @@ class Selection:
             value = getattr(made, name)
             if not isinstance(value, (int, float, np.number)) or not low <= value <= high:
                 raise RinoError(f"{name} = {value!r}; give a number from {low:g} to {high:g}")
+            values[name] = float(value)
         for name, least in (("hardest", 1), ("seed", 0)):
             value = getattr(made, name)
             if value is not None and (
                 isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least
             ):
                 raise RinoError(f"{name} = {value!r}; give an integer of {least} or more")
-        return made
+            values[name] = None if value is None else int(value)
+        for name in ("labelled", "drop_empty"):
+            value = getattr(made, name)
+            if not isinstance(value, (bool, np.bool_)):
+                raise RinoError(f"{name} = {value!r}; give True or False")
+            values[name] = bool(value)
+        return cls(**values)
 
     def take(
         self, source: Source, chunk: Chunk, first: int, tally: Tally, on_error: str = "raise"
@@ -119,8 +126,6 @@ class Selection:
         """
         entries = np.arange(first, first + len(chunk.counts), dtype=np.int64)
         tally.entries += len(entries)
-        if not self.labelled and chunk.labels is not None:
-            chunk = _without_labels(chunk)
         keep = self._sound(source, chunk, first, tally, on_error)
         sound = int(keep.sum())
         if self.fraction < 1.0:
@@ -129,9 +134,11 @@ class Selection:
             keep &= np.isin(_labels_of(source, chunk).values, self._numbers(source, _labels_of(source, chunk)))
         if any(bounds != (None, None) for bounds in (self.pt, self.eta, self.mass)):
             keep &= self._in_ranges(chunk)
+        if not self.labelled and chunk.labels is not None:
+            chunk = _without_labels(chunk)
         constituents = None
         if self.constituent_pt > 0.0:
-            constituents = np.hypot(chunk.momenta[0], chunk.momenta[1]) >= self.constituent_pt
+            constituents = _pt(chunk) >= self.constituent_pt
             left = np.diff(np.concatenate([[0], np.cumsum(constituents)])[chunk.offsets])
             keep &= left > 0
         tally.cut += sound - int(keep.sum())
@@ -175,10 +182,10 @@ class Selection:
         return numbers
 
     def _in_ranges(self, chunk: Chunk) -> NDArray[np.bool_]:
-        px, py, pz, e = (_sum_of_jets(component, chunk) for component in chunk.momenta)
-        pt2 = px * px + py * py
-        keep = np.ones(len(pt2), dtype=bool)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        keep = np.ones(len(chunk.counts), dtype=bool)
+        with np.errstate(all="ignore"):  # broken jets, which are not taken, may hold anything
+            px, py, pz, e = (_sum_of_jets(component, chunk) for component in chunk.momenta)
+            pt2 = px * px + py * py
             for bounds, value in (
                 (self.pt, lambda: np.sqrt(pt2)),
                 (self.eta, lambda: np.arcsinh(pz / np.sqrt(pt2))),
@@ -252,7 +259,8 @@ class Tally:
         return not self.skipped and not self.bad_jets
 
     def __str__(self) -> str:
-        parts = [f"{self.jets} jets of {self.files} files"]
+        kinds = ", ".join(f"{number} {name}" for name, number in self.layouts.items())
+        parts = [f"{self.jets} jets of {self.files} files" + (f" ({kinds})" if kinds else "")]
         if self.cut:
             parts.append(f"{self.cut} left out by the selection")
         if self.bad_jets:
@@ -299,8 +307,17 @@ def _plain(column: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(column)
 
 
-def _several(value: Any) -> tuple[Any, ...]:
-    return (value,) if isinstance(value, (str, int, np.integer)) else tuple(value)
+def _several(name: str, value: Any, kinds: tuple[type, ...]) -> tuple[Any, ...]:
+    try:
+        parts = (value,) if isinstance(value, (str, int, np.integer)) else tuple(value)
+    except TypeError:
+        parts = (value,)
+    for part in parts:
+        if isinstance(part, bool) or not isinstance(part, kinds):
+            raise RinoError(f"{name} = {value!r}; give {' or '.join(k.__name__ for k in kinds[:2])}, one or several")
+    return tuple(
+        int(part) if isinstance(part, np.integer) else str(part) if isinstance(part, str) else part for part in parts
+    )
 
 
 def _range(name: str, value: Any) -> Range:
@@ -313,7 +330,7 @@ def _range(name: str, value: Any) -> Range:
             raise RinoError(f"{name} = {value!r}; give two numbers, or None for an end that is open")
     if low is not None and high is not None and not low < high:
         raise RinoError(f"{name} = {value!r} takes no jet; give a lower end below the upper one")
-    return low, high
+    return tuple(None if end is None else float(end) for end in (low, high))  # type: ignore[return-value]
 
 
 def _without_labels(chunk: Chunk) -> Chunk:
@@ -333,7 +350,8 @@ def _what_is_wrong(source: Source, chunk: Chunk, jet: int, first: int) -> str:
     if begin == end:
         return f"{place} has no constituents; leave such jets out with drop_empty=True"
     p4 = np.array([component[begin:end] for component in chunk.momenta], dtype=np.float64).T
-    momentum = np.hypot(np.hypot(p4[:, 0], p4[:, 1]), p4[:, 2])
+    with np.errstate(all="ignore"):
+        momentum = np.hypot(np.hypot(p4[:, 0], p4[:, 1]), p4[:, 2])
     finite = np.isfinite(p4).all(axis=1)
     i = int(np.flatnonzero(~finite | ~(p4[:, 3] >= momentum * (1 - _core.Jets.energy_tolerance)))[0])
     what = f"has E below |p| = {momentum[i]:.9g} GeV" if finite[i] else "is not finite"
@@ -353,9 +371,15 @@ def _sum_of_jets(component: NDArray[Any], chunk: Chunk) -> NDArray[np.float64]:
     return sums
 
 
+def _pt(chunk: Chunk) -> NDArray[np.float64]:
+    """(t,) in double precision, as `Jets` has it whatever the file's."""
+    with np.errstate(all="ignore"):
+        return np.hypot(chunk.momenta[0], chunk.momenta[1], dtype=np.float64)
+
+
 def _hardest(chunk: Chunk, n: int) -> Chunk:
     jets = np.repeat(np.arange(len(chunk.counts)), chunk.counts)
-    order = np.lexsort((-np.hypot(chunk.momenta[0], chunk.momenta[1]), jets))
+    order = np.lexsort((-_pt(chunk), jets))
     rank = np.arange(len(jets)) - np.repeat(chunk.offsets[:-1], chunk.counts)
     order = order[rank < n]
     px, py, pz, e = (component[order] for component in chunk.momenta)

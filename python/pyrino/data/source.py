@@ -78,7 +78,7 @@ class Source:
             return fsspec.open(self.url, "rb").open()
         except FileNotFoundError as error:
             raise RinoError(f"there is no file {self}; {_nearest(self)}") from error
-        except (OSError, ImportError, ValueError) as error:
+        except Exception as error:  # protocols raise errors of every kind
             raise RinoError(
                 f"{self} cannot be opened ({error}); check the path, its rights and the protocol"
             ) from error
@@ -162,7 +162,7 @@ def _find_remote(pattern: str) -> list[Source]:
 
     try:
         files: list[Any] = fsspec.open_files(pattern, "rb")
-    except (OSError, ImportError, ValueError) as error:
+    except Exception as error:  # protocols raise errors of every kind
         raise RinoError(f"the pattern {pattern} cannot be looked up ({error}); give the URLs one by one") from error
     if not files:
         raise RinoError(f"no file matches the pattern {pattern}; check the folder and the pattern")

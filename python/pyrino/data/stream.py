@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from types import TracebackType
 
 import numpy as np
 
@@ -48,7 +49,24 @@ class JetStream(ABC):
             For a broken file or jet, unless such are skipped; if there is no jet that is wanted.
         """
         check_whole(count=(count, 1))
-        return Jets._wrap(self._take(count))
+        return Jets._wrap(self._next(count)[0])
+
+    @property
+    def label_meaning(self) -> str | None:
+        """What labels mean, None without: streams of different labels are not mixed."""
+        return None
+
+    def close(self) -> None:
+        """Let go of files and threads; the stream cannot be used afterwards."""
+        return
+
+    def __enter__(self) -> JetStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def left_out(self) -> str:
         """What was skipped since the beginning of the pass because it is broken, in words; "" for nothing."""
@@ -68,7 +86,12 @@ class JetStream(ABC):
         return len(self)
 
     def _next(self, count: int) -> tuple[_core.Jets, list[int]]:
-        return self._take(count), list(self.position)
+        before = self.position
+        try:
+            return self._take(count), list(self.position)
+        except BaseException:
+            self.seek(before)  # jets that were taken before it failed come again
+            raise
 
     def _position(self) -> list[int]:
         return list(self.position)

@@ -1,0 +1,48 @@
+"""`pyrino predict`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from pyrino.cli.common import checked_device
+from pyrino.cli.parser import add_command, add_device, default_of
+from pyrino.cli.writing import add_writing, described, write
+from pyrino.finetune import Tagger
+from pyrino.outputs import predict_files
+
+__all__ = ["add"]
+
+_EXAMPLE = """
+pyrino predict runs/tagger --jets data/collisions --out probabilities.parquet
+pyrino predict runs/tagger --jets 'JetClass/*.root' --out friends
+"""
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = add_command(
+        commands,
+        "predict",
+        _run,
+        usage="TAGGER --jets PATH [PATH ...] --out OUT [options]",
+        summary="write a tagger's probability for each jet to parquet, or to ROOT as friend trees",
+        description=described("probability (float64; that the jet is signal)"),
+        example=_EXAMPLE,
+    )
+    parser.add_argument("tagger", metavar="TAGGER", help="folder of a fine-tuning, or a .safetensors file")
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=default_of(Tagger.predict, "batch_size"),
+        metavar="N",
+        help="jets at a time",
+    )
+    add_device(parser)
+    add_writing(parser)
+
+
+def _run(args: argparse.Namespace) -> None:
+    tagger = Tagger.load(args.tagger).to(checked_device(args.device))
+    tally = write(predict_files, tagger, args, batch_size=args.batch_size, about={"tagger": args.tagger})
+    print(f"probabilities ({tagger.kind} head) are in {args.out}: {tally}")
