@@ -3,8 +3,8 @@
 The files are JetClass-like: its float columns (momenta and ten others of the constituents), toy jets. ROOT with lz4 and
 with zlib, parquet with zstd and snappy, the packed cache. "alone" is uproot or pyarrow reading the four momenta and
 nothing else, on one thread, file after file; ours are batches of 1000 shuffled `Jets` of the same columns, checked, and
-with file and entry of each jet. The padded HDF5 is what the authors' chain and most others train from: [N, 128, 4] float32,
-gzip, read in slices of whole chunks and shuffled in memory.
+with file and entry of each jet. The padded HDF5 is what the authors' chain and most others train from: [N, 128, 4]
+float32, gzip, read in slices of whole chunks and shuffled in memory.
 """
 
 from __future__ import annotations

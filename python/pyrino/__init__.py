@@ -17,14 +17,17 @@ if torch.__version__.split(".")[:2] != _core.built_with_torch.split("."):
 
 __version__: str = _core.__version__
 
-from pyrino.data import read_jets
-from pyrino.errors import RinoError
+from pyrino import data
+from pyrino.data import open_dataset, pack, read_jets
+from pyrino.errors import RinoError, RinoWarning
+from pyrino.evaluate.domains import DomainComparison, compare
 from pyrino.finetune import Tagger, finetune, train_supervised
 from pyrino.generate import generate
 from pyrino.history import History
 from pyrino.jets import Jets
 from pyrino.losses import centered_assignment, dino_loss, koleo_loss, sinkhorn
 from pyrino.nn import Embeddings, JetEncoder, ProjectionHead, Tokens, tokenize
+from pyrino.outputs import embed_files, predict_files
 from pyrino.pretrain import PretrainingRun, Trainer, pretrain
 from pyrino.recipe import Recipe
 from pyrino.transforms import (
@@ -40,10 +43,11 @@ from pyrino.transforms import (
     split_collinear,
     translate,
 )
-from pyrino.views import ViewGenerator, toy_jets
+from pyrino.views import ViewGenerator, splitting_scales, toy_jets
 
 __all__ = [
     "Augmentation",
+    "DomainComparison",
     "Embeddings",
     "History",
     "JetEncoder",
@@ -52,6 +56,7 @@ __all__ = [
     "ProjectionHead",
     "Recipe",
     "RinoError",
+    "RinoWarning",
     "Tagger",
     "Tokens",
     "Trainer",
@@ -60,19 +65,26 @@ __all__ = [
     "boost_jet",
     "boost_to_pt",
     "centered_assignment",
+    "compare",
+    "data",
     "dino_loss",
     "drop_soft",
+    "embed_files",
     "finetune",
     "generate",
     "hardest",
     "koleo_loss",
     "mask_constituents",
+    "open_dataset",
+    "pack",
+    "predict_files",
     "pretrain",
     "read_jets",
     "rotate",
     "sinkhorn",
     "smear",
     "split_collinear",
+    "splitting_scales",
     "tokenize",
     "toy_jets",
     "train_supervised",

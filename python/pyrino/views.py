@@ -14,7 +14,7 @@ from pyrino._core import Resolution
 from pyrino.errors import RinoError
 from pyrino.jets import Jets
 
-__all__ = ["Resolution", "ViewGenerator", "resolution", "toy_jets"]
+__all__ = ["Resolution", "ViewGenerator", "resolution", "splitting_scales", "toy_jets"]
 
 
 def resolution(point: Any) -> Resolution:
@@ -151,6 +151,54 @@ class ViewGenerator:
             f"ViewGenerator([{points}], radius={self.radius:g}, algorithm={self.algorithm!r}, "
             f"threads={self.threads}, backend={self.backend!r})"
         )
+
+
+def splitting_scales(
+    jets: Jets, n_max: int, *, radius: float = 0.8, threads: int = 1, backend: str = "auto"
+) -> NDArray[np.float64]:
+    """The kT splitting scales sqrt(d_N) of jets: at which scale a jet of N+1 subjets becomes one of N.
+
+    d_N is the largest distance, min(pT_i^2, pT_j^2) dR_ij^2 / R^2 between two subjets or pT_i^2 to the beam, of the kT
+    clustering (E-scheme) down to N subjets: FastJet's ``exclusive_dmerge_max(N)``, so that the exclusive clustering at
+    the scale Q (``"kt:Q"``) has N or fewer subjets if and only if sqrt(d_N) <= Q. Often written d_{N,N+1}: column 0 is
+    sqrt(d_12), column 1 sqrt(d_23). Experiments that define it without 1/R^2 have R times these values.
+
+    Parameters
+    ----------
+    jets : Jets
+        n jets.
+    n_max : int
+        N goes from 1 to this.
+    radius : float
+        R of the clustering distances.
+    threads, backend
+        As for `ViewGenerator`; the scales do not depend on them, but for rounding.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n, n_max) float64 in GeV, falling along each row; 0 where a jet has no more than N constituents.
+
+    Raises
+    ------
+    RinoError
+        If an argument is out of range.
+
+    Notes
+    -----
+    Catani, Dokshitzer, Seymour, Webber, Nucl. Phys. B406 (1993) 187; Ellis, Soper, hep-ph/9305266.
+
+    Examples
+    --------
+    >>> sqrt_d = rino.splitting_scales(jets, 3)
+    >>> sqrt_d12, sqrt_d23, sqrt_d34 = sqrt_d.T
+    """
+    workers = _int64(threads, "threads")
+    if not 1 <= workers < 2**31:
+        raise RinoError(f"threads is {workers}; give the number of threads, 1 or more")
+    return _core.splitting_scales(
+        _core_of(jets), _int64(n_max, "n_max"), _float(radius, "radius"), workers, _name(backend, "backend")
+    )
 
 
 def toy_jets(

@@ -1,0 +1,28 @@
+"""Pictures: jets along the flow, distributions, ROC curves, scores, embeddings, training. Each is a matplotlib Figure.
+
+All use matplotlib's object interface: no pyplot, no global setting is touched, and a notebook shows the
+figure as it is returned. The colours are those of Okabe and Ito and viridis, safe for the colour-blind.
+"""
+
+from __future__ import annotations
+
+from pyrino.plots.distributions import compare_distributions, distributions
+from pyrino.plots.embeddings import embedding_pca, similarity_matrix
+from pyrino.plots.flow import draw_flow
+from pyrino.plots.style import figure_to_data_uri, figure_to_png, figure_to_svg
+from pyrino.plots.taggers import roc_curves, score_distributions
+from pyrino.plots.training import training_curves
+
+__all__ = [
+    "compare_distributions",
+    "distributions",
+    "draw_flow",
+    "embedding_pca",
+    "figure_to_data_uri",
+    "figure_to_png",
+    "figure_to_svg",
+    "roc_curves",
+    "score_distributions",
+    "similarity_matrix",
+    "training_curves",
+]
