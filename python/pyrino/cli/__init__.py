@@ -119,8 +119,8 @@ def _run(argv: Sequence[str] | None) -> int:
 
 @contextlib.contextmanager
 def _heard() -> Iterator[None]:
-    """What pyrino logs and warns of is said in the same way as errors are."""
-    log, handler = logging.getLogger("pyrino"), _Saying()
+    """What pyrino logs is printed; what it warns of is said as errors are."""
+    log, handler = logging.getLogger("pyrino"), _Printing()
     before = log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)
@@ -142,9 +142,9 @@ def _heard() -> Iterator[None]:
         log.setLevel(before)
 
 
-class _Saying(logging.Handler):
+class _Printing(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        _say(record.getMessage())
+        print(record.getMessage(), flush=True)
 
 
 def _refuse(arguments: list[str], parser: argparse.ArgumentParser) -> NoReturn:

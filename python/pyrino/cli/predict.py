@@ -34,7 +34,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--batch-size",
         type=int,
-        default=default_of(Tagger.predict, "batch_size"),
+        default=default_of(predict_files, "batch_size"),
         metavar="N",
         help="jets at a time",
     )

@@ -9,27 +9,33 @@ import importlib.util
 import operator
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..errors import RinoError
 from .domains import DOMAINS, PROCESSES, Domain
+from .layouts import LAYOUTS, PLAIN, FileLayout
+
+if TYPE_CHECKING:
+    from .unit import Unit
 
 __all__ = ["generate"]
 
 
 def generate(
-    domain: str,
+    domain: str | None,
     process: str,
     jets: int,
     seed: int,
     out: str | os.PathLike[str],
     *,
+    layout: str = PLAIN,
     workers: int | None = None,
     progress: bool = True,
     mpi: bool | None = None,
 ) -> list[Path]:
-    """Generate labelled jets with Pythia 8 and FastJet and write them as parquet files.
+    """Generate labelled jets with Pythia 8 and FastJet and write them as parquet files, or as a public data set does.
 
     The work is cut into units of `Domain.unit_jets` (1000) jets. Every unit has its own random seeds,
     derived from (domain, process, seed, number of the unit), and becomes one file, so the jets do not
@@ -39,10 +45,15 @@ def generate(
     later call needs more of it. Where the folder holds more jets than asked for, the last file returned
     may reach beyond `jets`.
 
+    With another `layout` than the default the same jets are written as the authors of a public data set document
+    theirs, so that work on it can be rehearsed: names, types, padding and units, not the physics of the data set. The
+    unit files stay in the folder ``.pyrino-units`` beside the files; without it a later call generates anew.
+
     Parameters
     ----------
-    domain : str
-        A key of `DOMAINS`: "collisions", "simulation" or "simulation-wide".
+    domain : str or None
+        A key of `DOMAINS`: "collisions", "simulation" or "simulation-wide". None: that which is most like the data set
+        of `layout`, "collisions" for the default.
     process : str
         "qcd" (jets of hard QCD scattering) or "top" (fully merged hadronic top quarks).
     jets : int
@@ -50,7 +61,11 @@ def generate(
     seed : int
         0 or larger. The same seed gives the same jets with the same versions of pythia8mc, fastjet and numpy.
     out : path
-        Folder, made if need be. Files are named like ``collisions_qcd_s3_000.parquet``.
+        Folder, made if need be. Files are named like ``collisions_qcd_s3_000.parquet``, those of other layouts as the
+        data set's. With another layout also the name of one file for all jets, where it ends in the layout's suffix.
+    layout : str
+        "jetclass-parquet" or a key of `LAYOUTS`: "jetclass", "jetclass2", "jetnet", "landscape", "energyflow", "aspen"
+        or "rs3l" ("top" is no process of jetclass2, energyflow and rs3l). In "rs3l" every jet is showered five times.
     workers : int, optional
         Number of processes; as many as there are cores to run on by default.
     progress : bool
@@ -65,7 +80,7 @@ def generate(
         The files in the order of their units. Columns are JetClass's: ``part_*`` per constituent (float32
         momenta in GeV, by falling pT; ``part_deta`` is multiplied by the sign of the jet's eta), ``jet_*`` of
         the jet as clustered, ten one-hot ``label_*``. The metadata's key ``pyrino.generate`` holds the
-        configuration, the seed and the versions as JSON.
+        configuration, the seed and the versions as JSON. With another layout: its files.
 
     Raises
     ------
@@ -75,37 +90,71 @@ def generate(
     KeyboardInterrupt
         Passed on after the workers are stopped; finished files stay.
     """
+    _known("layout", layout, [PLAIN, *LAYOUTS])
+    written = LAYOUTS.get(layout)
+    if domain is None:
+        domain = written.domain if written else "collisions"
     settings = _domain(domain, mpi)
     _known("process", process, PROCESSES)
     jets = _integer("jets", jets, 1)
     seed = _integer("seed", seed, 0)
     if workers is not None:
         workers = _integer("workers", workers, 1)
-    _require_packages()
+    _require_packages(written)
 
-    from .files import configuration, stored_jets, unit_path, write_unit
+    from .files import configuration
     from .unit import Unit
-    from .workers import Workers, default_workers
 
-    folder = _folder(Path(out))
+    kind = written.kind if written else "plain"
     units = [
-        Unit(settings, process, seed, index, min(settings.unit_jets, jets - start))
+        Unit(settings, process, seed, index, min(settings.unit_jets, jets - start), kind)
         for index, start in enumerate(range(0, jets, settings.unit_jets))
     ]
-    version = importlib.metadata.version("pythia8mc")
+    expected = [configuration(unit, importlib.metadata.version("pythia8mc")) for unit in units]
+    if written is None:
+        return _units(units, expected, Path(out), workers, progress)
+
+    from .writing import request_of, write_layout
+
+    request = request_of(written, process, Path(out))
+    _folder(request.folder)
+    whole = {name: value for name, value in expected[0].items() if name != "unit"}
+    return write_layout(
+        request,
+        units,
+        whole,
+        lambda: _units(units, expected, request.units_folder, workers, progress, written.showers),
+    )
+
+
+def _units(
+    units: Sequence[Unit],
+    expected: Sequence[dict[str, Any]],
+    out: Path,
+    workers: int | None,
+    progress: bool,
+    showers: int = 1,
+) -> list[Path]:
+    """The files of units, generated where they are absent."""
+    from .files import stored_jets, unit_path, write_unit
+    from .workers import Workers, default_workers
+
+    folder = _folder(out)
     paths = [unit_path(folder, unit) for unit in units]
-    expected = [configuration(unit, version) for unit in units]
     # All files are looked at before any work is done: a wrong one is reported now, not in an hour.
     missing = [
-        unit for unit, path, wanted in zip(units, paths, expected, strict=True) if stored_jets(path, wanted) < unit.jets
+        unit
+        for unit, path, wanted in zip(units, paths, expected, strict=True)
+        if stored_jets(path, wanted, showers) < unit.jets
     ]
     if not missing:
         return paths
 
     from tqdm import tqdm
 
-    new = sum(unit.jets for unit in missing)
-    bar = tqdm(total=jets, initial=jets - new, unit="jet", desc=f"{domain} {process}", disable=not progress)
+    jets, new = (sum(unit.jets for unit in some) for some in (units, missing))
+    title = f"{units[0].domain.name} {units[0].process}"
+    bar = tqdm(total=jets, initial=jets - new, unit="jet", desc=title, disable=not progress)
     with bar, Workers(min(workers or default_workers(), len(missing))) as pool:
         for unit, result in pool.run(missing, bar.update):
             write_unit(paths[unit.index], unit, result, expected[unit.index])
@@ -138,10 +187,11 @@ def _integer(what: str, value: int, least: int) -> int:
     return number
 
 
-def _require_packages() -> None:
-    for package in ("pythia8mc", "fastjet", "awkward", "pyarrow", "tqdm"):
+def _require_packages(layout: FileLayout | None) -> None:
+    for package in ("pythia8mc", "fastjet", "awkward", "pyarrow", "tqdm", *(layout.packages if layout else ())):
         if importlib.util.find_spec(package) is None:
-            raise RinoError(f"generating jets needs the package {package}: pip install pyrino[generate]")
+            what = f"writing the layout {layout.name}" if layout and package in layout.packages else "generating jets"
+            raise RinoError(f"{what} needs the package {package}: pip install pyrino[generate]")
 
 
 def _folder(out: Path) -> Path:

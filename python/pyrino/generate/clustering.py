@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .domains import Domain
 from .particles import Particles, transverse
 
-__all__ = ["FoundJets", "contains_top", "find_jets", "soft_drop_masses"]
+__all__ = ["FoundJets", "contains_top", "find_jets", "n_subjettiness", "soft_drop_masses"]
 
 
 @dataclass(frozen=True)
@@ -164,3 +164,45 @@ def soft_drop_masses(p4: NDArray[np.float64], counts: NDArray[np.int64], z: floa
             jet, harder, softer = harder, PseudoJet(), PseudoJet()
         masses[i] = max(jet.m(), 0.0)
     return masses
+
+
+def n_subjettiness(
+    p4: NDArray[np.float64], counts: NDArray[np.int64], radius: float, largest: int = 4
+) -> NDArray[np.float64]:
+    """N-subjettiness tau_1 ... tau_largest (JHEP 03 (2011) 015) of jets, beta = 1.
+
+    tau_N = sum_i pT_i min_k DR(i, k) / (R sum_i pT_i) with the axes k of the N exclusive kT subjets in the
+    winner-take-all scheme (JHEP 04 (2014) 017), in rapidity and azimuth, not minimised further: Delphes' default.
+
+    Parameters
+    ----------
+    p4 : ndarray, shape (c, 4)
+        Constituents of all jets, jet after jet, GeV.
+    counts : ndarray, shape (j,)
+        Constituents per jet.
+    radius : float
+        R of the normalisation.
+
+    Returns
+    -------
+    ndarray of float64, shape (j, largest)
+        0 where a jet has no more than N constituents.
+    """
+    import fastjet
+    from fastjet import PseudoJet
+
+    definition = fastjet.JetDefinition(fastjet.kt_algorithm, 10.0, fastjet.WTA_pt_scheme)
+    taus = np.zeros((len(counts), largest))
+    rows = p4.tolist()
+    stop = 0
+    for i, count in enumerate(counts.tolist()):
+        start, stop = stop, stop + count
+        particles = [PseudoJet(*row) for row in rows[start:stop]]
+        sequence = fastjet.ClusterSequence(particles, definition)
+        pt, rapidity, phi = np.array([(p.pt(), p.rap(), p.phi()) for p in particles]).T
+        for number in range(1, min(largest, count - 1) + 1):
+            axes = np.array([(axis.rap(), axis.phi()) for axis in sequence.exclusive_jets(number)])
+            turn = np.remainder(phi[:, None] - axes[:, 1] + np.pi, 2.0 * np.pi) - np.pi
+            distance = np.hypot(rapidity[:, None] - axes[:, 0], turn).min(axis=1)
+            taus[i, number - 1] = (pt * distance).sum() / (radius * pt.sum())
+    return taus

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,7 +48,8 @@ def detect(particles: Particles, detector: Detector, rng: np.random.Generator) -
     Particles
         Tracks (charged hadrons with the pion mass, electrons, muons; directions exact, pT smeared with a
         Gaussian), then photon cells, then neutral-hadron cells (massless, at the cell's centre). The PDG
-        code is +-211, +-11, +-13, 22 or 130.
+        code is +-211, +-11, +-13, 22 or 130. Where the particles have vertices the tracks keep theirs, and those of
+        the cells are 0.
     """
     pt, eta, phi = transverse(particles.p4)
     kind = np.abs(particles.pdg)
@@ -62,11 +65,12 @@ def detect(particles: Particles, detector: Detector, rng: np.random.Generator) -
         cartesian(smeared, eta[track], phi[track], mass),
         np.where(lepton, particles.pdg[track], 211 * particles.charge[track]).astype(np.int32),
         particles.charge[track],
+        None if particles.vertex is None else particles.vertex[track],
     )
 
     photon = in_calorimeter & (kind == 22)
     hadron = in_calorimeter & (kind != 22)
-    return Particles.concatenate(
+    found = Particles.concatenate(
         [
             tracks,
             _cells(
@@ -89,6 +93,10 @@ def detect(particles: Particles, detector: Detector, rng: np.random.Generator) -
             ),
         ]
     )
+    if tracks.vertex is None:
+        return found
+    cells = np.zeros((len(found) - len(tracks), 4))  # a cell does not tell where its particles come from
+    return replace(found, vertex=np.concatenate([tracks.vertex, cells]))
 
 
 def _cells(

@@ -10,13 +10,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["DOMAINS", "PROCESSES", "REVISION", "Detector", "Domain", "HardProcess"]
+__all__ = [
+    "DETAIL_REVISION",
+    "DOMAINS",
+    "PROCESSES",
+    "REVISION",
+    "VARIATIONS",
+    "Detector",
+    "Domain",
+    "HardProcess",
+    "ImpactParameters",
+]
 
 #: Raised whenever a change of the code changes the jets made from the same configuration and seed.
 REVISION = 1
+#: The same for what only units that are not "plain" have.
+DETAIL_REVISION = 1
 
 #: Process name -> the label column of JetClass that is set for it.
 PROCESSES: Mapping[str, str] = {"qcd": "label_QCD", "top": "label_Tbqq"}
+
+#: The showers of each jet in RS3L's order -> what Pythia is told beyond the domain's settings.
+VARIATIONS: Mapping[str, list[str]] = {
+    "nominal": [],
+    "seed": [],
+    # The scale of alpha_s in the final-state shower times 1/sqrt(2) and sqrt(2): squared in Pythia's factor.
+    "fsr_up": ["TimeShower:renormMultFac = 0.5"],
+    "fsr_down": ["TimeShower:renormMultFac = 2.0"],
+    # RS3L has Herwig 7 here. Herwig is no Python package; Vincia's antenna shower (JHEP 07 (2020) 032) stands in.
+    "vincia": ["PartonShowers:model = 2"],
+}
 
 
 @dataclass(frozen=True)
@@ -65,6 +88,24 @@ class Detector:
     """Constant term of the hadronic resolution: calibration and non-uniformity."""
     hadron_min_energy: float = 1.0
     """GeV, after smearing; suppresses noise."""
+
+
+@dataclass(frozen=True)
+class ImpactParameters:
+    """Resolution of tracks' impact parameters: a floor and a part from multiple scattering that falls with pT.
+
+    The numbers describe CMS's tracker (JINST 9 (2014) P10009) as JetClass has it, to about 30%. Only the layouts of
+    public data sets use them; the momenta do not depend on them.
+    """
+
+    d0_floor: float = 0.010
+    """mm; transverse, of a track of high pT."""
+    d0_scattering: float = 0.075
+    """mm GeV; times sqrt(cosh eta) / pT: the path through the material."""
+    dz_floor: float = 0.028
+    """mm; longitudinal, times cosh eta."""
+    dz_scattering: float = 0.090
+    """mm GeV; times cosh eta / pT."""
 
 
 @dataclass(frozen=True)

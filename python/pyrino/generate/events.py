@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .domains import Domain
 from .particles import Particles, transverse
+from .truth import Record, Truth, truth_of
 
 __all__ = ["EventBatch", "EventSource", "SoftPool", "pythia_settings"]
 
@@ -19,6 +20,7 @@ _PROCESS_SETTINGS = {
     "top": ["Top:gg2ttbar = on", "Top:qqbar2ttbar = on", "24:onMode = off", "24:onIfAny = 1 2 3 4 5"],
 }
 _NEUTRINOS = (12, 14, 16)
+_MOMENTUM = ("px", "py", "pz", "e")  # also of vertices, whose components Pythia's arrays name the same
 
 
 def _common_settings(domain: Domain, seed: int) -> list[str]:
@@ -71,12 +73,42 @@ class EventBatch:
         Event of every top quark (none for QCD).
     tops : ndarray of float64, shape (t, 4, 4)
         Top before its decay, and b, q, q' just after it; px, py, pz, E in GeV.
+    top_pdg : ndarray of int32, shape (t,), optional
+        6 or -6; None unless asked for, as the next two.
+    truth : Truth, optional
+        The events' partons.
+    scattering : Scattering, optional
+        Their hard processes.
     """
 
     size: int
     particles: Particles
     top_event: NDArray[np.int64]
     tops: NDArray[np.float64]
+    top_pdg: NDArray[np.int32] | None = None
+    truth: Truth | None = None
+    scattering: Scattering | None = None
+
+
+@dataclass(frozen=True)
+class Scattering:
+    """Hard 2 -> 2 processes of n events: two incoming partons, then two outgoing ones.
+
+    Attributes
+    ----------
+    pdg, colour, anticolour : ndarray of int32, shape (n, 4)
+    p4 : ndarray of float64, shape (n, 4, 4)
+        px, py, pz, E in GeV.
+    mass, scale : ndarray of float64, shapes (n, 4) and (n,)
+        GeV; `scale` is the factorisation scale, at which the shower starts.
+    """
+
+    pdg: NDArray[np.int32]
+    colour: NDArray[np.int32]
+    anticolour: NDArray[np.int32]
+    p4: NDArray[np.float64]
+    mass: NDArray[np.float64]
+    scale: NDArray[np.float64]
 
 
 class EventSource:
@@ -84,10 +116,20 @@ class EventSource:
 
     Pythia's own `nextBatch` copies whole event records in C++ (0.2 ms an event); reading them particle by
     particle in Python takes 0.8 ms, half as long as generating an event.
+
+    Parameters
+    ----------
+    lines : list of str
+        Pythia's configuration.
+    vertices, truth : bool
+        Whether the particles of batches have vertices, and batches `top_pdg`, `truth` and `scattering`. The events are
+        the same.
     """
 
-    def __init__(self, lines: list[str]) -> None:
+    def __init__(self, lines: list[str], *, vertices: bool = False, truth: bool = False) -> None:
         self._pythia = _start(lines)
+        self._vertices = vertices
+        self._truth = truth
         self._charges: dict[int, int] = {}
 
     @property
@@ -103,20 +145,48 @@ class EventSource:
         return np.array([self._charges[code] for code in codes.tolist()], np.int32)[inverse]
 
     def next(self, events: int) -> EventBatch:
-        """Generate `events` events; those in which Pythia reports a failure are replaced."""
-        record = self._pythia.nextBatch(events)["prt"].layout
+        """Generate `events` events; those in which Pythia reports a failure are replaced.
+
+        Where Pythia reads the hard processes from a file, there may be fewer at its end.
+        """
+        batch = self._pythia.nextBatch(events)
+        record = batch["prt"].layout
         offsets = np.asarray(record.offsets, dtype=np.int64)
+        events = len(offsets) - 1
         table = record.content
         pdg, status = table["id"].data, table["status"].data
-        p4 = np.stack([table["p"][name].data for name in ("px", "py", "pz", "e")], axis=1)
+        p4 = np.stack([table["p"][name].data for name in _MOMENTUM], axis=1)
         event = np.repeat(np.arange(events), np.diff(offsets))
         start = offsets[:-1]
 
         visible = np.flatnonzero((status > 0) & ~np.isin(np.abs(pdg), _NEUTRINOS))
-        particles = Particles(event[visible], p4[visible], pdg[visible], self._charge(pdg[visible]))
+        vertex = _vertices(table["vProd"], visible) if self._vertices else None
+        particles = Particles(event[visible], p4[visible], pdg[visible], self._charge(pdg[visible]), vertex)
         daughters = np.stack([table["daughter1"].data, table["daughter2"].data], axis=1) + start[event][:, None]
         family = _top_families(pdg, daughters)
-        return EventBatch(events, particles, event[family[:, 0]], p4[family])
+        found = EventBatch(events, particles, event[family[:, 0]], p4[family])
+        if not self._truth:
+            return found
+        return replace(
+            found,
+            top_pdg=pdg[family[:, 0]],
+            truth=truth_of(Record(event, pdg, status, p4, start, table["mother1"].data, daughters)),
+            scattering=_scattering(table, batch["info"]["Q2Fac"], start),
+        )
+
+
+def _vertices(column: Any, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """x, y, z, t of production; 0, the collision itself, for entries without a vertex."""
+    index = np.asarray(column.index)[rows]
+    table = np.stack([column.content[name].data for name in _MOMENTUM], axis=1)
+    return np.where(index[:, None] >= 0, table[np.maximum(index, 0)] if len(table) else 0.0, 0.0)
+
+
+def _scattering(table: Any, factorisation: Any, start: NDArray[np.int64]) -> Scattering:
+    rows = start[:, None] + np.arange(3, 7)  # after the collision as a whole and the two beams
+    p4 = np.stack([table["p"][name].data[rows] for name in _MOMENTUM], axis=2)
+    pdg, colour, anticolour = (table[name].data[rows] for name in ("id", "col", "acol"))
+    return Scattering(pdg, colour, anticolour, p4, table["m"].data[rows], np.sqrt(np.asarray(factorisation)))
 
 
 def _top_families(pdg: NDArray[np.int32], daughters: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -163,16 +233,19 @@ class SoftPool:
         self._starts = np.cumsum(self._counts) - self._counts
 
     @classmethod
-    def generate(cls, domain: Domain, seed: int) -> SoftPool:
-        """`domain.overlay_pool` events with the domain's tune and energy; Pythia seed 1 ... 900,000,000."""
-        source = EventSource([*_common_settings(domain, seed), "SoftQCD:nonDiffractive = on"])
+    def generate(cls, domain: Domain, seed: int, *, vertices: bool = False) -> SoftPool:
+        """`domain.overlay_pool` events with the domain's tune and energy; Pythia seed 1 ... 900,000,000.
+
+        With `vertices` the same events know where their particles come from.
+        """
+        source = EventSource([*_common_settings(domain, seed), "SoftQCD:nonDiffractive = on"], vertices=vertices)
         parts: list[Particles] = []
         done = 0
         while done < domain.overlay_pool:
             batch = source.next(min(domain.batch_events, domain.overlay_pool - done))
             _, eta, _ = transverse(batch.particles.p4)
             part = batch.particles[np.abs(eta) < domain.overlay_max_abs_eta]
-            parts.append(Particles(part.event + done, part.p4, part.pdg, part.charge))
+            parts.append(replace(part, event=part.event + done))
             done += batch.size
         return cls(Particles.concatenate(parts), done)
 
@@ -191,7 +264,13 @@ class SoftPool:
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         soft = self._particles[np.repeat(self._starts[chosen], counts) + within]
         cos, sin = np.repeat(np.cos(angle), counts), np.repeat(np.sin(angle), counts)
-        px, py, pz, energy = soft.p4.T
-        p4 = np.stack([cos * px - sin * py, sin * px + cos * py, np.repeat(mirror, counts) * pz, energy], axis=1)
-        both = Particles.concatenate([batch.particles, Particles(np.repeat(host, counts), p4, soft.pdg, soft.charge)])
+        sign = np.repeat(mirror, counts)
+
+        def turned(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+            x, y, z, t = vectors.T
+            return np.stack([cos * x - sin * y, sin * x + cos * y, sign * z, t], axis=1)
+
+        vertex = None if soft.vertex is None else turned(soft.vertex)
+        laid = Particles(np.repeat(host, counts), turned(soft.p4), soft.pdg, soft.charge, vertex)
+        both = Particles.concatenate([batch.particles, laid])
         return both[np.argsort(both.event, kind="stable")]

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import RinoError
-from .domains import PROCESSES, REVISION
+from .domains import DETAIL_REVISION, PROCESSES, REVISION, ImpactParameters
 
 if TYPE_CHECKING:
     from .unit import Unit, UnitResult
 
-__all__ = ["LABELS", "METADATA_KEY", "configuration", "stored_jets", "unit_path", "write_unit"]
+__all__ = ["LABELS", "METADATA_KEY", "configuration", "difference", "stored_jets", "unit_path", "write_unit"]
 
 #: JetClass's one-hot label columns, in its order.
 LABELS = (
@@ -37,12 +37,13 @@ METADATA_KEY = b"pyrino.generate"
 
 def unit_path(out: Path, unit: Unit) -> Path:
     """Final name of a unit's file, for example collisions_qcd_s3_000.parquet."""
-    return out / f"{unit.domain.name}_{unit.process}_s{unit.seed}_{unit.index:03d}.parquet"
+    kind = "" if unit.kind == "plain" else f"_{unit.kind}"
+    return out / f"{unit.domain.name}_{unit.process}{kind}_s{unit.seed}_{unit.index:03d}.parquet"
 
 
 def configuration(unit: Unit, pythia8mc: str) -> dict[str, Any]:
     """All that decides a unit's jets but their number; `pythia8mc` is the package's version."""
-    return {
+    document = {
         "domain": dataclasses.asdict(unit.domain),
         "process": unit.process,
         "seed": unit.seed,
@@ -50,10 +51,14 @@ def configuration(unit: Unit, pythia8mc: str) -> dict[str, Any]:
         "pythia8mc": pythia8mc,
         "revision": REVISION,
     }
+    if unit.kind != "plain":
+        tracks = dataclasses.asdict(ImpactParameters())
+        document |= {"kind": unit.kind, "tracks": tracks, "detail_revision": DETAIL_REVISION}
+    return document
 
 
-def stored_jets(path: Path, expected: dict[str, Any]) -> int:
-    """Number of jets in an existing unit file; 0 where there is none.
+def stored_jets(path: Path, expected: dict[str, Any], showers: int = 1) -> int:
+    """Number of jets, of `showers` rows each, in an existing unit file; 0 where there is none.
 
     Raises
     ------
@@ -76,13 +81,13 @@ def stored_jets(path: Path, expected: dict[str, Any]) -> int:
         ) from error
     if found != expected:
         raise RinoError(
-            f"{path} was generated with another configuration ({_difference(found, expected)}); "
+            f"{path} was generated with another configuration ({difference(found, expected)}); "
             "delete it, or choose another output folder or seed"
         )
-    return int(metadata.num_rows)
+    return int(metadata.num_rows) // showers
 
 
-def _difference(found: dict[str, Any], expected: dict[str, Any], prefix: str = "") -> str:
+def difference(found: dict[str, Any], expected: dict[str, Any], prefix: str = "") -> str:
     """The first few fields that differ, as 'field: theirs in the file, ours now'."""
     words: list[str] = []
     for key in dict.fromkeys([*expected, *found]):
@@ -90,7 +95,7 @@ def _difference(found: dict[str, Any], expected: dict[str, Any], prefix: str = "
         if theirs == ours:
             continue
         if isinstance(theirs, dict) and isinstance(ours, dict):
-            words.append(_difference(theirs, ours, f"{prefix}{key}."))
+            words.append(difference(theirs, ours, f"{prefix}{key}."))
         else:
             words.append(f"{prefix}{key}: {theirs!r} in the file, {ours!r} now")
     return "; ".join(words[:3])
@@ -109,10 +114,10 @@ def write_unit(path: Path, unit: Unit, result: UnitResult, expected: dict[str, A
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    offsets = pa.array(np.concatenate([[0], np.cumsum(result.counts)]).astype(np.int32))
-    columns: dict[str, Any] = {
-        name: pa.ListArray.from_arrays(offsets, pa.array(values)) for name, values in result.constituents.items()
-    }
+    columns: dict[str, Any] = {}
+    for counts, lists in [(result.counts, result.constituents), *result.lists]:
+        offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
+        columns.update({name: pa.ListArray.from_arrays(offsets, pa.array(values)) for name, values in lists.items()})
     columns.update({name: pa.array(values) for name, values in result.jets.items()})
     for label in LABELS:
         columns[label] = pa.array(np.full(len(result.counts), label == PROCESSES[unit.process]))

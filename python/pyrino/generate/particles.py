@@ -24,27 +24,33 @@ class Particles:
         PDG particle code; candidates carry those of particle flow (211, 130, 22, 11, 13).
     charge : ndarray of int32, shape (n,)
         Electric charge in units of e.
+    vertex : ndarray of float64, shape (n, 4), optional
+        x, y, z (mm) and t (mm/c) of the particle's production; None where it is not followed.
     """
 
     event: NDArray[np.int64]
     p4: NDArray[np.float64]
     pdg: NDArray[np.int32]
     charge: NDArray[np.int32]
+    vertex: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.event)
 
     def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.int64]) -> Particles:
-        return Particles(self.event[index], self.p4[index], self.pdg[index], self.charge[index])
+        vertex = None if self.vertex is None else self.vertex[index]
+        return Particles(self.event[index], self.p4[index], self.pdg[index], self.charge[index], vertex)
 
     @staticmethod
     def concatenate(parts: list[Particles]) -> Particles:
-        """One batch of all particles of several."""
+        """One batch of all particles of several; with vertices if all have them."""
+        vertices = [p.vertex for p in parts if p.vertex is not None]
         return Particles(
             np.concatenate([p.event for p in parts]),
             np.concatenate([p.p4 for p in parts]),
             np.concatenate([p.pdg for p in parts]),
             np.concatenate([p.charge for p in parts]),
+            np.concatenate(vertices) if len(vertices) == len(parts) else None,
         )
 
 

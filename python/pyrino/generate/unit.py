@@ -5,32 +5,49 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .clustering import contains_top, find_jets, soft_drop_masses
+from .clustering import FoundJets, contains_top, find_jets, soft_drop_masses
+from .detail import Detail, detail_of, jet_detail, track_columns
 from .detector import detect
-from .domains import Domain
-from .events import EventSource, SoftPool, pythia_settings
+from .domains import Domain, ImpactParameters
+from .events import EventBatch, EventSource, SoftPool, pythia_settings
 from .particles import Particles, transverse
 
-__all__ = ["Unit", "UnitResult", "jet_columns", "make_unit", "pythia_seed"]
+__all__ = [
+    "Unit",
+    "UnitResult",
+    "digest",
+    "jet_columns",
+    "make_unit",
+    "observe",
+    "pythia_seed",
+    "soft_pool",
+    "truncated",
+    "versions",
+]
 
 _PYTHIA_SEEDS = 900_000_000  # Pythia takes 1 ... 900,000,000
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What a worker is asked for: the first `jets` jets of unit number `index`."""
+    """What a worker is asked for: the first `jets` jets of unit number `index`.
+
+    `kind` is "plain": JetClass's main columns; "detailed": the same jets with all that the layouts of public data sets
+    have besides; or "resimulated": jets that were showered several times (see `resimulation`).
+    """
 
     domain: Domain
     process: str
     seed: int
     index: int
     jets: int
+    kind: str = "plain"
 
 
 @dataclass(frozen=True)
@@ -47,15 +64,20 @@ class UnitResult:
         Columns with one value per constituent.
     versions : dict
         Of the programs that made them.
+    lists : list of (counts, columns)
+        Further columns with several values per jet, for example generated particles: their number in each jet (j,), and
+        the columns.
     """
 
     counts: NDArray[np.int32]
     jets: dict[str, NDArray]
     constituents: dict[str, NDArray]
     versions: dict[str, str]
+    lists: list[tuple[NDArray[np.int32], dict[str, NDArray]]] = field(default_factory=list)
 
 
-def _digest(*names: object) -> int:
+def digest(*names: object) -> int:
+    """A number of 128 bits that names alone decide: the seed of a stream of random numbers."""
     return int.from_bytes(hashlib.sha256("/".join(map(str, names)).encode()).digest()[:16], "little")
 
 
@@ -65,13 +87,14 @@ def pythia_seed(domain: str, process: str, seed: int, index: int) -> int:
     Units count upwards from a hashed start instead of being hashed one by one: among 40,000 hashed numbers
     below 9e8 two equal ones, i.e. two equal units, would be more likely than not.
     """
-    return 1 + (_digest("pythia", domain, process, seed) + index) % _PYTHIA_SEEDS
+    return 1 + (digest("pythia", domain, process, seed) + index) % _PYTHIA_SEEDS
 
 
 @lru_cache(maxsize=1)
-def _soft_pool(domain: Domain, process: str, seed: int) -> SoftPool:
+def soft_pool(domain: Domain, process: str, seed: int, vertices: bool) -> SoftPool:
+    """The soft events laid over those of (domain, process, seed)."""
     # Kept between the units of one worker; every worker makes the same pool from the same seed.
-    return SoftPool.generate(domain, 1 + _digest("pool", domain.name, process, seed) % _PYTHIA_SEEDS)
+    return SoftPool.generate(domain, 1 + digest("pool", domain.name, process, seed) % _PYTHIA_SEEDS, vertices=vertices)
 
 
 def make_unit(unit: Unit, report: Callable[[int], None]) -> UnitResult:
@@ -85,35 +108,78 @@ def make_unit(unit: Unit, report: Callable[[int], None]) -> UnitResult:
     report : callable
         Is told the number of new jets after every batch of events.
     """
+    if unit.kind == "resimulated":
+        from .resimulation import make_resimulated_unit
+
+        return make_resimulated_unit(unit, report)
     domain = unit.domain
-    source = EventSource(
-        pythia_settings(domain, unit.process, pythia_seed(domain.name, unit.process, unit.seed, unit.index))
-    )
-    rng = np.random.default_rng(_digest("numpy", domain.name, unit.process, unit.seed, unit.index))
-    pool = _soft_pool(domain, unit.process, unit.seed) if domain.overlay_mean > 0.0 else None
+    detailed = unit.kind == "detailed"
+    seed = pythia_seed(domain.name, unit.process, unit.seed, unit.index)
+    source = EventSource(pythia_settings(domain, unit.process, seed), vertices=detailed, truth=detailed)
+    rng = np.random.default_rng(digest("numpy", domain.name, unit.process, unit.seed, unit.index))
+    pool = soft_pool(domain, unit.process, unit.seed, detailed) if domain.overlay_mean > 0.0 else None
 
     found: list[tuple[NDArray, NDArray, Particles]] = []  # jets' p4, counts, constituents
-    done = 0
+    details: list[Detail] = []
+    done = events = 0
     while done < unit.jets:
         batch = source.next(domain.batch_events)
-        particles = batch.particles if pool is None else pool.overlay(batch, domain.overlay_mean, rng)
-        if domain.detector is not None:
-            particles = detect(particles, domain.detector, rng)
-            particles = particles[np.argsort(particles.event, kind="stable")]
-        jets = find_jets(particles, batch.size, domain)
-        if unit.process == "top":
-            jets = jets.select(contains_top(jets, batch.top_event, batch.tops, domain.matching_radius))
+        generated, particles, jets = observe(batch, domain, unit.process, pool, rng)
         wanted = np.arange(len(jets.counts)) < unit.jets - done
         jets = jets.select(wanted)
         found.append((jets.p4, jets.counts, particles[jets.constituents]))
+        if detailed:
+            details.append(detail_of(jets, batch, events, generated, domain))
+        events += batch.size
         done += len(jets.counts)
         report(len(jets.counts))
 
     p4 = np.concatenate([jet_p4 for jet_p4, _, _ in found])
     counts = np.concatenate([jet_counts for _, jet_counts, _ in found])
     constituents = Particles.concatenate([jet_constituents for _, _, jet_constituents in found])
-    versions = _versions(source.version)
-    return UnitResult(*jet_columns(p4, counts, constituents, domain), versions)
+    result = UnitResult(*jet_columns(p4, counts, constituents, domain), versions(source.version))
+    if detailed:
+        more, lists = jet_detail(p4, counts, constituents, Detail.concatenate(details), domain)
+        # Random numbers of their own: the momenta stay those of the plain unit.
+        smearing = np.random.default_rng(digest("tracks", domain.name, unit.process, unit.seed, unit.index))
+        kept, _ = truncated(counts, constituents, domain.max_constituents)
+        result.jets.update(more)
+        result.constituents.update(track_columns(kept, domain, ImpactParameters(), smearing))
+        result.lists.extend(lists)
+    return result
+
+
+def observe(
+    batch: EventBatch, domain: Domain, process: str, pool: SoftPool | None, rng: np.random.Generator
+) -> tuple[Particles, Particles, FoundJets]:
+    """Jets of a batch of events as the domain sees them.
+
+    Returns
+    -------
+    generated, particles : Particles
+        What there is, and what is seen of it; ordered by event.
+    jets : FoundJets
+        The domain's jets of `particles`; those of the process "top" contain a top quark.
+    """
+    generated = batch.particles if pool is None else pool.overlay(batch, domain.overlay_mean, rng)
+    particles = generated
+    if domain.detector is not None:
+        particles = detect(particles, domain.detector, rng)
+        particles = particles[np.argsort(particles.event, kind="stable")]
+    jets = find_jets(particles, batch.size, domain)
+    if process == "top":
+        jets = jets.select(contains_top(jets, batch.top_event, batch.tops, domain.matching_radius))
+    return generated, particles, jets
+
+
+def truncated(
+    counts: NDArray[np.int64], constituents: Particles, largest: int | None
+) -> tuple[Particles, NDArray[np.int64]]:
+    """The first `largest` constituents of each jet, all where it is None, and their numbers."""
+    if largest is None:
+        return constituents, counts
+    rank = np.arange(len(constituents)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return constituents[rank < largest], np.minimum(counts, largest)
 
 
 def jet_columns(
@@ -142,10 +208,7 @@ def jet_columns(
     """
     pt, eta, phi = transverse(p4)
     soft_drop = soft_drop_masses(constituents.p4, counts, domain.soft_drop_z)
-    if domain.max_constituents is not None:
-        rank = np.arange(len(constituents)) - np.repeat(np.cumsum(counts) - counts, counts)
-        constituents = constituents[rank < domain.max_constituents]
-        counts = np.minimum(counts, domain.max_constituents)
+    constituents, counts = truncated(counts, constituents, domain.max_constituents)
 
     momentum = constituents.p4[:, :3].astype(np.float32)
     absolute = np.sqrt((momentum.astype(np.float64) ** 2).sum(axis=1))
@@ -188,7 +251,8 @@ def jet_columns(
     return counts.astype(np.int32), jets, parts
 
 
-def _versions(pythia: str) -> dict[str, str]:
+def versions(pythia: str) -> dict[str, str]:
+    """Of the programs that make jets; `pythia` is Pythia's own."""
     from importlib.metadata import version
 
     return {
