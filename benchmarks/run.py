@@ -24,6 +24,9 @@ PROGRAMS = {
     "step": [sys.executable, str(HERE / "step.py")],
     "inference": [sys.executable, str(HERE / "inference.py")],
     "loader": [sys.executable, str(HERE / "loader.py")],
+    "loading": [sys.executable, str(HERE / "loading.py")],
+    "containers": [sys.executable, str(HERE / "containers.py")],
+    "memory": [sys.executable, str(HERE / "memory.py")],
     "metrics": [sys.executable, str(HERE / "metrics.py")],
 }
 

@@ -6,10 +6,12 @@ import re
 import shlex
 from pathlib import Path
 
+import awkward as ak
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import uproot
 from helpers import small_jets
 
 import pyrino as rino
@@ -29,6 +31,18 @@ def write_parquet(path: Path, jets: rino.Jets) -> None:
     pq.write_table(pa.table({name: [part.tolist() for part in np.split(c, cut)] for name, c in columns}), path)
 
 
+def write_root(path: Path, jets: rino.Jets) -> None:
+    columns = dict(
+        zip(("part_px", "part_py", "part_pz", "part_energy"), (jets.px, jets.py, jets.pz, jets.e), strict=True)
+    )
+    columns["part_charge"] = np.ones(jets.n_constituents)
+    ragged = {name: ak.unflatten(column.astype(np.float32), jets.multiplicity) for name, column in columns.items()}
+    path.parent.mkdir(exist_ok=True)
+    with uproot.recreate(path) as file:
+        file.mktree("tree", {name: "var * float32" for name in ragged} | {"jet_sdmass": "float32"})
+        file["tree"].extend(ragged | {"jet_sdmass": jets.mass.astype(np.float32)})
+
+
 def test_the_python_runs_as_it_stands(tmp_path, monkeypatch):
     """What the lines take as given is here: a file, arrays, labelled jets; few, so that it is quick."""
     monkeypatch.chdir(tmp_path)
@@ -40,9 +54,9 @@ def test_the_python_runs_as_it_stands(tmp_path, monkeypatch):
         "sim": rino.Jets(source.p4, source.offsets),
         "labels": source.labels,
     }
-    code = "\n".join(blocks("python"))
-    assert "import pyrino as rino" in code
-    exec(compile(code, str(ROOT / "README.md"), "exec"), names)
+    first, second = blocks("python")
+    assert "import pyrino as rino" in first
+    exec(compile(first, str(ROOT / "README.md"), "exec"), names)
 
     assert names["jets"] == rino.Jets(target.p4, target.offsets)
     assert [len(view) for view in names["views"]] == [40] * 4
@@ -51,6 +65,15 @@ def test_the_python_runs_as_it_stands(tmp_path, monkeypatch):
     assert z.shape == (40, names["encoder"].width) and np.isfinite(z).all()
     assert p.shape == (40,) and ((p >= 0) & (p <= 1)).all()
     np.testing.assert_array_equal(rino.Tagger.load("runs/tagger").predict(names["jets"]), p)
+
+    write_root(tmp_path / "val" / "a.root", target)
+    write_root(tmp_path / "train_100M" / "a.root", source)
+    exec(compile(second, str(ROOT / "README.md"), "exec"), names)
+    wanted = (target.pt >= 500) & (target.pt < 1000) & (np.abs(target.eta) < 2)
+    np.testing.assert_array_equal(names["jets"].origins.entry, np.flatnonzero(wanted))
+    assert "part_charge" in names["jets"].extras and "jet_sdmass" in names["jets"].values
+    assert names["run"].history.rows == 5
+    assert len(rino.read_jets("train.arrow")) > 0
 
 
 def test_its_commands_are_understood():
