@@ -155,7 +155,7 @@ def main() -> None:
             "Arrow, lists": lambda p: write_arrow(p, batches),
             "Arrow, list of structs": lambda p: write_arrow(p, batches, struct=True),
             "parquet, plain": lambda p: write_parquet(p, batches, **plain),
-            "parquet, zstd": lambda p: write_parquet(p, batches, compression="zstd"),
+            "parquet, zstd": lambda p: write_parquet(p, batches, compression="zstd", use_dictionary=False),
             "HDF5, contiguous": lambda p: write_hdf5(p, batches),
         }
         readers: dict[str, tuple[str, Callable[[Path], Iterator[Batch]]]] = {

@@ -334,3 +334,11 @@ def test_the_command_says_what_it_left_out(domains, files, tmp_path, capsys):
     captured = capsys.readouterr()
     assert "300 jets" in captured.out
     assert re.search(r"left out of .*1 files skipped, the first: .*broken\.parquet", captured.err)
+
+
+def test_two_copies_of_the_same_jets_are_said_to_be_that():
+    jets = rino.toy_jets(300, seed=3)
+    comparison = rino.compare(jets, jets)
+    assert comparison.separation is not None and comparison.separation["value"] < 0.4
+    assert "the two hold the same jets" in comparison.summary()
+    assert "the same jets" not in rino.compare(jets, rino.toy_jets(300, seed=4)).summary()

@@ -350,6 +350,121 @@ def test_the_pickle_of_a_slice_holds_the_slice_alone(toy):
     assert len(pickle.dumps(toy[0])) < len(pickle.dumps(toy)) / 10
 
 
+# --- values and origins ---
+
+
+def annotated(counts: list[int], seed: int = 1) -> Jets:
+    rng = np.random.default_rng(seed)
+    n = len(counts)
+    jets = random_jets(counts, seed, labels=True, extra=True).with_value("tau", rng.normal(size=n))
+    files = [f"file{seed}.root", "both.parquet"]
+    return jets.with_value("jet_pt", np.arange(n)).with_origins(files, np.arange(n) % 2, 2**40 + np.arange(n))
+
+
+def origins_of(jets: Jets) -> list[tuple[str, int]]:
+    return list(zip(jets.origins.names.tolist(), jets.origins.entry.tolist(), strict=True))
+
+
+def test_values_are_one_number_per_jet_and_read_only():
+    values = np.array([1, 2], dtype=np.int32)
+    jets = some_jets().with_value("tau", values).with_value("flag", [True, False])
+    assert dict(some_jets().values) == {} and list(jets.values) == ["flag", "tau"]
+    assert jets.values["tau"].dtype == np.float64 and jets.values["tau"].tolist() == [1, 2]
+    with pytest.raises(ValueError, match="read-only"):
+        jets.values["tau"][0] = 0
+    with pytest.raises(TypeError):
+        jets.values["tau"] = np.zeros(2)
+    assert np.shares_memory(jets.p4, P4) and jets.with_value("tau", [3, 4]).values["tau"].tolist() == [3, 4]
+    assert "values: flag, tau" in repr(jets)
+    for wrong, words in (
+        ([1], "'tau' has 1 entries for 2 jets"),
+        ([[1], [2]], r"shape \(2, 1\)"),
+        (["a", "b"], "real"),
+    ):
+        with pytest.raises(RinoError, match=words):
+            some_jets().with_value("tau", wrong)
+
+
+def test_origins_name_file_and_entry_of_every_jet():
+    jets = some_jets().with_origins(["a.root", "b.root", "c.root"], [2, 0], [5, 2**40])
+    assert some_jets().origins is None
+    assert jets.origins.files == ("a.root", "b.root", "c.root") and jets.origins.file.dtype == np.int32
+    assert jets.origins.entry.dtype == np.int64 and origins_of(jets) == [("c.root", 5), ("a.root", 2**40)]
+    assert np.shares_memory(jets.p4, P4)
+    for array in (jets.origins.file, jets.origins.entry):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+    for files, file, entry, words in [
+        (["a"], [0], [0, 1], "1 files and 2 entries for 2 jets"),
+        (["a"], [0, 1], [0, 1], "jet 1 comes from entry 1 of file 1 of 1: both count from 0"),
+        (["a"], [0, 0], [0, -1], "entry -1"),
+        ([], [0, 0], [0, 0], "of file 0 of 0"),
+        (["a"], [0.0, 0.0], [0, 0], "type float64; give integers"),
+    ]:
+        with pytest.raises(RinoError, match=words):
+            some_jets().with_origins(files, file, entry)
+
+
+@given(counts=COUNTS, data=st.data())
+def test_values_and_origins_go_with_every_index(counts, data):
+    jets = annotated(counts)
+    n = len(jets)
+    limits = st.one_of(st.none(), st.integers(-n - 2, n + 2))
+    chosen = slice(data.draw(limits), data.draw(limits), data.draw(st.sampled_from([None, 1, 2, -1])))
+    numbers = data.draw(st.lists(st.integers(-n, n - 1), max_size=6))
+    mask = np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)))
+    for index in (chosen, numbers, mask):
+        picked = np.arange(n)[np.asarray(index, dtype=int) if index is numbers else index]
+        part = jets[index]
+        assert part.values["tau"].tolist() == jets.values["tau"][picked].tolist()
+        assert part.values["jet_pt"].tolist() == picked.tolist()
+        assert origins_of(part) == [origins_of(jets)[i] for i in picked]
+    assert [origins_of(jet)[0] for jet in jets] == origins_of(jets)
+
+
+def test_concatenating_joins_values_and_merges_origins():
+    one, two = annotated([2, 3, 1], 1), annotated([4, 1], 2)
+    both = Jets.concatenate([one, two, one[:1]])
+    assert both[:3] == one and both[3:5] == two and both[5:] == one[:1]
+    assert both.origins.files == ("file1.root", "both.parquet", "file2.root")
+    assert origins_of(both) == origins_of(one) + origins_of(two) + origins_of(one)[:1]
+    assert both.values["tau"].tolist() == [*one.values["tau"], *two.values["tau"], one.values["tau"][0]]
+    unknown = Jets.concatenate([one, random_jets([2], 5, True, True).with_value("tau", [1]).with_value("jet_pt", [2])])
+    assert unknown.origins is None
+    with pytest.raises(RinoError, match="part 1 lacks the value 'jet_pt'"):
+        Jets.concatenate([one, random_jets([2], 5, True, True).with_value("tau", [1])])
+    with pytest.raises(RinoError, match="part 1 has the value 'tau'"):
+        Jets.concatenate([random_jets([2], 5, True, True).with_value("jet_pt", [1]), one])
+
+
+def test_equality_looks_at_values_and_not_at_origins():
+    jets = annotated([2, 3])
+    assert jets == annotated([2, 3]) and jets == jets.with_origins(["elsewhere"], [0, 0], [7, 8])
+    assert jets != jets.with_value("tau", jets.values["tau"] + 1) and jets != jets.with_value("new", [1, 2])
+    nan = jets.with_value("tau", [np.nan, 1])
+    assert nan == jets.with_value("tau", [np.nan, 1])
+
+
+@pytest.mark.parametrize("back", [lambda j: pickle.loads(pickle.dumps(j)), copy.copy, copy.deepcopy])
+def test_pickle_and_copy_keep_values_and_origins(back):
+    whole = annotated([2, 3, 1, 5])
+    for jets in (whole, whole[1:3], whole[[3, 0]], whole[:0]):
+        same = back(jets)
+        assert same == jets and same.values.keys() == {"tau", "jet_pt"}
+        assert same.origins.files == jets.origins.files and origins_of(same) == origins_of(jets)
+
+
+def test_views_and_transforms_keep_labels_values_and_origins():
+    toy = rino.toy_jets(12, seed=3)
+    jets = toy.with_value("tau", np.arange(12)).with_origins(["a", "b"], np.arange(12) % 2, np.arange(12))
+    jets = jets.with_labels(np.arange(12) % 3)
+    made = [*rino.ViewGenerator([1, 4, "kt:5", "all"])(jets), rino.hardest(jets, 3)]
+    for view in made:
+        assert len(view) == 12 and view.values["tau"].tolist() == list(range(12))
+        assert origins_of(view) == origins_of(jets) and view.labels.tolist() == jets.labels.tolist()
+    assert jets.with_extra("x", np.zeros(jets.n_constituents)).origins is not None
+
+
 # --- other containers ---
 
 

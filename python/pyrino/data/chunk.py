@@ -102,6 +102,8 @@ def reading(source: Source, kind: str) -> Iterator[None]:
     except (RinoError, MemoryError):
         raise
     except Exception as error:  # over damaged bytes the parsers raise errors of every kind
+        if source.path is not None and not source.path.exists():
+            raise RinoError(f"{source} has vanished while it was read: put it back, or leave it out") from error
         lines = str(error).strip().splitlines()
         reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
         raise RinoError(

@@ -339,6 +339,11 @@ class Dataset(JetStream):
         try:
             with self._readers.use(source) as (_, reader):
                 chunk = reader.read(piece.first, piece.last, self._selection.columns)
+            if len(chunk.counts) != piece.jets:
+                raise RinoError(
+                    f"{source} has changed since it was opened: it has {len(chunk.counts)} jets where it had "
+                    f"{piece.jets}; open the data set again"
+                )
             if self._selection.labelled:
                 self._rule.check(source, chunk.labels and chunk.labels.meaning)
             chunk, entries = self._selection.take(source, chunk, piece.first, tally, self._on_error)

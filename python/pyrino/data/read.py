@@ -119,6 +119,7 @@ def read_jets(
         assembly.add(source, chunk, entries)
         if assembly.jets == max_jets:
             break
+    tally.jets = assembly.jets  # without those of the last piece that max_jets left out
     _LOG.info("read %s", tally)
     if not tally.complete:
         warnings.warn(f"reading left out what is broken: {tally}", RinoWarning, stacklevel=2)
@@ -203,13 +204,13 @@ def iterate(
                 if reader.entries == 0:
                     raise RinoError(f"{source} has no jets; leave it out")
                 rule.check_columns(source, selection.columns, reader.columns)
-                tally.files += 1
-                tally.layouts[found.name] = tally.layouts.get(found.name, 0) + 1
                 for first, last in reader.spans(min(_ROWS, most), most):
                     chunk = reader.read(first, last, selection.columns)
                     if selection.labelled:
                         rule.check(source, chunk.labels and chunk.labels.meaning)
                     chunk, entries = selection.take(source, chunk, first, tally, on_error)
+                    if not first:
+                        tally.add(Tally(files=1, layouts={found.name: 1}))
                     yield source, chunk, entries
         except RinoError as error:
             if on_error == "raise":

@@ -136,6 +136,13 @@ def _is_url(text: str) -> bool:
 
 
 def _find(path: PathLike, suffixes: tuple[str, ...]) -> list[Source]:
+    try:
+        return _found(path, suffixes)
+    except OSError as error:
+        raise RinoError(f"{path!s} cannot be looked at ({error}); check the path and its rights") from error
+
+
+def _found(path: PathLike, suffixes: tuple[str, ...]) -> list[Source]:
     if not isinstance(path, (str, os.PathLike)):
         raise RinoError(f"a path is of type {type(path).__name__}; give str or pathlib.Path")
     text = os.fsdecode(path)
@@ -173,8 +180,11 @@ def _nearest(source: Source) -> str:
     file = source.path
     if file is None:
         return "check the URL"
-    if not file.parent.is_dir():
-        return f"there is no folder {file.parent} either; check the path"
-    names = [other.name for other in file.parent.iterdir()]
+    try:
+        if not file.parent.is_dir():
+            return f"there is no folder {file.parent} either; check the path"
+        names = [other.name for other in file.parent.iterdir()]
+    except OSError as error:
+        return f"check the name and the rights of {file.parent} ({error.strerror})"
     close = difflib.get_close_matches(file.name, names, n=3)
     return f"did you mean {' or '.join(close)}?" if close else f"check the name; {file.parent} has {len(names)} others"
