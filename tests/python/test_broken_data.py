@@ -220,7 +220,7 @@ def test_truncated_files_are_named_or_skipped(good, broken_kind, delivered, shar
         delivered([good, broken_kind], labelled=False)
     jets, said = delivered([good, broken_kind], labelled=False, on_error="skip")
     assert sorted(jets) == all_of(good, 30)
-    assert f"1 files skipped, the first: {broken_kind} (" in said and "30 jets of 1 files" in said
+    assert f"1 file skipped, the first: {broken_kind} (" in said and "30 jets of 1 file" in said
 
 
 def test_a_file_damaged_inside_gives_what_is_before(tmp_path, monkeypatch):
@@ -237,9 +237,9 @@ def test_a_file_damaged_inside_gives_what_is_before(tmp_path, monkeypatch):
     file.write_bytes(content)
     with pytest.raises(RinoError, match=r"a.parquet cannot be read as parquet"):
         read_jets(file)
-    with pytest.warns(RinoWarning, match=r"^reading left out .*100 jets of 1 files .*; jets 0 to 99 were read\)$"):
+    with pytest.warns(RinoWarning, match=r"^reading left out .*100 jets of 1 file .*; jets 0 to 99 were read\)$"):
         assert identities(read_jets(file, on_error="skip")) == entries_of("a.parquet", range(100))
-    with open_dataset(file, window=50, on_error="skip") as dataset, pytest.warns(RinoWarning, match="1 files skipped"):
+    with open_dataset(file, window=50, on_error="skip") as dataset, pytest.warns(RinoWarning, match="1 file skipped"):
         jets = [jet for part in dataset.batches(30) for jet in identities(part)]
     assert sorted(jets) == entries_of("a.parquet", [*range(100), *range(150, 200)])
 
@@ -265,7 +265,7 @@ def test_files_of_all_kinds_under_one_pattern(good, delivered, tmp_path):
     # With labels, those of the first file are taken, and the others are told.
     jets, said = delivered(f"{tmp_path}/*", on_error="skip")
     assert sorted(jets) == all_of(good, 30)
-    assert "30 jets of 1 files" in said and "3 files skipped" in said
+    assert "30 jets of 1 file" in said and "3 files skipped" in said
 
 
 def test_labels_that_one_file_lacks(good, write, delivered):
@@ -275,7 +275,7 @@ def test_labels_that_one_file_lacks(good, write, delivered):
         delivered([good, bad])
     jets, said = delivered([good, bad], on_error="skip")
     assert sorted(jets) == all_of(good, 30)
-    assert "30 jets of 1 files" in said and f"{bad} (the labels of" in said
+    assert "30 jets of 1 file" in said and f"{bad} (the labels of" in said
     assert sorted(delivered([good, bad], labelled=False)[0]) == sorted(all_of(good, 30) + all_of(bad, 20))
 
 
@@ -312,24 +312,24 @@ def test_momenta_that_one_file_lacks(good, write, delivered):
 
 def test_what_max_jets_left_out_is_not_counted(good, write):
     bad = write("b", spoilt(off_shell, 3))
-    with pytest.warns(RinoWarning, match="35 jets of 2 files .*1 broken jets"):
+    with pytest.warns(RinoWarning, match="35 jets of 2 files .*1 broken jet"):
         assert len(read_jets([good, bad], on_error="skip", max_jets=35)) == 35
 
 
 def test_nothing_left_is_an_error_even_when_skipping(tmp_path):
     (tmp_path / "a.root").write_bytes(b"root")
     with (
-        pytest.warns(RinoWarning, match="0 jets of 0 files; 1 files skipped"),
-        pytest.raises(RinoError, match=r"no jet is left: 0 jets of 0 files; 1 files skipped, the first: .*a\.root"),
+        pytest.warns(RinoWarning, match="0 jets of 0 files; 1 file skipped"),
+        pytest.raises(RinoError, match=r"no jet is left: 0 jets of 0 files; 1 file skipped, the first: .*a\.root"),
     ):
         read_jets(tmp_path, on_error="skip")
-    with pytest.raises(RinoError, match=r"no file is left: .*1 files skipped, the first: .*a\.root"):
+    with pytest.raises(RinoError, match=r"no file is left: .*1 file skipped, the first: .*a\.root"):
         open_dataset(tmp_path, on_error="skip")
 
 
 @pytest.mark.parametrize("cuts", [{"pt": (1e6, None)}, {"fraction": 0.0}, {"label": "Tbl"}, {"constituent_pt": 1e6}])
 def test_zero_jets_after_cuts_are_an_error_that_counts_them(good, cuts):
-    with pytest.raises(RinoError, match=r"no jet is left: 0 jets of 1 files .*30 left out by the selection; check the"):
+    with pytest.raises(RinoError, match=r"no jet is left: 0 jets of 1 file .*30 left out by the selection; check the"):
         read_jets(good, **cuts)
     with open_dataset(good, **cuts) as dataset, pytest.raises(RinoError, match=r"no jet that is wanted: .*30 left out"):
         dataset.take(1)
@@ -582,5 +582,5 @@ def test_urls_that_lead_nowhere_are_named(served, delivered):
 
 def test_a_server_that_breaks_off_is_skipped(served, good):
     _, address = served
-    with pytest.warns(RinoWarning, match=f"1 files skipped, the first: {address}/b.parquet"):
+    with pytest.warns(RinoWarning, match=f"1 file skipped, the first: {address}/b.parquet"):
         assert len(read_jets([good, f"{address}/b.parquet"], on_error="skip")) == 30

@@ -333,7 +333,7 @@ def test_the_command_says_what_it_left_out(domains, files, tmp_path, capsys):
     assert call(files[0], tmp_path, "--no-classifier", "--on-error", "skip") == 0
     captured = capsys.readouterr()
     assert "300 jets" in captured.out
-    assert re.search(r"left out of .*1 files skipped, the first: .*broken\.parquet", captured.err)
+    assert re.search(r"left out of .*1 file skipped, the first: .*broken\.parquet", captured.err)
 
 
 def test_two_copies_of_the_same_jets_are_said_to_be_that():

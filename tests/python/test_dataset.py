@@ -585,7 +585,7 @@ def test_pretrain_says_what_was_left_out(split, tmp_path):
         rino.pretrain(run_of(), dataset, tmp_path / "run", **quiet())
     dataset.close()
     assert len(said) >= 3  # at the end of each pass, and of the training
-    assert all("1 files skipped, the first: " in str(w.message) and "99.parquet" in str(w.message) for w in said)
+    assert all("1 file skipped, the first: " in str(w.message) and "99.parquet" in str(w.message) for w in said)
     assert "training went without what is broken" in str(said[-1].message)
 
 

@@ -348,7 +348,7 @@ def test_damage_is_named_with_its_place_and_remedy(tmp_path, cache):
             with pytest.raises(RinoError, match="does not fit"):
                 reader.read(16 * batch, 16 * batch + 2)
         reader.read(0, 16)
-    with pytest.warns(RinoWarning, match="1 files skipped.* does not fit"):
+    with pytest.warns(RinoWarning, match="1 file skipped.* does not fit"):
         assert len(read_jets(tmp_path / "damaged.arrow", on_error="skip")) == 16 * batch
 
 
@@ -454,7 +454,7 @@ def test_what_is_broken_can_be_skipped_but_not_in_silence(tmp_path, broken, sour
     (tmp_path / "rubbish.parquet").write_bytes(b"PAR1 and nothing")
     (tmp_path / "rubbish.arrow").write_bytes(b"ARROW1 and nothing")
     files = [broken, tmp_path / "rubbish.parquet", tmp_path / "rubbish.arrow"]
-    with pytest.warns(RinoWarning, match="1 broken jets skipped.*2 files skipped"):
+    with pytest.warns(RinoWarning, match="1 broken jet skipped.*2 files skipped"):
         tally = rino.pack(files, tmp_path / "jets.arrow", on_error="skip", progress=False)
     assert tally.bad_jets == 1 and tally.jets == 69 and len(tally.skipped) == 2
     assert 60 not in read_jets(tmp_path / "jets.arrow").origins.entry

@@ -276,12 +276,12 @@ def test_broken_jets_and_files_are_skipped_and_said(encoder, source, tmp_path):
         with pytest.raises(RinoError, match=message):
             embed_files(encoder, tmp_path / name, out, **QUIET)
     assert files_in(out) == []
-    with pytest.warns(RinoWarning, match=r"1 broken jets skipped.*jet 7.*1 files skipped.*b\.root is truncated"):
+    with pytest.warns(RinoWarning, match=r"1 broken jet skipped.*jet 7.*1 file skipped.*b\.root is truncated"):
         tally = embed_files(encoder, tmp_path, out, on_error="skip", **QUIET)
     assert files_in(out) == ["TTBar_000_rino.root", "a_rino.root"]
     np.testing.assert_array_equal(branches_of(out / "a_rino.root")["valid"], np.arange(20) != 7)
     assert tally.jets == 79
-    with pytest.warns(RinoWarning, match="1 broken jets skipped"):
+    with pytest.warns(RinoWarning, match="1 broken jet skipped"):
         embed_files(encoder, tmp_path, tmp_path / "z.parquet", on_error="skip", **QUIET)
     keys, _ = rows_of(tmp_path / "z.parquet")
     assert len(keys) == 79 and (str(tmp_path / "a.root"), 7) not in keys
@@ -292,12 +292,12 @@ def test_a_file_that_breaks_in_the_middle(encoder, source, tmp_path, monkeypatch
     damage(source, last_basket(source))
     good = write_root(tmp_path / "good.root", small_jets(20, seed=9))
     for options in ({}, {"append": True}):
-        with pytest.warns(RinoWarning, match="1 files skipped"):
+        with pytest.warns(RinoWarning, match="1 file skipped"):
             tally = embed_files(encoder, [source, good], tmp_path / "f", on_error="skip", **options, **QUIET)
         assert files_in(tmp_path / "f") == ["good_rino.root"]  # a friend that lacks rows would be aligned with nothing
         assert tally.jets == 20
         (tmp_path / "f" / "good_rino.root").unlink()
-    with pytest.warns(RinoWarning, match="1 files skipped"):
+    with pytest.warns(RinoWarning, match="1 file skipped"):
         embed_files(encoder, [source, good], tmp_path / "z.parquet", on_error="skip", **QUIET)
     keys, _ = rows_of(tmp_path / "z.parquet")
     assert keys == [(str(source), j) for j in range(48)] + [(str(good), j) for j in range(20)]
@@ -427,7 +427,7 @@ def test_the_commands_do_what_python_does(encoder, tagger, models, source, tmp_p
     folder = str(tmp_path / "friends")
     assert main(["predict", str(models / "tagger.safetensors"), *arguments, "--out", folder]) == 0
     said = capsys.readouterr()
-    assert said.out.startswith(f"probabilities (mlp head) are in {folder}: {len(chosen)} jets of 1 files")
+    assert said.out.startswith(f"probabilities (mlp head) are in {folder}: {len(chosen)} jets of 1 file")
     assert said.out.endswith(f"; {60 - len(chosen)} left out by the selection\n")
     assert said.err == ""
     friend = branches_of(tmp_path / "friends" / "TTBar_000_rino.root")
@@ -453,5 +453,5 @@ def test_the_commands_say_what_they_skipped(models, source, tmp_path, capsys):
     assert not (tmp_path / "p.parquet").exists()
     assert main([*arguments, "--on-error", "skip"]) == 0
     said = capsys.readouterr()
-    assert ": 60 jets of 1 files" in said.out and "; 1 files skipped, the first: " in said.out
+    assert ": 60 jets of 1 file" in said.out and "; 1 file skipped, the first: " in said.out
     assert said.err.startswith("pyrino: warning: predict left out what is broken: ")

@@ -141,17 +141,18 @@ class JetPool {
   template <typename X, typename Y, typename Z, typename E>
   static bool good(const X* px, const Y* py, const Z* pz, const E* e, Index first, Index last) {
     constexpr double kShare = 1 - Jets<double>::kEnergyTolerance;
-    bool sure = first < last;
+    unsigned sure = first < last ? 1U : 0U;  // a number, and no shortcuts: so the loop has no branches
     for (Index i = first; i < last; ++i) {
       const auto x = static_cast<double>(px[i]);
       const auto y = static_cast<double>(py[i]);
       const auto z = static_cast<double>(pz[i]);
       const auto energy = static_cast<double>(e[i]);
       const double square = energy * energy;
-      sure &= energy >= 0 && square >= kShare * kShare * (x * x + y * y + z * z) && square <= kLargestSquare;
+      sure &= unsigned{energy >= 0} & unsigned{square >= kShare * kShare * (x * x + y * y + z * z)} &
+              unsigned{square >= kSmallestSquare} & unsigned{square <= kLargestSquare};
     }
-    if (sure || first >= last) {
-      return sure;
+    if (sure != 0 || first >= last) {
+      return sure != 0;
     }
     for (Index i = first; i < last; ++i) {
       const auto x = static_cast<double>(px[i]);
@@ -207,14 +208,14 @@ class JetPool {
   JetOrigins origins_of(const std::vector<Pick>& picks) const {
     JetOrigins all;
     std::vector<std::string> files;
-    std::map<const JetOrigins*, std::vector<std::int32_t>> number_of;  // of each file of a piece's origins
+    std::vector<std::vector<std::int32_t>> number_of(pieces_.size());  // of each file of a piece's origins
     std::map<std::string, std::int32_t> known;
     all.file.reserve(picks.size());
     all.entry.reserve(picks.size());
     for (const Pick& pick : picks) {
       const JetOrigins& from = *pieces_[pick.piece].origins;
       const auto file = static_cast<std::size_t>(from.file[static_cast<std::size_t>(pick.jet)]);
-      std::vector<std::int32_t>& numbers = number_of[&from];
+      std::vector<std::int32_t>& numbers = number_of[pick.piece];
       numbers.resize(from.files->size(), -1);
       if (numbers[file] < 0) {
         const auto place = known.emplace((*from.files)[file], static_cast<std::int32_t>(files.size()));
@@ -230,6 +231,7 @@ class JetPool {
     return all;
   }
 
+  static constexpr double kSmallestSquare = 1e-280;  // squares far below lose digits, or all of them
   static constexpr double kLargestSquare = std::numeric_limits<double>::max();
 
   std::vector<Piece> pieces_;

@@ -86,7 +86,7 @@ def _run(args: argparse.Namespace) -> None:
     recipe = change_recipe(as_recipe(args.recipe), args)
     device = checked_device(args.device)
     jets = _open(args, recipe.training.seed)
-    how = "" if isinstance(jets, Jets) else f", streamed: {jets!r}"
+    how = "" if isinstance(jets, Jets) else ", streamed"
     print(
         f"pretraining {args.recipe} on {plural(len(jets), 'jet')}, {plural(recipe.training.epochs, 'epoch')}, "
         f"device {device}{how}; log: tensorboard --logdir {args.out}",

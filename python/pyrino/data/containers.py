@@ -92,11 +92,24 @@ def _open_npz(source: Source) -> Any:
         raise
 
 
-def _open_arrow(source: Source) -> Any:
-    import pyarrow as pa
+class _ArrowFile:
+    """pyarrow's reader of an Arrow file, which lacks `close`."""
 
-    place = pa.memory_map(source.url) if source.path is not None else pa.PythonFile(source.open())
-    return pa.ipc.open_file(place)
+    def __init__(self, source: Source) -> None:
+        import pyarrow as pa
+
+        self._place = pa.memory_map(source.url) if source.path is not None else pa.PythonFile(source.open(), mode="r")
+        try:
+            self._reader = pa.ipc.open_file(self._place)
+        except BaseException:
+            self._place.close()
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+    def close(self) -> None:
+        self._place.close()
 
 
 def _listed(what: str, names: Any) -> str:
@@ -112,6 +125,6 @@ CONTAINERS = {
         Container("parquet", b"PAR1", _open_parquet, lambda file: _listed("columns", file.schema_arrow.names)),
         Container("HDF5", b"\x89HDF\r\n\x1a\n", _open_hdf5, lambda file: _listed("entries", file.keys())),
         Container("npz", b"PK\x03\x04", _open_npz, lambda file: _listed("arrays", file.files)),
-        Container("Arrow", b"ARROW1", _open_arrow, lambda file: _listed("columns", file.schema.names)),
+        Container("Arrow", b"ARROW1", _ArrowFile, lambda file: _listed("columns", file.schema.names)),
     )
 }

@@ -86,7 +86,7 @@ def open_dataset(
             rank=rank,
             world_size=world_size,
         )
-        _LOG.info("%r", dataset)
+        _LOG.info("streaming %r", dataset)
         return dataset
 
     if not isinstance(path, Mapping):
@@ -127,6 +127,7 @@ def open_jets(
         threads=threads,
     )
     if stream or (stream is None and len(dataset) > IN_MEMORY):
+        _LOG.info("streaming %r", dataset)
         return dataset
     dataset.close()
     return read_jets([str(f) for f in files], layout=layout, on_error=on_error, labelled=False, **selection)

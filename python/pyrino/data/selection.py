@@ -260,15 +260,19 @@ class Tally:
 
     def __str__(self) -> str:
         kinds = ", ".join(f"{number} {name}" for name, number in self.layouts.items())
-        parts = [f"{self.jets} jets of {self.files} files" + (f" ({kinds})" if kinds else "")]
+        parts = [f"{_counted(self.jets, 'jet')} of {_counted(self.files, 'file')}" + (f" ({kinds})" if kinds else "")]
         if self.cut:
             parts.append(f"{self.cut} left out by the selection")
         if self.bad_jets:
-            parts.append(f"{self.bad_jets} broken jets skipped, the first: {self.examples[0]}")
+            parts.append(f"{_counted(self.bad_jets, 'broken jet')} skipped, the first: {self.examples[0]}")
         if self.skipped:
             name, reason = next(iter(self.skipped.items()))
-            parts.append(f"{len(self.skipped)} files skipped, the first: {name} ({reason})")
+            parts.append(f"{_counted(len(self.skipped), 'file')} skipped, the first: {name} ({reason})")
         return "; ".join(parts)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def checked_policy(on_error: str) -> str:
