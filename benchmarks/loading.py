@@ -47,6 +47,8 @@ def run(folder: Path, n: int, args: object) -> None:
     for kind, files in kinds.items():
         if kind in ALONE:
             sides[f"{kind}: {ALONE[kind].__name__.split('_')[0]} alone"] = lambda kind=kind, f=files: ALONE[kind](f)
+        if kind.startswith("parquet"):
+            sides[f"{kind}: pyarrow with its threads"] = lambda f=files: pyarrow_alone(f, use_threads=True)
         if kind == "padded hdf5":
             sides[kind] = lambda f=files: padded(f)
             continue
@@ -99,15 +101,15 @@ def uproot_alone(files: list[Path]) -> int:
     return sum(len(arrays) for arrays in uproot.iterate([f"{file}:tree" for file in files], COLUMNS, step_size=32768))
 
 
-def pyarrow_alone(files: list[Path]) -> int:
-    """pyarrow reading the momenta into record batches."""
+def pyarrow_alone(files: list[Path], use_threads: bool = False) -> int:
+    """pyarrow reading the momenta into tables."""
     import pyarrow.parquet as pq
 
     jets = 0
     for file in files:
         with pq.ParquetFile(file) as opened:
             for group in range(opened.num_row_groups):
-                jets += opened.read_row_group(group, columns=COLUMNS, use_threads=False).num_rows
+                jets += opened.read_row_group(group, columns=COLUMNS, use_threads=use_threads).num_rows
     return jets
 
 
