@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include <rino/jets/concatenate.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/jets/kinematics.hpp>
 
@@ -154,6 +155,95 @@ TEST_CASE("with_labels and with_extra leave the jets they are called on as they 
   CHECK(jets.extras().size() == 1);
   CHECK(other.extras().size() == 2);
   CHECK(other.px().data() == jets.px().data());
+}
+
+TEMPLATE_TEST_CASE("values and origins go with slices and selections", "[jets]", float, double) {
+  using Scalar = TestType;
+  const auto files = std::make_shared<const std::vector<std::string>>(std::vector<std::string>{"a.root", "b.root"});
+  const Jets<Scalar> jets =
+      three_jets<Scalar>().with_value("tau", {7, 8, 9}).with_origins({files, {1, 0, 1}, {40, 3, 2000000000000}});
+  CHECK(*jets.values().at("tau") == std::vector<Scalar>{7, 8, 9});
+  const Jets<Scalar> last = jets.slice(1, 3);
+  CHECK(*last.values().at("tau") == std::vector<Scalar>{8, 9});
+  CHECK(last.origins()->files == files);
+  CHECK(last.origins()->file == std::vector<std::int32_t>{0, 1});
+  CHECK(last.origins()->entry == std::vector<std::int64_t>{3, 2000000000000});
+  const std::vector<std::int64_t> numbers{2, 0, 2};
+  const Jets<Scalar> picked = jets.select(numbers);
+  CHECK(*picked.values().at("tau") == std::vector<Scalar>{9, 7, 9});
+  CHECK(picked.origins()->file == std::vector<std::int32_t>{1, 1, 1});
+  CHECK(picked.origins()->entry == std::vector<std::int64_t>{2000000000000, 40, 2000000000000});
+  CHECK(jets.select({}).origins()->file.empty());
+  CHECK(jets.slice(3, 3).values().at("tau")->empty());
+
+  // The jets they were given to stay as they were.
+  const Jets<Scalar> plain = three_jets<Scalar>();
+  const Jets<Scalar> more = plain.with_value("tau", {7, 8, 9}).with_value("tau", {1, 2, 3}).with_value("pt", {4, 5, 6});
+  CHECK(plain.values().empty());
+  CHECK_FALSE(plain.origins());
+  CHECK(more.values().size() == 2);
+  CHECK(*more.values().at("tau") == std::vector<Scalar>{1, 2, 3});
+  CHECK(more.px().data() == plain.px().data());
+}
+
+TEST_CASE("annotations of other jets are their labels, values and origins", "[jets]") {
+  const auto files = std::make_shared<const std::vector<std::string>>(1, "a.root");
+  const Jets<double> source =
+      three_jets<double>().with_value("tau", {7, 8, 9}).with_origins({files, {0, 0, 0}, {3, 4, 5}});
+  const Jets<double> one = Jets<double>::from_columns({{{1, 2, 3}, {0, 0, 0}, {0, 0, 0}, {2, 3, 4}}}, {0, 1, 2, 3})
+                               .with_extra("d0", {1, 2, 3})
+                               .with_value("other", {0, 0, 0});
+  const Jets<double> both = one.annotated_as(source);
+  CHECK(both.offsets() == one.offsets());
+  CHECK(both.px().data() == one.px().data());
+  CHECK(both.extras().size() == 1);
+  CHECK(both.extras().contains("d0"));
+  CHECK(both.values().size() == 1);
+  CHECK(both.values().at("tau") == source.values().at("tau"));
+  CHECK(both.labels() == source.labels());
+  CHECK(both.origins() == source.origins());
+  CHECK(says(error_of([&] { one.slice(0, 2).annotated_as(source); }), "3 jets do not fit 2 jets"));
+}
+
+TEST_CASE("concatenating joins values and merges origins by the names of files", "[jets]") {
+  const auto files = [](std::vector<std::string> names) {
+    return std::make_shared<const std::vector<std::string>>(std::move(names));
+  };
+  const Jets<double> plain = three_jets<double>();
+  const std::vector<Jets<double>> parts{
+      plain.with_value("tau", {7, 8, 9}).with_origins({files({"a", "b"}), {1, 0, 1}, {1, 2, 3}}),
+      plain.slice(0, 1).with_value("tau", {10}).with_origins({files({"c", "b"}), {1}, {4}}),
+      plain.slice(0, 0).with_value("tau", {}).with_origins({files({}), {}, {}}),
+      plain.slice(1, 3).with_value("tau", {11, 12}).with_origins({files({"c", "a"}), {0, 1}, {5, 6}})};
+  const Jets<double> all = rino::concatenate<double>(parts);
+  CHECK(all.size() == 6);
+  CHECK(*all.values().at("tau") == std::vector<double>{7, 8, 9, 10, 11, 12});
+  CHECK(*all.labels() == std::vector<std::int64_t>{2, 0, 1, 2, 0, 1});
+  CHECK(*all.extras().at("charge") == std::vector<double>{10, 11, 12, 13, 14, 15, 10, 11, 12, 13, 14, 15});
+  CHECK(all.four_momentum(4) == plain.four_momentum(1));
+  REQUIRE(all.origins());
+  CHECK(*all.origins()->files == std::vector<std::string>{"a", "b", "c"});
+  CHECK(all.origins()->file == std::vector<std::int32_t>{1, 0, 1, 1, 2, 0});
+  CHECK(all.origins()->entry == std::vector<std::int64_t>{1, 2, 3, 4, 5, 6});
+
+  const auto joined = [](const Jets<double>& one, const Jets<double>& other) {
+    return rino::concatenate<double>(std::vector<Jets<double>>{one, other});
+  };
+  CHECK_FALSE(joined(parts[0].with_value("tau", {1, 2, 3}), plain.with_value("tau", {1, 2, 3})).origins());
+  CHECK(says(error_of([&] { joined(plain.with_value("tau", {1, 2, 3}), plain); }), "part 1 lacks the value 'tau'"));
+  CHECK(says(error_of([&] { joined(plain, plain.with_value("tau", {1, 2, 3})); }), "part 1 has the value 'tau'"));
+}
+
+TEST_CASE("values and origins that do not fit are errors", "[jets][errors]") {
+  const Jets<double> jets = three_jets<double>();
+  const auto files = std::make_shared<const std::vector<std::string>>(2, "a.root");
+  CHECK(says(error_of([&] { jets.with_value("tau", {1, 2}); }), "value 'tau' has 2 entries for 3 jets"));
+  CHECK(says(error_of([&] { jets.with_origins({files, {0, 0}, {0, 0}}); }), "2 files and 2 entries for 3 jets"));
+  CHECK(says(error_of([&] { jets.with_origins({files, {0, 0, 0}, {0, 0}}); }), "3 files and 2 entries"));
+  CHECK(says(error_of([&] { jets.with_origins({files, {0, 2, 0}, {0, 0, 0}}); }), "jet 1", "file 2 of 2"));
+  CHECK(says(error_of([&] { jets.with_origins({files, {0, -1, 0}, {0, 0, 0}}); }), "file -1"));
+  CHECK(says(error_of([&] { jets.with_origins({files, {0, 0, 0}, {0, 0, -7}}); }), "jet 2", "entry -7"));
+  CHECK(says(error_of([&] { jets.with_origins({nullptr, {0, 0, 0}, {0, 0, 0}}); }), "of 0"));
 }
 
 TEST_CASE("bad momenta are an error that names jet, constituent and value", "[jets][errors]") {

@@ -29,6 +29,7 @@
 #include <rino/nn/tokenizer.hpp>
 #include <rino/train/adamw.hpp>
 #include <rino/train/ema.hpp>
+#include <rino/train/jet_source.hpp>
 #include <rino/train/loader.hpp>
 #include <rino/train/schedule.hpp>
 #include <rino/train/trainer.hpp>
@@ -189,6 +190,44 @@ bool equal(const Safetensors& a, const Safetensors& b) {
          std::all_of(a.tensors.begin(), a.tensors.end(), [&](const auto& entry) {
            return b.contains(entry.first) && b.at(entry.first).equal(entry.second);
          });
+}
+
+/// A source of its own: the jets in order, one after the other, its position in other words than `ShuffledJets`.
+class InOrder final : public rino::JetSource<double> {
+ public:
+  explicit InOrder(Jets<double> jets) : jets_(std::move(jets)) {}
+  std::int64_t size() const override { return jets_.size(); }
+  rino::JetBatch<double> next(std::int64_t count) override {
+    std::int64_t wanted = taken_;
+    rino::require(!fails_at.compare_exchange_strong(wanted, -1), "the source fails at ", taken_);
+    std::vector<std::int64_t> numbers;
+    for (std::int64_t i = 0; i < count; ++i) {
+      numbers.push_back(taken_++ % jets_.size());
+    }
+    return {jets_.select(numbers), position()};
+  }
+  std::vector<std::int64_t> position() const override { return {-7, taken_, 3}; }
+  void seek(const std::vector<std::int64_t>& position) override {
+    rino::require(position.size() == 3, "not a place of this source");
+    taken_ = position[1];
+    ++seeks;
+  }
+  std::vector<std::int64_t> fingerprint() const override { return {jets_.size(), jets_.constituents()}; }
+
+  std::atomic<std::int64_t> fails_at{-1};
+  std::int64_t seeks = 0;
+
+ private:
+  Jets<double> jets_;
+  std::int64_t taken_ = 0;
+};
+
+/// log pT of jets as `MeanRegression` notes it.
+std::vector<double> log_pt(const Jets<double>& jets) {
+  const std::vector<Jets<double>> itself{jets};
+  const Tokens tokens = rino::tokenize<double>(jets, std::span(itself), {});
+  const at::Tensor values = tokens.jet_features.index_select(0, tokens.rows(0)).select(1, 1).contiguous();
+  return {values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.size(0)};
 }
 
 /// A folder that is removed at the end.
@@ -356,8 +395,8 @@ TEST_CASE("a loader takes from a stream in order and one at a time, whatever its
 
 TEST_CASE("a loader without threads makes items when asked, else on threads of its own", "[train][loader]") {
   const auto where = [](std::int64_t threads) {
-    rino::Loader<std::thread::id> loader(
-        [](std::int64_t) { return [] { return std::this_thread::get_id(); }; }, 0, 3, threads);
+    rino::Loader<std::thread::id> loader([](std::int64_t) { return [] { return std::this_thread::get_id(); }; }, 0, 3,
+                                         threads);
     return loader.next();
   };
   CHECK(where(0) == std::this_thread::get_id());
@@ -492,6 +531,136 @@ TEST_CASE("every epoch shows each jet once, in an order of its own, and leaves o
   }
   CHECK(orders.size() == 5);
   CHECK(shown == known);
+}
+
+TEST_CASE("jets in memory come in a new order every pass, from any place again", "[train][source]") {
+  const Jets<double> jets = some_jets(26);
+  rino::ShuffledJets<double> source(jets, 5);
+  CHECK(source.size() == 26);
+  std::vector<std::vector<double>> taken;
+  std::vector<std::vector<std::int64_t>> places{source.position()};
+  for (int batch = 0; batch < 9; ++batch) {
+    const rino::JetBatch<double> next = source.next(8);
+    CHECK(next.position == source.position());
+    taken.push_back(log_pt(next.jets));
+    places.push_back(next.position);
+  }
+  std::set<std::vector<double>> orders;
+  for (std::size_t pass = 0; pass < 3; ++pass) {
+    std::vector<double> order;
+    for (std::size_t batch = 3 * pass; batch < 3 * pass + 3; ++batch) {
+      order.insert(order.end(), taken[batch].begin(), taken[batch].end());
+    }
+    CHECK(std::set<double>(order.begin(), order.end()).size() == 24);
+    orders.insert(order);
+  }
+  CHECK(orders.size() == 3);
+  for (const std::size_t begin : {8, 0, 3, 5}) {
+    rino::ShuffledJets<double> other(jets, 5);
+    other.seek(places[begin]);
+    CHECK(other.position() == places[begin]);
+    for (std::size_t batch = begin; batch < 9; ++batch) {
+      CHECK(log_pt(other.next(8).jets) == taken[batch]);
+    }
+  }
+  // The whole at once is a pass; its end is a place.
+  rino::ShuffledJets<double> whole(jets, 5);
+  const std::vector<double> all = log_pt(whole.next(26).jets);
+  CHECK(std::vector<double>(all.begin(), all.begin() + 8) == taken[0]);
+  whole.seek(whole.position());
+  CHECK(whole.position() == std::vector<std::int64_t>{0, 26});
+
+  CHECK(says(error_of([&] { source.next(0); }), "0 jets were asked for, of 26"));
+  CHECK(says(error_of([&] { source.next(27); }), "27 jets were asked for, of 26"));
+  for (const std::vector<std::int64_t>& wrong :
+       std::vector<std::vector<std::int64_t>>{{}, {0}, {-1, 0}, {0, -1}, {0, 27}, {0, 0, 0}}) {
+    CHECK(says(error_of([&] { source.seek(wrong); }), "no such place"));
+  }
+}
+
+TEST_CASE("fingerprints tell jets, their order and seeds apart", "[train][source]") {
+  const Jets<double> jets = some_jets(26);
+  const auto fingerprint = [](const Jets<double>& of, std::uint64_t seed) {
+    return rino::ShuffledJets<double>(of, seed).fingerprint();
+  };
+  const std::vector<std::int64_t> mine = fingerprint(jets, 5);
+  CHECK(fingerprint(some_jets(26), 5) == mine);
+  CHECK_FALSE(fingerprint(jets, 6) == mine);
+  CHECK_FALSE(fingerprint(jets.slice(0, 25), 5) == mine);
+  std::vector<std::int64_t> backwards(26);
+  std::iota(backwards.rbegin(), backwards.rend(), 0);
+  CHECK_FALSE(fingerprint(jets.select(backwards), 5) == mine);
+  // What training does not look at does not count.
+  CHECK(fingerprint(jets.with_labels(std::vector<std::int64_t>(26, 1)), 5) == mine);
+}
+
+TEST_CASE("a trainer on shuffled jets is the trainer on jets", "[train][source]") {
+  Distiller straight(small_method(), some_jets(), {}, brisk(), short_run());
+  Distiller other(small_method(), std::make_shared<rino::ShuffledJets<double>>(some_jets(), 5), {}, brisk(),
+                  short_run());
+  CHECK(run(straight, 12) == run(other, 12));
+  CHECK(equal(straight.state(), other.state()));
+  other.restore(straight.state());
+}
+
+TEST_CASE("a source of one's own is asked for one batch after the other, whatever the threads", "[train][source]") {
+  const std::int64_t loader_threads = GENERATE(0, 1, 4);
+  const auto record = std::make_shared<MeanRegression::Record>();
+  const Jets<double> jets = some_jets(26);
+  const auto source = std::make_shared<InOrder>(jets);
+  Trainer<MeanRegression> trainer(MeanRegression(record), source, {}, {}, short_run(5, 8, loader_threads), at::kCPU,
+                                  at::kDouble);
+  CHECK(trainer.steps_per_epoch() == 3);
+  const std::vector<double> known = log_pt(jets);
+  for (std::size_t step = 0; step < 15; ++step) {
+    trainer.step();
+    std::vector<double> expected;
+    for (std::size_t i = 0; i < 8; ++i) {
+      expected.push_back(known[(8 * step + i) % 26]);
+    }
+    CHECK(record->jets.at(step) == expected);
+  }
+  trainer.finish();
+  CHECK(source->seeks == 1);
+}
+
+TEST_CASE("a run on a source of one's own is stopped and resumed where it was, not where it had read ahead",
+          "[train][source]") {
+  const std::int64_t loader_threads = GENERATE(0, 3);
+  Distiller straight(small_method(), std::make_shared<InOrder>(some_jets()), {}, brisk(), short_run());
+  const auto all = run(straight, 12);
+  Distiller first(small_method(), std::make_shared<InOrder>(some_jets()), {}, brisk(), short_run(4, 8, loader_threads));
+  run(first, 5);
+  const Safetensors checkpoint = first.state();
+  CHECK(checkpoint.at("trainer.position").equal(at::tensor({-7, 40, 3}, at::kLong)));
+  Distiller second(small_method(9), std::make_shared<InOrder>(some_jets()), {}, brisk(),
+                   short_run(4, 8, loader_threads));
+  second.restore(checkpoint);
+  CHECK(run(second, 7) == std::vector(all.begin() + 5, all.end()));
+  CHECK(equal(second.state(), straight.state()));
+  // A trainer on jets in memory has another fingerprint.
+  Distiller foreign(small_method(), some_jets(), {}, brisk(), short_run());
+  CHECK(says(error_of([&] { foreign.restore(checkpoint); }), "other jets, batch size or seed"));
+}
+
+TEST_CASE("what a source throws arrives at its step, which can be tried again", "[train][source]") {
+  const std::int64_t loader_threads = GENERATE(0, 1, 3);
+  Distiller straight(small_method(), std::make_shared<InOrder>(some_jets()), {}, brisk(), short_run());
+  const auto all = run(straight, 12);
+  const auto source = std::make_shared<InOrder>(some_jets());
+  source->fails_at = 32;
+  Distiller trainer(small_method(), source, {}, brisk(), short_run(4, 8, loader_threads));
+  CHECK(run(trainer, 4) == std::vector(all.begin(), all.begin() + 4));
+  CHECK(error_of([&] { trainer.step(); }) == "the source fails at 32");
+  CHECK(trainer.step_number() == 4);
+  CHECK(run(trainer, 8) == std::vector(all.begin() + 4, all.end()));
+}
+
+TEST_CASE("a source of fewer than two jets is refused", "[train][source]") {
+  CHECK(says(error_of([] {
+               Trainer<MeanRegression>(MeanRegression(), std::make_shared<InOrder>(some_jets(1)), {}, {}, short_run());
+             }),
+             "there are 1 jets to train on"));
 }
 
 TEST_CASE("reports carry step, epoch, learning rate and the best epoch", "[train][trainer]") {
