@@ -7,16 +7,16 @@ import warnings
 import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyrino import _core
 from pyrino.data.chunk import need
-from pyrino.data.draw import order
+from pyrino.data.draw import order, uniform
 from pyrino.data.jetclass import MOMENTA
-from pyrino.data.pieces import Piece, Readers, share, windows
+from pyrino.data.pieces import Part, Piece, Readers, interleaved, share, windows
 from pyrino.data.read import LabelRule
 from pyrino.data.selection import Selection, Tally, checked_policy, piece_of
 from pyrino.data.source import Source
@@ -27,10 +27,14 @@ from pyrino.jets import Jets
 __all__ = ["Dataset"]
 
 #: Purposes of random numbers, so that none is used twice.
-_PIECES, _JETS = 1, 2
+_PIECES, _JETS, _TURNS, _WINDOW = 1, 2, 4, 5
 
-#: Pieces of a window: the more, the more files meet in it, and the shorter the reads.
-_PIECES_A_WINDOW = 16
+#: Parts of a window: the more, the more files meet in it.
+_PARTS_A_WINDOW = 16
+
+#: Jets, in windows, of the pieces of files that take turns. Files with pieces of 100,000 jets (row groups, baskets,
+#: compressed arrays) meet six at a time in windows of 131,072.
+_WINDOWS_HELD = 5
 
 
 @dataclass
@@ -48,17 +52,19 @@ class _Read:
     file: int
     tally: Tally
     piece: _core.JetPiece | None = None
-    jets: int = 0
+    order: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 class Dataset(JetStream):
     """Jets of many files as an endless stream in a seeded random order; made by `open_dataset`.
 
     A pass visits every jet once. The files are cut into pieces (where their containers have pieces), the pieces of all
-    files are put into a random order, consecutive ones make a window of about `window` jets, and the jets of a window
-    leave it in a random order. Every pass has another order. It depends on the seed, the files and the window alone:
-    neither threads nor interruptions change it. Two windows are in memory at a time, in the files' precision: the one
-    that jets are taken from and the next one, which is being read.
+    files are put into a random order, several of them take turns to give some of their jets, drawn at random, to a
+    window of about `window` jets, and the jets of a window leave it in a random order. Every pass has another order. It
+    depends on the seed, the files and the window alone: neither threads nor interruptions change it.
+
+    A piece is read once a pass. In memory, in the files' precision, are the pieces that have given jets and still have
+    some: two windows' worth where the containers' own pieces are small, up to seven where they are large.
 
     Attributes
     ----------
@@ -98,8 +104,8 @@ class Dataset(JetStream):
         self._selection, self._on_error = selection, checked_policy(on_error)
         self._seed, self._window, self._rank, self._world_size = map(int, (seed, window, rank, world_size))
         self._left_out: dict[str, str] = {}  # files that cannot be used at all, and why
-        # Of the report: its pass, the windows of it that are counted, the files of which something was read.
-        self._counted: tuple[int, set[int], set[int]] = (-1, set(), set())
+        # Of the report: its pass, the pieces of it that are counted, the files of which something was read.
+        self._counted: tuple[int, set[Piece], set[int]] = (-1, set(), set())
         self._rule = LabelRule()
         self._readers = Readers(layout)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="pyrino-reader")
@@ -107,8 +113,8 @@ class Dataset(JetStream):
         self._end = weakref.finalize(self, _end, self._threads, self._readers)
         self._pass = self._number = self._offset = 0
         self._current: _Window | None = None
-        self._ahead: tuple[tuple[int, int], list[Future[_Read]]] | None = None
-        self._plan: tuple[int, list[list[Piece]]] | None = None
+        self._held: dict[tuple[int, Piece], Future[_Read]] = {}  # by pass: read, or being read
+        self._plans: dict[int, tuple[list[list[Part]], dict[Piece, int]]] = {}
         try:
             self._index(sources)
         except BaseException:
@@ -117,7 +123,7 @@ class Dataset(JetStream):
 
     def _index(self, sources: Sequence[Source]) -> None:
         """Opens every file once: its layout, its jets, where reading can begin."""
-        rows = max(self._window // _PIECES_A_WINDOW, 1)
+        rows = self._rows
 
         def look(source: Source) -> tuple[str, list[tuple[int, int]], str | None, dict[str, str]] | RinoError:
             try:
@@ -201,6 +207,7 @@ class Dataset(JetStream):
             raise RinoError(f"there is no position {tuple(position)} in {self!r}; give one that such a Dataset had")
         if (position[0], position[1]) != (self._pass, self._number):
             self._current = None
+            self._forget()
         self._pass, self._number, self._offset = map(int, position)
 
     # --- jets ---
@@ -272,12 +279,30 @@ class Dataset(JetStream):
 
     # --- windows ---
 
-    def _windows(self, running: int) -> list[list[Piece]]:
-        """This rank's pieces of each window of a pass."""
-        if self._plan is None or self._plan[0] != running:
+    @property
+    def _rows(self) -> int:
+        """Jets of a part of a window."""
+        return max(self._window // _PARTS_A_WINDOW, 1)
+
+    def _plan(self, running: int) -> tuple[list[list[Part]], dict[Piece, int]]:
+        """This rank's windows of a pass, and the last one of each piece."""
+        if running not in self._plans:
             shuffled = [self._pieces[i] for i in order(len(self._pieces), self._seed, _PIECES, running)]
-            self._plan = (running, windows(share(shuffled, self._rank, self._world_size), self._window))
-        return self._plan[1]
+            mine = share(shuffled, self._rank, self._world_size)
+            parts = interleaved(
+                mine,
+                self._rows,
+                _WINDOWS_HELD * self._window,
+                lambda count: uniform(self._seed, _TURNS, running, np.arange(count)),
+            )
+            groups = windows(parts, self._window)
+            last = {part.piece: number for number, group in enumerate(groups) for part in group}
+            self._plans = {other: plan for other, plan in self._plans.items() if abs(other - running) <= 1}
+            self._plans[running] = (groups, last)
+        return self._plans[running]
+
+    def _windows(self, running: int) -> list[list[Part]]:
+        return self._plan(running)[0]
 
     def _load(self) -> _Window:
         """The window where the stream stands; when it is there, the next one is being read."""
@@ -286,35 +311,45 @@ class Dataset(JetStream):
         if self._current is not None:
             return self._current
         here = (self._pass, self._number)
-        if self._ahead is None or self._ahead[0] != here:
-            self._request(here)
-        futures = self._ahead[1] if self._ahead else []
-        self._ahead = None
+        groups, last = self._plan(self._pass)
+        parts = groups[self._number] if groups else []
+        self._request(here)
+        pieces = list(dict.fromkeys(part.piece for part in parts))
         try:
-            reads = [future.result() for future in futures]
+            reads = {piece: self._held[self._pass, piece].result() for piece in pieces}
         except BaseException:
-            for future in futures:
-                future.cancel()
+            self._forget()
             raise
         self._count(reads)
         pool = _core.JetPool()
-        for read in reads:
-            if read.jets:
+        begin: dict[Piece, int] = {}
+        for piece, read in reads.items():
+            begin[piece] = len(pool)
+            if read.order.size:
                 pool.add(read.piece)
-        self._current = _Window(pool, order(len(pool), self._seed, _JETS, *here))
+        found = [np.empty(0, np.int64)]
+        for part in parts:
+            jets = reads[part.piece].order
+            first, end = part.bounds(len(jets))
+            found.append(begin[part.piece] + jets[first:end])
+        picks = np.concatenate(found)
+        self._current = _Window(pool, picks[order(len(picks), self._seed, _WINDOW, *here)])
+        for piece in pieces:
+            if last[piece] == self._number:
+                del self._held[self._pass, piece]
         self._request(self._after(*here))
         return self._current
 
-    def _count(self, reads: list[_Read]) -> None:
-        """What the window where the stream stands adds to the report of the pass, once."""
+    def _count(self, reads: dict[Piece, _Read]) -> None:
+        """What pieces add to the report of the pass, once."""
         if self._counted[0] != self._pass:
             self.report = Tally(skipped=dict(self._left_out))
             self._counted = (self._pass, set(), set())
-        _, numbers, files = self._counted
-        if self._number in numbers:
-            return
-        numbers.add(self._number)
-        for read in reads:
+        _, counted, files = self._counted
+        for piece, read in reads.items():
+            if piece in counted:
+                continue
+            counted.add(piece)
             self.report.add(read.tally)
             if read.file not in files and read.piece is not None:
                 files.add(read.file)
@@ -322,18 +357,20 @@ class Dataset(JetStream):
                 self.report.add(Tally(files=1, layouts={layout: 1}))
 
     def _request(self, place: tuple[int, int]) -> None:
-        """Begin to read a window."""
-        self._forget()
-        pieces = self._windows(place[0])
-        self._ahead = (place, [self._threads.submit(self._read, piece) for piece in pieces[place[1]]] if pieces else [])
+        """Begin to read what a window needs and is not there."""
+        groups = self._windows(place[0])
+        for part in groups[place[1]] if groups else ():
+            key = (place[0], part.piece)
+            if key not in self._held:
+                self._held[key] = self._threads.submit(self._read, *key)
 
     def _forget(self) -> None:
-        """Drop what is being read ahead."""
-        for future in self._ahead[1] if self._ahead else ():
+        """Drop what was read ahead."""
+        for future in self._held.values():
             future.cancel()
-        self._ahead = None
+        self._held.clear()
 
-    def _read(self, piece: Piece) -> _Read:
+    def _read(self, running: int, piece: Piece) -> _Read:
         source = self.sources[piece.file]
         tally = Tally()
         try:
@@ -347,7 +384,8 @@ class Dataset(JetStream):
             if self._selection.labelled:
                 self._rule.check(source, chunk.labels and chunk.labels.meaning)
             chunk, entries = self._selection.take(source, chunk, piece.first, tally, self._on_error)
-            return _Read(piece.file, tally, piece_of(chunk, entries, str(source)), len(entries))
+            places = order(len(entries), self._seed, _JETS, running, piece.file, piece.first)
+            return _Read(piece.file, tally, piece_of(chunk, entries, str(source)), places)
         except RinoError as error:
             if self._on_error == "raise":
                 raise

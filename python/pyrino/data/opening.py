@@ -34,7 +34,7 @@ def open_dataset(
     on_error: str = "raise",
     **selection: Any,
 ) -> Dataset | Mixture:
-    """Open files as a shuffled stream of jets that never holds more than two windows of them in memory.
+    """Open files as a shuffled stream of jets that holds a few windows of them in memory, however many there are.
 
     Every file is opened once, to count its jets; nothing else is read before jets are asked for. The stream's
     ``repr`` says which layouts were found.
@@ -45,8 +45,8 @@ def open_dataset(
         As `read_jets` takes it; or a mapping from such paths to weights, ``{"qcd/*.root": 0.9, "top/*.root": 0.1}``,
         for a `Mixture`: each jet comes from one of them, drawn with the weights.
     window : int
-        Jets that are shuffled among each other; they take about 0.7 kB each and there are two windows at a time.
-        Pieces of files are drawn from all files for each window.
+        Jets that are shuffled among each other; they take about 0.7 kB each. There are two windows at a time, up to
+        seven where the containers' own pieces (row groups, baskets) are large: several files give to each window.
     shuffle_seed : int
         Of the order, another one for every pass.
     threads : int

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pyrino.data.layout import Layout, Reader, open_reader
 from pyrino.data.source import Source
 
-__all__ = ["Piece", "Readers", "share", "windows"]
+__all__ = ["Part", "Piece", "Readers", "interleaved", "share", "windows"]
 
 #: Files that are kept open, so that the next piece of one need not find its way around in it again.
 _OPEN_FILES = 64
@@ -47,16 +50,69 @@ def share(pieces: Sequence[Piece], rank: int, ranks: int) -> list[Piece]:
     return mine
 
 
-def windows(pieces: Sequence[Piece], jets: int) -> list[list[Piece]]:
-    """Consecutive pieces in groups of about equally many jets, `jets` or less where pieces are small enough."""
-    groups: list[list[Piece]] = []
+class Part(NamedTuple):
+    """Part `number` of `parts` equal ones of a piece, of its jets in some random order."""
+
+    piece: Piece
+    number: int
+    parts: int
+
+    def bounds(self, jets: int) -> tuple[int, int]:
+        """Which of the piece's `jets` jets it has: from the first number to below the second."""
+        return jets * self.number // self.parts, jets * (self.number + 1) // self.parts
+
+    @property
+    def jets(self) -> int:
+        """Their number."""
+        first, last = self.bounds(self.piece.jets)
+        return last - first
+
+
+def interleaved(
+    pieces: Sequence[Piece], jets: int, room: int, draws: Callable[[int], NDArray[np.float64]]
+) -> list[Part]:
+    """Pieces in parts of about `jets` jets that take turns at random.
+
+    Pieces come into play in their order, as many at a time as have `room` jets together and at least two: a container's
+    piece is read once, as a whole, and must wait in memory for its last part.
+
+    Parameters
+    ----------
+    draws
+        Gives so many random numbers in [0, 1).
+    """
+    numbers = [max(round(piece.jets / jets), 1) for piece in pieces]
+    waiting = deque(zip(pieces, numbers, strict=True))
+    active: list[Part] = []
+    parts: list[Part] = []
+    held = 0
+    for draw in draws(sum(numbers)):
+        while waiting and (len(active) < 2 or held + waiting[0][0].jets <= room):
+            piece, number = waiting.popleft()
+            active.append(Part(piece, 0, number))
+            held += piece.jets
+        i = int(draw * len(active))
+        part = active[i]
+        parts.append(part)
+        if part.number + 1 < part.parts:
+            active[i] = part._replace(number=part.number + 1)
+        else:
+            active[i] = active[-1]
+            active.pop()
+            held -= part.piece.jets
+    return parts
+
+
+def windows(parts: Sequence[Part], jets: int) -> list[list[Part]]:
+    """Consecutive parts in groups of about equally many jets, `jets` or less where parts are small enough."""
+    groups: list[list[Part]] = []
     filled = jets
-    for piece in pieces:
-        if filled + piece.jets > jets:
+    for part in parts:
+        if filled + part.jets > jets:
             groups.append([])
             filled = 0
-        groups[-1].append(piece)
-        filled += piece.jets
+        groups[-1].append(part)
+        filled += part.jets
     return groups
 
 
