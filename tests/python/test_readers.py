@@ -397,14 +397,14 @@ def test_missing_columns_are_named_with_those_that_are_there(write, jets):
 
 
 def test_other_trees_and_data_sets_are_named(tmp_path, jets):
-    with pytest.raises(RinoError, match="a.root is ROOT of no known layout: it has the keys Events"):
+    with pytest.raises(RinoError, match=r"a\.root is ROOT of no known layout: it has the keys Events"):
         read_jets(write_root(tmp_path / "a.root", columns_of(jets), tree="Events"))
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["table"] = np.zeros(3)
         file["jet_features"] = np.zeros((3, 4))
     with pytest.raises(RinoError, match="lacks the data sets particle_features; it has jet_features, table"):
         read_jets(tmp_path / "a.h5")
-    with pytest.raises(RinoError, match="t.h5 lacks the columns part_charge; it has jet_pt, jet_eta, jet_mass"):
+    with pytest.raises(RinoError, match=r"t\.h5 lacks the columns part_charge; it has jet_pt, jet_eta, jet_mass"):
         read_jets(write_jetnet(tmp_path / "t.h5", *jetnet_arrays()), columns=["part_charge"])
 
 
