@@ -16,7 +16,7 @@ from pyrino import _core
 from pyrino.data.chunk import need
 from pyrino.data.draw import order, uniform
 from pyrino.data.jetclass import MOMENTA
-from pyrino.data.pieces import Part, Piece, Readers, interleaved, share, windows
+from pyrino.data.pieces import Part, Piece, Readers, interleaved, parts_of, share, windows
 from pyrino.data.read import LabelRule
 from pyrino.data.selection import Selection, Tally, checked_policy, piece_of
 from pyrino.data.source import Source
@@ -384,7 +384,9 @@ class Dataset(JetStream):
             if self._selection.labelled:
                 self._rule.check(source, chunk.labels and chunk.labels.meaning)
             chunk, entries = self._selection.take(source, chunk, piece.first, tally, self._on_error)
-            places = order(len(entries), self._seed, _JETS, running, piece.file, piece.first)
+            places = np.arange(len(entries))
+            if parts_of(piece, self._rows) > 1:  # else all of them are in one window, which has an order of its own
+                places = order(len(entries), self._seed, _JETS, running, piece.file, piece.first)
             return _Read(piece.file, tally, piece_of(chunk, entries, str(source)), places)
         except RinoError as error:
             if self._on_error == "raise":

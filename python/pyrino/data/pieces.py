@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pyrino.data.layout import Layout, Reader, open_reader
 from pyrino.data.source import Source
 
-__all__ = ["Part", "Piece", "Readers", "interleaved", "share", "windows"]
+__all__ = ["Part", "Piece", "Readers", "interleaved", "parts_of", "share", "windows"]
 
 #: Files that are kept open, so that the next piece of one need not find its way around in it again.
 _OPEN_FILES = 64
@@ -68,6 +68,11 @@ class Part(NamedTuple):
         return last - first
 
 
+def parts_of(piece: Piece, jets: int) -> int:
+    """In how many parts of about `jets` jets a piece is taken."""
+    return max(round(piece.jets / jets), 1)
+
+
 def interleaved(
     pieces: Sequence[Piece], jets: int, room: int, draws: Callable[[int], NDArray[np.float64]]
 ) -> list[Part]:
@@ -81,7 +86,7 @@ def interleaved(
     draws
         Gives so many random numbers in [0, 1).
     """
-    numbers = [max(round(piece.jets / jets), 1) for piece in pieces]
+    numbers = [parts_of(piece, jets) for piece in pieces]
     waiting = deque(zip(pieces, numbers, strict=True))
     active: list[Part] = []
     parts: list[Part] = []
