@@ -13,6 +13,7 @@ from pyrino.errors import RinoError
 __all__ = [
     "awkward_column",
     "cartesian",
+    "exactly_float64",
     "from_pt_eta_phi_mass",
     "offsets_of",
     "one_dimensional",
@@ -33,10 +34,20 @@ def to_float64(values: ArrayLike, name: str) -> Floats:
         raise RinoError(f"{name} is no array: {error}; give numbers of one shape") from error
     if array.dtype.kind not in "fiub":
         raise RinoError(f"{name} is of type {array.dtype}; give real numbers")
+    exactly_float64(array, name)
     with np.errstate(invalid="ignore"):  # a NaN is named later
         array = array.astype(np.float64, copy=False)
     steps = all(stride % array.itemsize == 0 for stride in array.strides)
     return array if array.flags.aligned and steps else array.copy()
+
+
+def exactly_float64(array: NDArray[Any], name: str) -> None:
+    """Raise `RinoError` for integers that float64 cannot hold: rounded, they would match other events."""
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 8 and array.size:
+        least, most = int(array.min()), int(array.max())
+        if max(-least, most) > 2**53:
+            value = most if most > 2**53 else least
+            raise RinoError(f"{name} holds {value}, which float64 cannot hold exactly; give numbers up to 2^53")
 
 
 def one_dimensional(values: ArrayLike, name: str) -> Floats:

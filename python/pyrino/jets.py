@@ -255,6 +255,8 @@ class Jets:
         rows: list[tuple[float, float, float, float]] = []
         offsets = [0]
         for j, jet in enumerate(jets):
+            if not isinstance(jet, Iterable):
+                raise RinoError(f"jet {j} is of type {type(jet).__name__}; give one list of fastjet.PseudoJet per jet")
             for i, p in enumerate(jet):
                 try:
                     rows.append((p.px(), p.py(), p.pz(), p.E()))

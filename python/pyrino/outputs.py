@@ -320,6 +320,11 @@ def _write(
 
 def _check_friend(source: Source, target: Path, to: _Out, on_error: str) -> None:
     """Raise `RinoError` before hours of work that would end in one."""
+    folder = None if source.path is None else source.path.resolve().parent
+    if folder == target.resolve().parent and Path(os.fsdecode(to.out)).suffix.lower() != ".root":
+        raise RinoError(
+            f"{folder} has the files that are read, and would be read with their friends: give another folder"
+        )
     if target.exists() and not to.overwrite:
         raise RinoError(f"{target} exists: give overwrite=True to replace it, or another name")
     try:

@@ -571,8 +571,8 @@ def test_patterns_of_urls_are_looked_up(served, protocol):
 def test_urls_that_lead_nowhere_are_named(served, delivered):
     _, address = served
     for url, words in [
-        (f"{address}/b.parquet", "there is no file .*b.parquet; check the URL"),
-        ("memory://nowhere/b.parquet", "there is no file memory://nowhere/b.parquet"),
+        (f"{address}/b.parquet", r"b\.parquet cannot be found \(.*\); check the URL and the network"),
+        ("memory://nowhere/b.parquet", r"memory://nowhere/b.parquet cannot be found.*; check the URL"),
         ("jets://nowhere/b.root", r"jets://nowhere/b.root cannot be opened \(Protocol not known: jets\)"),
         ("jets://nowhere/*.root", r"the pattern jets://nowhere/\*.root cannot be looked up \(Protocol not known"),
     ]:
@@ -584,3 +584,67 @@ def test_a_server_that_breaks_off_is_skipped(served, good):
     _, address = served
     with pytest.warns(RinoWarning, match=f"1 file skipped, the first: {address}/b.parquet"):
         assert len(read_jets([good, f"{address}/b.parquet"], on_error="skip")) == 30
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("part_px", lambda v: [*v[:7], None, *v[8:]]),
+        ("part_py", lambda v: [*v[:7], [None, 1.0], *v[8:]]),
+        ("part_pz", lambda v: [*v[:7], [*v[7], 1.0], *v[8:]]),
+        ("label_QCD", lambda v: [*v[:7], None, *v[8:]]),
+        ("label_QCD", lambda v: [*v[:7], not v[7], *v[8:]]),
+    ],
+)
+def test_one_broken_row_costs_one_jet(tmp_path, name, change):
+    whole = as_written(40, seed=9)
+    columns = columns_of(whole)
+    columns[name] = change([v.tolist() if hasattr(v, "tolist") else v for v in columns[name]])
+    file = write_parquet(tmp_path / "a.parquet", columns)
+    with pytest.raises(RinoError, match=r"a\.parquet: .*jet 7"):
+        read_jets(file)
+    with pytest.warns(RinoWarning, match=r"39 jets of 1 file .*; 1 broken jet skipped, the first: .*jet 7"):
+        read = read_jets(file, on_error="skip")
+    assert read.origins.entry.tolist() == [j for j in range(40) if j != 7]
+    np.testing.assert_array_equal(read.px, whole[read.origins.entry].px.astype(np.float32))
+    with open_dataset(file, on_error="skip") as dataset, pytest.warns(RinoWarning, match="1 broken jet skipped"):
+        assert (
+            sorted(entry for jets in dataset.batches(16) for entry in jets.origins.entry) == read.origins.entry.tolist()
+        )
+
+
+def test_many_broken_rows_are_the_fault_of_the_file(tmp_path):
+    columns = columns_of(as_written(300, seed=9))
+    columns["label_QCD"] = [None] * 300
+    file = write_parquet(tmp_path / "a.parquet", columns)
+    with (
+        pytest.warns(RinoWarning, match=r"1 file skipped, .*more than 100 broken jets"),
+        pytest.raises(RinoError, match="no jet is left"),
+    ):
+        read_jets(file, on_error="skip")
+
+
+def test_a_negative_transverse_momentum_is_named(tmp_path):
+    x = np.zeros((3, 5, 4))
+    x[:, :3] = 5, 0, 0, 22
+    x[1, 1, 0] = -5
+    np.savez(tmp_path / "e.npz", X=x, y=np.zeros(3))
+    with pytest.raises(RinoError, match=r"constituent 1 of jet 1 has pT = -5 GeV"):
+        read_jets(tmp_path / "e.npz")
+    with pytest.warns(RinoWarning, match="1 broken jet"):
+        assert read_jets(tmp_path / "e.npz", on_error="skip").origins.entry.tolist() == [0, 2]
+
+
+def test_paths_that_are_none_are_named(tmp_path):
+    with pytest.raises(RinoError, match="a path is empty"):
+        read_jets("")
+    (tmp_path / "a.root").symlink_to(tmp_path / "gone.root")
+    with pytest.raises(RinoError, match=r"it is a link to .*gone\.root, which is not there"):
+        read_jets(tmp_path / "a.root")
+
+
+def test_integers_that_would_lose_digits_are_refused(tmp_path):
+    columns = columns_of(as_written(5, seed=1)) | {"event": np.arange(5) + 2**53 + 1}
+    file = write_parquet(tmp_path / "a.parquet", columns)
+    with pytest.raises(RinoError, match="float64 cannot hold exactly"):
+        read_jets(file, columns="event")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import json
 import math
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -303,9 +305,8 @@ def test_positions_that_cannot_be_are_refused(split, place):
 
 def test_a_position_of_another_stream_is_refused_when_it_is_beyond_the_window(split):
     with open_dataset(split, window=130) as dataset:
-        dataset.seek((0, 0, 131))
         with pytest.raises(RinoError, match=r"no position \(0, 0, 131\) .*the files or the selection have changed"):
-            dataset.take(1)
+            dataset.seek((0, 0, 131))
 
 
 def test_what_fails_takes_nothing(split, tmp_path):
@@ -816,3 +817,69 @@ def test_a_piece_keeps_no_more_than_itself_in_memory(tmp_path, monkeypatch):
             reader.forget()
         # A few pieces of a fifth of a row group, not as many row groups.
         assert pa.total_allocated_bytes() - before < 1.6 * group
+
+
+# --- what a fresh pair of eyes found ---
+
+
+def test_ranks_of_few_files_share_each_of_them(tmp_path):
+    """Whole files for each would leave a rank without a class, and with nothing where a cut takes the other one."""
+    for number, kind in enumerate((0, 8)):
+        write_root(tmp_path / f"{number}.root", columns_of(as_written(200, number).with_labels(np.full(200, kind))))
+    for label, jets in ((None, 400), ("QCD", 200)):
+        taken = []
+        for rank in range(3):
+            with open_dataset(tmp_path, rank=rank, world_size=3, label=label) as dataset:
+                mine = [identities(batch) for batch in dataset.batches(50)]
+                taken += [jet for batch in mine for jet in batch]
+                assert abs(sum(map(len, mine)) - jets / 3) <= 2
+                assert len({name for batch in mine for name, _ in batch}) == (2 if label is None else 1)
+        assert len(taken) == len(set(taken)) == jets
+
+
+def test_a_state_goes_on_in_the_same_stream_only(split):
+    with open_dataset(split, window=300, shuffle_seed=1) as dataset:
+        dataset.take(457)
+        state = json.loads(json.dumps(dataset.state_dict()))
+        expected = identities(dataset.take(100))
+    with open_dataset(split, window=300, shuffle_seed=1) as dataset:
+        dataset.load_state_dict(state)
+        assert identities(dataset.take(100)) == expected
+    with open_dataset(split, window=300, shuffle_seed=2) as other, pytest.raises(RinoError, match="another stream"):
+        other.load_state_dict(state)
+    with open_dataset(split) as dataset, pytest.raises(RinoError, match="no state of a stream"):
+        dataset.load_state_dict({"position": [0, 0, 0]})
+
+
+def test_a_position_that_is_not_there_leaves_the_stream_where_it_was(split):
+    with open_dataset(split, window=300) as dataset, open_dataset(split, window=300) as untouched:
+        dataset.take(7), untouched.take(7)
+        for place in ((0, 0, 299999), (0, 99999, 0)):
+            with pytest.raises(RinoError, match=r"there is no position \(0, "):
+                dataset.seek(place)
+        assert identities(dataset.take(3)) == identities(untouched.take(3))
+        for position in ("abc", None, (0.5, 0, 0), (0, 0)):
+            with pytest.raises(RinoError, match="position"):
+                dataset.seek(position)
+
+
+def test_a_stream_says_how_to_use_it(split):
+    with open_dataset(split) as dataset:
+        with pytest.raises(RinoError, match=r"stream\.batches\(1000\)"):
+            iter(dataset)
+        with pytest.raises(RinoError, match="open it in every process"):
+            pickle.dumps(dataset)
+
+
+def test_a_mixture_has_what_a_dataset_has(split):
+    files = sorted(split.iterdir())
+    with open_dataset({files[0]: 1, files[1]: 3}) as mixture:
+        batches = list(mixture.batches(64))
+        assert sum(map(len, batches)) == len(mixture) and {len(batch) for batch in batches[:-1]} == {64}
+        assert [source.name for source in mixture.sources] == [files[0].name, files[1].name]
+        assert len(mixture.layouts) == 2 and mixture.report.files == 2
+
+
+def test_weights_that_are_no_numbers_are_named(split):
+    with pytest.raises(RinoError, match="give a number for each stream"):
+        open_dataset({file: word for file, word in zip(sorted(split.iterdir()), ("x", 2), strict=False)})

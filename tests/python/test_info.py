@@ -161,7 +161,7 @@ def test_lists_few_of_many_classes(jetclass2_file, capsys):
     assert text.startswith("layout               jetclass2 (")
     assert row(text, "labels") == "numbers of the column jet_label"
     assert re.fullmatch(r"\d+ classes", row(text, "  others"))
-    assert "aux_genpart_isQcdParton" in text
+    assert "part_isMuon" in text and "aux_genpart" not in text  # which are not of the constituents
 
 
 def test_says_which_columns_only_some_files_have(data, tmp_path, capsys):

@@ -584,3 +584,19 @@ def nothing_is_left(tmp_path: Path) -> Iterator[None]:
     """No test leaves a partial file."""
     yield
     assert not [name for name in files_in(tmp_path) if name.endswith(".partial")]
+
+
+def test_a_fraction_is_that_of_the_sources(tmp_path, jets):
+    """So that a part for validation, drawn from the sources, is not in what the cache gives for training."""
+    source = write_parquet(tmp_path / "s.parquet", jets)
+    rino.pack(source, tmp_path / "a.arrow", progress=False, pt=(550, None))
+    packed, plain = (
+        rino.read_jets(file, fraction=0.3, seed=5, pt=(550, None)).origins for file in (tmp_path / "a.arrow", source)
+    )
+    np.testing.assert_array_equal(packed.entry, plain.entry)
+    assert packed.files == plain.files
+
+
+def test_a_name_that_no_folder_shows_is_refused(tmp_path, sources):
+    with pytest.raises(RinoError, match=r"ends in \.arrow"):
+        rino.pack(sources, tmp_path / "a.feather", progress=False)

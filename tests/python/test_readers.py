@@ -374,17 +374,17 @@ def test_an_empty_file_is_named(tmp_path):
         read_jets(tmp_path / "a.parquet")
 
 
-def test_a_file_without_jets_is_named(write, tmp_path, jets):
+def test_a_file_without_jets_is_named_where_it_is_all_there_is(write, tmp_path, jets):
     none = {name: pa.array([], pa.list_(pa.float32())) for name in MOMENTA}
     pq.write_table(pa.table(none), tmp_path / "none.parquet")
     write_jetnet(tmp_path / "z.hdf5", np.zeros((0, 30, 4)), np.zeros((0, 4)))
     with uproot.recreate(tmp_path / "none.root") as file:
         file.mktree("tree", dict.fromkeys(MOMENTA, "var * float32"))
     for name in ("none.parquet", "z.hdf5", "none.root"):
-        with pytest.raises(RinoError, match=f"{name} has no jets"):
+        with pytest.raises(RinoError, match=f"no jet is left: .*1 file without jets, the first: .*{name}"):
             read_jets(tmp_path / name)
-        with pytest.raises(RinoError, match=f"{name} has no jets"):
-            read_jets([write(columns_of(jets)), tmp_path / name])
+    files = [tmp_path / "none.parquet", write(columns_of(jets)), tmp_path / "none.root"]
+    assert read_jets(files, labelled=False, columns=["part_charge"]).origins.names.tolist() == [str(files[1])] * 40
 
 
 def test_missing_columns_are_named_with_those_that_are_there(write, jets):
@@ -514,7 +514,7 @@ def test_columns_of_jets_become_values(write, jets):
     ("name", "change", "words"),
     [
         ("part_py", lambda v: [None, *v[1:]], r"jet 0 has no part_py \(null\)"),
-        ("part_py", lambda v: [*v[:-1], [None, 1.0]], r"part_py has missing values"),
+        ("part_py", lambda v: [*v[:-1], [None, 1.0]], r"part_py of jet 39 has missing values"),
         ("part_py", lambda v: [["a"]] * len(v), "part_py holds string"),
         ("label_QCD", lambda v: [*v[:3], None, *v[4:]], r"jet 3 has no label_QCD \(null\)"),
     ],

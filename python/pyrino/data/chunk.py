@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,9 +14,17 @@ from pyrino.data.source import Source
 from pyrino.errors import RinoError
 from pyrino.jets import Origins
 
-__all__ = ["Chunk", "Labels", "equal_counts", "need", "reading", "unpadded"]
+__all__ = ["Chunk", "JetError", "Labels", "equal_counts", "need", "not_negative", "reading", "unpadded"]
 
 Array = NDArray[Any]
+
+
+class JetError(RinoError):
+    """One jet of a file is broken; `jet` is its number there. Those before and behind it can be read."""
+
+    def __init__(self, message: str, jet: int) -> None:
+        super().__init__(message)
+        self.jet = int(jet)
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,32 @@ class Chunk:
         np.cumsum(self.counts, out=offsets[1:])
         return offsets
 
+    @staticmethod
+    def join(chunks: Sequence[Chunk]) -> Chunk:
+        """Chunks of one file, with the same columns, one behind the other."""
+        first = chunks[0]
+        if len(chunks) == 1:
+            return first
+
+        def joined(column_of: Callable[[Chunk], Array]) -> Array:
+            return np.concatenate([column_of(chunk) for chunk in chunks])
+
+        px, py, pz, e = (joined(lambda chunk, c=c: chunk.momenta[c]) for c in range(4))
+        labels = first.labels and replace(first.labels, values=joined(lambda chunk: chunk.labels.values))
+        origins = None
+        if first.origins is not None:
+            files = tuple(dict.fromkeys(name for chunk in chunks for name in chunk.origins.files))
+            file = [np.array([files.index(n) for n in c.origins.files], np.int32)[c.origins.file] for c in chunks]
+            origins = Origins(files, np.concatenate(file), joined(lambda chunk: chunk.origins.entry))
+        return Chunk(
+            (px, py, pz, e),
+            joined(lambda chunk: chunk.counts),
+            labels,
+            {name: joined(lambda chunk, name=name: chunk.extras[name]) for name in first.extras},
+            {name: joined(lambda chunk, name=name: chunk.values[name]) for name in first.values},
+            origins,
+        )
+
     def select(self, keep: NDArray[np.bool_], constituents: NDArray[np.bool_] | None = None) -> Chunk:
         """The jets for which `keep` (m,) is true, and of them the constituents for which `constituents` (t,) is."""
         rows = np.repeat(keep, self.counts)
@@ -104,6 +138,8 @@ def reading(source: Source, kind: str) -> Iterator[None]:
     except Exception as error:  # over damaged bytes the parsers raise errors of every kind
         if source.path is not None and not source.path.exists():
             raise RinoError(f"{source} has vanished while it was read: put it back, or leave it out") from error
+        if isinstance(error, ImportError):
+            raise RinoError(f"{source} needs a package that is not there: {error}") from error
         lines = str(error).strip().splitlines()
         reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
         raise RinoError(
@@ -121,6 +157,19 @@ def need(source: Source, wanted: Iterable[str], present: Iterable[str], what: st
         raise RinoError(f"{source} lacks the {what} {', '.join(missing)}; it has {shown or 'none'}")
 
 
+def not_negative(source: Source, first: int, pt: NDArray[Any], counts: NDArray[np.int64]) -> None:
+    """Raises `JetError` for a transverse momentum (t,) below 0, which would turn a constituent around."""
+    wrong = np.flatnonzero(pt < 0)
+    if wrong.size:
+        ends = np.cumsum(counts)
+        jet = int(np.searchsorted(ends, wrong[0], side="right"))
+        i = wrong[0] - (ends[jet] - counts[jet])
+        raise JetError(
+            f"{source}: constituent {i} of jet {first + jet} has pT = {pt[wrong[0]]:g} GeV; it must be 0 or more",
+            first + jet,
+        )
+
+
 def equal_counts(source: Source, first_jet: int, counts: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
     """The number of constituents of each jet, which all columns must agree on."""
     (reference, expected), *others = counts.items()
@@ -128,9 +177,10 @@ def equal_counts(source: Source, first_jet: int, counts: Mapping[str, NDArray[An
         wrong = np.flatnonzero(found != expected)
         if wrong.size:
             j = wrong[0]
-            raise RinoError(
+            raise JetError(
                 f"{source}: jet {first_jet + j} has {expected[j]} values of {reference} but {found[j]} of {name}; "
-                "the columns of a jet must be equally long"
+                "the columns of a jet must be equally long",
+                first_jet + j,
             )
     return expected.astype(np.int64, copy=False)
 

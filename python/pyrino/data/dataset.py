@@ -18,9 +18,9 @@ from pyrino.data.draw import order, uniform
 from pyrino.data.jetclass import MOMENTA
 from pyrino.data.pieces import Part, Piece, Readers, interleaved, parts_of, share, windows
 from pyrino.data.read import LabelRule
-from pyrino.data.selection import Selection, Tally, checked_policy, piece_of
+from pyrino.data.selection import Selection, Tally, checked_policy, piece_of, read_sound
 from pyrino.data.source import Source
-from pyrino.data.stream import JetStream, check_whole
+from pyrino.data.stream import JetStream, check_whole, whole_numbers
 from pyrino.errors import RinoError, RinoWarning
 from pyrino.jets import Jets
 
@@ -128,8 +128,6 @@ class Dataset(JetStream):
         def look(source: Source) -> tuple[str, list[tuple[int, int]], str | None, dict[str, str]] | RinoError:
             try:
                 with self._readers.use(source) as (layout, reader):
-                    if reader.entries == 0:
-                        raise RinoError(f"{source} has no jets; leave it out")
                     need(source, self._selection.columns, (*reader.columns, *MOMENTA), "columns")
                     meaning = reader.label_meaning() if self._selection.labelled else None
                     return layout.name, reader.spans(rows, 2 * self._window), meaning, reader.columns
@@ -156,8 +154,9 @@ class Dataset(JetStream):
             files.append(source)
         self.sources = tuple(files)
         self.report = Tally(skipped=dict(self._left_out))
-        if not files:
-            raise RinoError(f"no file is left: {self.report}")
+        if not self._pieces:
+            self.report.without = [str(source) for source in files]
+            raise RinoError(f"no {'jet' if files else 'file'} is left: {self.report}; check the files")
 
     # --- what it is ---
 
@@ -167,13 +166,14 @@ class Dataset(JetStream):
         Other cuts and what is skipped make a pass shorter; the stream goes on with the next one, and an epoch stays.
         """
         total = sum(piece.jets for piece in self._pieces)
-        first, last = (total * rank // self._world_size for rank in (self._rank, self._rank + 1))
-        return round((last - first) * self._selection.fraction)
+        mine = total // self._world_size + int(self._rank < total % self._world_size)
+        return round(mine * self._selection.fraction)
 
     def __repr__(self) -> str:
         names = list(self.layouts.values())
         files = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
         rank = f", rank {self._rank} of {self._world_size}" if self._world_size > 1 else ""
+        rank += f", files skipped: {len(self._left_out)}" if self._left_out else ""
         return f"Dataset({len(self)} jets, files: {files}, window: {self._window}, at {self.position}{rank})"
 
     def left_out(self) -> str:
@@ -203,12 +203,25 @@ class Dataset(JetStream):
 
     def seek(self, position: Sequence[int]) -> None:
         """Go to a position that the same files, selection, seed and window had."""
-        if len(position) != 3 or min(position) < 0 or position[1] > max(len(self._windows(position[0])) - 1, 0):
-            raise RinoError(f"there is no position {tuple(position)} in {self!r}; give one that such a Dataset had")
-        if (position[0], position[1]) != (self._pass, self._number):
+        numbers = whole_numbers(position)
+        if len(numbers) != 3 or min(numbers) < 0 or numbers[1] > max(len(self._windows(numbers[0])) - 1, 0):
+            raise RinoError(f"there is no position {position!r} in {self!r}; give one that such a Dataset had")
+        before = self.position
+        self._go_back(numbers)
+        if numbers[2] > 0 and numbers[2] > len(self._load().picks):
+            most = len(self._load().picks)
+            self._go_back(before)
+            raise RinoError(
+                f"there is no position {tuple(numbers)} in {self!r}: the window has {most} jets; the files or the "
+                "selection have changed"
+            )
+
+    def _go_back(self, position: Sequence[int]) -> None:
+        numbers = list(position)
+        if (numbers[0], numbers[1]) != (self._pass, self._number):
             self._current = None
             self._forget()
-        self._pass, self._number, self._offset = map(int, position)
+        self._pass, self._number, self._offset = numbers
 
     # --- jets ---
 
@@ -247,11 +260,6 @@ class Dataset(JetStream):
         running = self._pass
         while count > 0 and self._pass == running:
             window = self._load()
-            if self._offset > len(window.picks):
-                raise RinoError(
-                    f"there is no position {self.position} in {self!r}: the window has {len(window.picks)} jets; the "
-                    "files or the selection have changed"
-                )
             picks = window.picks[self._offset : self._offset + count]
             if picks.size:
                 parts.append(window.pool.gather(picks))
@@ -264,7 +272,10 @@ class Dataset(JetStream):
     def _nothing(self) -> RinoError:
         if not self._windows(self._pass):
             return RinoError(f"rank {self._rank} has no jets: there are fewer jets than ranks ({self._world_size})")
-        return RinoError(f"a whole pass over the files has no jet that is wanted: {self.report}; check the selection")
+        share = "" if self._world_size == 1 else f" in the share of rank {self._rank} of {self._world_size}"
+        return RinoError(
+            f"a whole pass over the files has no jet that is wanted{share}: {self.report}; check the selection"
+        )
 
     def _advance(self) -> None:
         """On to the next window."""
@@ -375,15 +386,19 @@ class Dataset(JetStream):
         tally = Tally()
         try:
             with self._readers.use(source) as (_, reader):
-                chunk = reader.read(piece.first, piece.last, self._selection.columns)
-            if len(chunk.counts) != piece.jets:
+                chunk, entries = read_sound(
+                    reader, piece.first, piece.last, self._selection.columns, tally, self._on_error
+                )
+            if chunk is None:
+                return _Read(piece.file, tally)
+            if len(entries) + tally.bad_jets != piece.jets:
                 raise RinoError(
-                    f"{source} has changed since it was opened: it has {len(chunk.counts)} jets where it had "
+                    f"{source} has changed since it was opened: it has {len(entries)} jets where it had "
                     f"{piece.jets}; open the data set again"
                 )
             if self._selection.labelled:
                 self._rule.check(source, chunk.labels and chunk.labels.meaning)
-            chunk, entries = self._selection.take(source, chunk, piece.first, tally, self._on_error)
+            chunk, entries = self._selection.take(source, chunk, entries, tally, self._on_error)
             places = np.arange(len(entries))
             if parts_of(piece, self._rows) > 1:  # else all of them are in one window, which has an order of its own
                 places = order(len(entries), self._seed, _JETS, running, piece.file, piece.first)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from pyrino.data.chunk import Chunk, Labels, need, reading, unpadded
+from pyrino.data.chunk import Chunk, JetError, Labels, need, not_negative, reading, unpadded
 from pyrino.data.layout import Layout, Reader
 from pyrino.data.source import Source
 from pyrino.errors import RinoError
@@ -100,6 +100,7 @@ class _Reader(Reader):
             mass = _masses(ids)
             if "pdgid" in columns:
                 extras["pdgid"] = ids.astype(np.float64)
+        not_negative(self._source, first, pt, number)
         with np.errstate(all="ignore"):  # what is not finite is found, and named, when the jets are made
             mt = np.hypot(pt, mass)
             momenta = (pt * np.cos(phi), pt * np.sin(phi), mt * np.sinh(y), mt * np.cosh(y))
@@ -130,9 +131,10 @@ class _Reader(Reader):
         if wrong.size:
             jet = int(np.searchsorted(np.cumsum(counts), wrong[0], side="right"))
             i = wrong[0] - int(counts[:jet].sum())
-            raise RinoError(
+            raise JetError(
                 f"{self._source}: constituent {i} of jet {first + jet} has the PDG id {written[wrong[0]]:g}, "
-                "the mass of which is not known here; save X[..., :3] to have massless constituents"
+                "the mass of which is not known here; save X[..., :3] to have massless constituents",
+                first + jet,
             )
         return ids.astype(np.int64)
 

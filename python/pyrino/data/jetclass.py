@@ -12,10 +12,14 @@ from pyrino.data.chunk import Chunk, equal_counts, need
 from pyrino.data.labels import from_columns, label_columns
 from pyrino.data.source import Source
 
-__all__ = ["MOMENTA", "Columns", "make_chunk"]
+__all__ = ["GENERATED", "MOMENTA", "Columns", "make_chunk"]
 
 #: px, py, pz, E of the constituents in GeV.
 MOMENTA = ("part_px", "part_py", "part_pz", "part_energy")
+
+
+#: In the names of lists that are not of the constituents but of what the generator made.
+GENERATED = "genpart"
 
 
 class Columns:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrino.data.chunk import Chunk, need, reading
-from pyrino.data.jetclass import MOMENTA, Columns, make_chunk
+from pyrino.data.jetclass import GENERATED, MOMENTA, Columns, make_chunk
 from pyrino.data.labels import meaning_of
 from pyrino.data.layout import Layout, Reader
 from pyrino.data.source import Source
@@ -63,7 +63,8 @@ def _kind(branch: Any) -> str | None:
 
     found = branch.interpretation
     if isinstance(found, uproot.AsJagged):
-        return "constituent" if isinstance(found.content, uproot.AsDtype) else None
+        constituents = isinstance(found.content, uproot.AsDtype) and GENERATED not in branch.name
+        return "constituent" if constituents else None
     if isinstance(found, uproot.AsDtype) and found.inner_shape == () and found.to_dtype.kind in "fiub":
         return "jet"
     return None

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrino.data.chunk import Labels
+from pyrino.data.chunk import JetError, Labels
 from pyrino.data.source import Source
-from pyrino.errors import RinoError
 
 __all__ = [
     "JETCLASS_CLASSES",
@@ -56,15 +55,19 @@ def from_columns(source: Source, first_jet: int, columns: Mapping[str, NDArray[A
         values = columns[NUMBER].astype(np.float64)
         wrong = np.flatnonzero(~((values >= 0) & (values < 2**53) & (values == np.floor(values))))
         if wrong.size:
-            raise RinoError(
-                f"{source}: jet {first_jet + wrong[0]} has {NUMBER} = {values[wrong[0]]}; labels are 0, 1, 2 ..."
+            raise JetError(
+                f"{source}: jet {first_jet + wrong[0]} has {NUMBER} = {values[wrong[0]]}; labels are 0, 1, 2 ...",
+                first_jet + wrong[0],
             )
         return Labels(values.astype(np.int64), meaning_of(columns) or "")
     one_hot = np.stack([columns[name] for name in columns], axis=1).astype(np.float64)
     wrong = np.flatnonzero((one_hot.sum(axis=1) != 1) | (one_hot.max(axis=1) != 1))
     if wrong.size:
         found = dict(zip(columns, one_hot[wrong[0]].tolist(), strict=True))
-        raise RinoError(f"{source}: jet {first_jet + wrong[0]} has the labels {found}; exactly one of them must be 1")
+        raise JetError(
+            f"{source}: jet {first_jet + wrong[0]} has the labels {found}; exactly one of them must be 1",
+            first_jet + wrong[0],
+        )
     numbers = np.array([_ONE_HOT.index(name) for name in columns])
     return Labels(numbers[one_hot.argmax(axis=1)], meaning_of(columns) or "", JETCLASS_CLASSES)
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrino.data.chunk import Chunk, Labels, need, reading, unpadded
+from pyrino.data.chunk import Chunk, JetError, Labels, need, reading, unpadded
 from pyrino.data.hdf5 import Hdf5Reader
 from pyrino.data.layout import Layout, Reader
 from pyrino.data.source import Source
@@ -99,9 +99,10 @@ class _Reader(Hdf5Reader):
         values = self._take(rows, [_LABEL])[:, 0]
         wrong = np.flatnonzero((values != 0) & (values != 1))
         if wrong.size:
-            raise RinoError(
+            raise JetError(
                 f"{self.source}: jet {first + wrong[0]} has {_LABEL} = {values[wrong[0]]}; "
-                "it must be 0 (QCD) or 1 (top)"
+                "it must be 0 (QCD) or 1 (top)",
+                first + wrong[0],
             )
         return Labels(values.astype(np.int64), "numbers of the top-tagging landscape", LANDSCAPE_CLASSES)
 

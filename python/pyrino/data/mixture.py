@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from pyrino import _core
 from pyrino.data.draw import uniform
-from pyrino.data.stream import JetStream, check_whole
+from pyrino.data.selection import Tally
+from pyrino.data.source import Source
+from pyrino.data.stream import JetStream, check_whole, whole_numbers
 from pyrino.errors import RinoError
+from pyrino.jets import Jets
 
 __all__ = ["Mixture"]
 
@@ -38,7 +41,10 @@ class Mixture(JetStream):
     def __init__(self, streams: Sequence[JetStream], weights: Sequence[float], seed: int = 0) -> None:
         check_whole(seed=(seed, 0))
         self.streams = tuple(streams)
-        shares = np.asarray(weights, dtype=np.float64)
+        try:
+            shares = np.asarray(weights, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise RinoError(f"weights = {weights!r}; give a number for each stream") from None
         if len(self.streams) < 2 or shares.shape != (len(self.streams),):
             raise RinoError(f"{len(self.streams)} streams and {shares.size} weights; give two or more and one for each")
         if not (np.isfinite(shares).all() and (shares > 0).all()):
@@ -71,6 +77,39 @@ class Mixture(JetStream):
         for stream in self.streams:
             stream.close()
 
+    def batches(self, batch_size: int) -> Iterator[Jets]:
+        """The jets of an epoch from where the stream stands; the last batch may be smaller.
+
+        Raises
+        ------
+        RinoError
+            As `take`.
+        """
+        check_whole(batch_size=(batch_size, 1))
+        left = len(self)
+        while left > 0:
+            jets = self.take(min(batch_size, left))
+            left -= len(jets)
+            yield jets
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The files of all streams."""
+        return tuple(source for stream in self.streams for source in getattr(stream, "sources", ()))
+
+    @property
+    def layouts(self) -> dict[str, str]:
+        """Name of each file's layout, by the file's name."""
+        return {name: kind for stream in self.streams for name, kind in getattr(stream, "layouts", {}).items()}
+
+    @property
+    def report(self) -> Tally:
+        """The streams' reports of their passes, added up."""
+        total = Tally()
+        for stream in self.streams:
+            total.add(getattr(stream, "report", Tally()))
+        return total
+
     def left_out(self) -> str:
         """As `Dataset.left_out`, of all streams."""
         return "; ".join(said for said in (stream.left_out() for stream in self.streams) if said)
@@ -86,7 +125,9 @@ class Mixture(JetStream):
 
     def seek(self, position: Sequence[int]) -> None:
         """Go to a position that the same mixture had."""
-        numbers = list(position)
+        numbers = whole_numbers(position)
+        if not numbers:
+            raise RinoError(f"there is no position {position!r} in {self!r}; give one that such a Mixture had")
         places = []
         rest = numbers[1:]
         while rest and 0 < rest[0] < len(rest):
@@ -94,9 +135,21 @@ class Mixture(JetStream):
             rest = rest[1 + rest[0] :]
         if rest or len(places) != len(self.streams) or numbers[0] < 0:
             raise RinoError(f"there is no position {tuple(position)} in {self!r}; give one that such a Mixture had")
-        for stream, place in zip(self.streams, places, strict=True):
-            stream.seek(place)
+        before = self.position
+        try:
+            for stream, place in zip(self.streams, places, strict=True):
+                stream.seek(place)
+        except RinoError:
+            self._go_back(before)
+            raise
         self._drawn = numbers[0]
+
+    def _go_back(self, position: Sequence[int]) -> None:
+        self._drawn, *rest = position
+        for stream in self.streams:
+            length, rest = rest[0], rest[1:]
+            stream._go_back(rest[:length])
+            rest = rest[length:]
 
     def _take(self, count: int) -> _core.Jets:
         draws = uniform(self._seed, _DRAW, np.arange(self._drawn, self._drawn + count))

@@ -118,6 +118,8 @@ def pack(
     for name in (_FILE, _ENTRY):
         if name in chosen.columns:
             raise RinoError(f"the column {name!r} cannot be packed: the cache has its own; leave it out of columns")
+    if Path(out).suffix.lower() not in Packed.suffixes:
+        raise RinoError(f"{out} would not be found in a folder: give a name that ends in {Packed.suffixes[0]}")
     sources = find_files(paths)
     for source in sources:
         if source.path is not None and source.path.resolve() == Path(out).resolve():

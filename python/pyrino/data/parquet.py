@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrino.data.chunk import Chunk, reading
-from pyrino.data.jetclass import MOMENTA, Columns, make_chunk
+from pyrino.data.chunk import Chunk, JetError, reading
+from pyrino.data.jetclass import GENERATED, MOMENTA, Columns, make_chunk
 from pyrino.data.labels import NUMBER, meaning_of
 from pyrino.data.layout import Layout, Reader
 from pyrino.data.source import Source
@@ -112,7 +112,8 @@ def kinds_of(schema: pa.Schema) -> dict[str, str]:
     """
     kinds = {}
     for column in schema:
-        if column.name in MOMENTA or (_is_list(column.type) and _is_number(column.type.value_type)):
+        numbers = _is_list(column.type) and _is_number(column.type.value_type)
+        if column.name in MOMENTA or (numbers and GENERATED not in column.name):
             kinds[column.name] = "constituent"
         elif _is_number(column.type) or column.name == NUMBER:
             kinds[column.name] = "jet"
@@ -143,10 +144,12 @@ class ArrowColumns:
         if not _is_list(column.type):
             raise RinoError(f"{self._source}: {name} is of type {column.type}; it must be a list of numbers per jet")
         self._none_missing(name, column)
-        values = column.flatten()
+        values, counts = column.flatten(), column.value_lengths().to_numpy(zero_copy_only=False)
         if values.null_count:
-            raise RinoError(f"{self._source}: {name} has missing values (null) within jets; write numbers")
-        return self._numbers(name, values), column.value_lengths().to_numpy(zero_copy_only=False)
+            null = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
+            jet = self._first + int(np.searchsorted(np.cumsum(counts), null, side="right"))
+            raise JetError(f"{self._source}: {name} of jet {jet} has missing values (null); write numbers", jet)
+        return self._numbers(name, values), counts
 
     def scalars(self, name: str) -> NDArray[Any]:
         """(m,) values of a column of numbers."""
@@ -157,7 +160,7 @@ class ArrowColumns:
     def _none_missing(self, name: str, column: pa.Array) -> None:
         if column.null_count:
             jet = self._first + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
-            raise RinoError(f"{self._source}: jet {jet} has no {name} (null); write a value for every jet")
+            raise JetError(f"{self._source}: jet {jet} has no {name} (null); write a value for every jet", jet)
 
     def _numbers(self, name: str, column: pa.Array) -> NDArray[Any]:
         if not _is_number(column.type):

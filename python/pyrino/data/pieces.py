@@ -23,6 +23,10 @@ _OPEN_FILES = 64
 _KEPT_BYTES = 256 * 2**20
 
 
+#: Pieces for each rank below which all ranks share all of them.
+_FEW = 64
+
+
 class Piece(NamedTuple):
     """Jets `first` to `last` - 1 of file number `file`."""
 
@@ -37,11 +41,24 @@ class Piece(NamedTuple):
 
 
 def share(pieces: Sequence[Piece], rank: int, ranks: int) -> list[Piece]:
-    """A rank's part of the pieces: consecutive ones, and equally many jets as all others' up to one."""
+    """A rank's part of the pieces: equally many jets as all others' up to one.
+
+    Of many pieces a rank has consecutive ones. Of few it has a part of each, so that every rank meets every file and
+    cuts leave all ranks alike; each then decompresses all of them.
+    """
     total = sum(piece.jets for piece in pieces)
-    begin, end = (total * r // ranks for r in (rank, rank + 1))
     mine = []
     passed = 0
+    if len(pieces) < _FEW * ranks:
+        for piece in pieces:
+            # Whose turn it is for the jets that are left over goes round, piece after piece.
+            shares = [piece.jets // ranks + int((r - passed) % ranks < piece.jets % ranks) for r in range(ranks)]
+            first = piece.first + sum(shares[:rank])
+            if shares[rank]:
+                mine.append(Piece(piece.file, first, first + shares[rank]))
+            passed += piece.jets % ranks
+        return mine
+    begin, end = (total // ranks * r + min(r, total % ranks) for r in (rank, rank + 1))
     for piece in pieces:
         low, high = max(begin - passed, 0), min(end - passed, piece.jets)
         if low < high:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pyrino.data.chunk import Chunk
 from pyrino.data.layout import open_file, suffixes
-from pyrino.data.selection import Selection, Tally, checked_policy
+from pyrino.data.selection import Selection, Tally, checked_policy, read_sound
 from pyrino.data.source import PathLike, Source, find_sources
 from pyrino.errors import RinoError, RinoWarning
 from pyrino.jets import Jets
@@ -202,13 +202,15 @@ def iterate(
         try:
             with open_file(source, layout) as (found, reader):
                 if reader.entries == 0:
-                    raise RinoError(f"{source} has no jets; leave it out")
+                    tally.add(Tally(files=1, layouts={found.name: 1}, without=[str(source)]))
                 rule.check_columns(source, selection.columns, reader.columns)
                 for first, last in reader.spans(min(_ROWS, most), most):
-                    chunk = reader.read(first, last, selection.columns)
+                    chunk, entries = read_sound(reader, first, last, selection.columns, tally, on_error)
+                    if chunk is None:
+                        continue
                     if selection.labelled:
                         rule.check(source, chunk.labels and chunk.labels.meaning)
-                    chunk, entries = selection.take(source, chunk, first, tally, on_error)
+                    chunk, entries = selection.take(source, chunk, entries, tally, on_error)
                     if not first:
                         tally.add(Tally(files=1, layouts={found.name: 1}))
                     yield source, chunk, entries

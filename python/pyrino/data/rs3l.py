@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrino.data.chunk import Chunk, Labels, need, reading
+from pyrino.data.chunk import Chunk, JetError, Labels, need, reading
 from pyrino.data.hdf5 import Hdf5Reader
 from pyrino.data.layout import Layout, Reader
 from pyrino.data.source import Source
@@ -164,9 +164,10 @@ class _Reader(Hdf5Reader):
     def _labels(self, types: NDArray[Any], first: int) -> Labels:
         wrong = np.flatnonzero(~np.isin(types, range(1, len(RS3L_CLASSES))))
         if wrong.size:
-            raise RinoError(
+            raise JetError(
                 f"{self.source}: jet {first + wrong[0]} is of type {types[wrong[0]]}; RS3L's types are 1 to "
-                f"{len(RS3L_CLASSES) - 1}, in column 0 of {_JETS}"
+                f"{len(RS3L_CLASSES) - 1}, in column 0 of {_JETS}",
+                first + wrong[0],
             )
         return Labels(types.astype(np.int64), "numbers of RS3L", RS3L_CLASSES)
 

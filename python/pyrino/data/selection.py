@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrino import _core
-from pyrino.data.chunk import Chunk, Labels
+from pyrino._columns import exactly_float64
+from pyrino.data.chunk import Chunk, JetError, Labels
 from pyrino.data.draw import uniform
+from pyrino.data.layout import Reader
 from pyrino.data.source import Source
 from pyrino.errors import RinoError
 
@@ -106,14 +109,14 @@ class Selection:
         return cls(**values)
 
     def take(
-        self, source: Source, chunk: Chunk, first: int, tally: Tally, on_error: str = "raise"
+        self, source: Source, chunk: Chunk, entries: NDArray[np.int64], tally: Tally, on_error: str = "raise"
     ) -> tuple[Chunk, NDArray[np.int64]]:
         """The chunk's jets that are wanted and sound, and their numbers in the file.
 
         Parameters
         ----------
-        source, first
-            Where the chunk is from: its jets are `first`, `first` + 1 ...
+        source, entries
+            Where the chunk is from: its jets' numbers in the file, (m,).
         tally
             Counts what is not taken.
         on_error
@@ -124,12 +127,11 @@ class Selection:
         RinoError
             For a broken jet, unless it is to be skipped: it names the file, the jet and the constituent.
         """
-        entries = np.arange(first, first + len(chunk.counts), dtype=np.int64)
         tally.entries += len(entries)
-        keep = self._sound(source, chunk, first, tally, on_error)
+        keep = self._sound(source, chunk, entries, tally, on_error)
         sound = int(keep.sum())
         if self.fraction < 1.0:
-            keep &= uniform(self.seed, zlib.crc32(source.name.encode()), entries) < self.fraction
+            keep &= _drawn(self.seed, source, chunk, entries) < self.fraction
         if self.label:
             keep &= np.isin(_labels_of(source, chunk).values, self._numbers(source, _labels_of(source, chunk)))
         if any(bounds != (None, None) for bounds in (self.pt, self.eta, self.mass)):
@@ -149,7 +151,9 @@ class Selection:
         tally.jets += len(entries)
         return chunk, entries
 
-    def _sound(self, source: Source, chunk: Chunk, first: int, tally: Tally, on_error: str) -> NDArray[np.bool_]:
+    def _sound(
+        self, source: Source, chunk: Chunk, entries: NDArray[np.int64], tally: Tally, on_error: str
+    ) -> NDArray[np.bool_]:
         """(m,) false for the jets that are broken or empty."""
         keep = np.ones(len(chunk.counts), dtype=bool)
         empty = chunk.counts == 0
@@ -160,7 +164,7 @@ class Selection:
         for jet in bad:
             if not keep[jet]:
                 continue
-            reason = _what_is_wrong(source, chunk, int(jet), first)
+            reason = _what_is_wrong(source, chunk, int(jet), int(entries[jet]))
             if on_error == "raise":
                 raise RinoError(f"{reason}, or skip such jets with on_error='skip'")
             tally.bad(reason)
@@ -219,6 +223,10 @@ class Tally:
         Files that were skipped, by name, with the reason.
     layouts : dict
         Number of files by the name of their layout.
+    examples : list of str
+        Why the first few broken jets are.
+    without : list of str
+        Files that are in order and have no jets, as skims leave them.
     """
 
     files: int = 0
@@ -229,6 +237,7 @@ class Tally:
     skipped: dict[str, str] = field(default_factory=dict)
     layouts: dict[str, int] = field(default_factory=dict)
     examples: list[str] = field(default_factory=list)
+    without: list[str] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
         """Add what was counted elsewhere."""
@@ -238,6 +247,7 @@ class Tally:
         self.cut += other.cut
         self.bad_jets += other.bad_jets
         self.examples = [*self.examples, *other.examples][:3]
+        self.without += other.without
         for name, reason in other.skipped.items():
             self.skip(name, reason)
         for name, number in other.layouts.items():
@@ -263,6 +273,8 @@ class Tally:
         parts = [f"{_counted(self.jets, 'jet')} of {_counted(self.files, 'file')}" + (f" ({kinds})" if kinds else "")]
         if self.cut:
             parts.append(f"{self.cut} left out by the selection")
+        if self.without:
+            parts.append(f"{_counted(len(self.without), 'file')} without jets, the first: {self.without[0]}")
         if self.bad_jets:
             parts.append(f"{_counted(self.bad_jets, 'broken jet')} skipped, the first: {self.examples[0]}")
         if self.skipped:
@@ -288,6 +300,45 @@ def checked_policy(on_error: str) -> str:
     return on_error
 
 
+#: Broken jets that are read around in a piece of a file; more are the file's fault.
+_MOST_BROKEN = 100
+
+
+def read_sound(
+    reader: Reader, first: int, last: int, columns: Sequence[str], tally: Tally, on_error: str
+) -> tuple[Chunk | None, NDArray[np.int64]]:
+    """Jets `first` to `last` - 1 of a file that can be read, and their numbers; None where there is none.
+
+    Raises
+    ------
+    RinoError
+        As `Reader.read`, unless single jets are broken, few of them, and such are to be skipped.
+    """
+    chunks: list[Chunk] = []
+    entries: list[NDArray[np.int64]] = []
+    spans = [(first, last)]
+    broken = 0
+    while spans:
+        begin, end = spans.pop()
+        if begin == end and first != last:
+            continue
+        try:
+            chunks.append(reader.read(begin, end, columns))
+            entries.append(np.arange(begin, begin + len(chunks[-1].counts), dtype=np.int64))
+        except JetError as error:
+            broken += 1
+            if on_error == "raise" or not begin <= error.jet < end:
+                raise
+            if broken > _MOST_BROKEN:
+                raise RinoError(f"more than {_MOST_BROKEN} broken jets in {last - first}, the last: {error}") from error
+            tally.entries += 1
+            tally.bad(str(error))
+            spans += [(error.jet + 1, end), (begin, error.jet)]
+    if not chunks:
+        return None, np.empty(0, np.int64)
+    return Chunk.join(chunks), np.concatenate(entries)
+
+
 def piece_of(chunk: Chunk, entries: NDArray[np.int64], name: str) -> _core.JetPiece:
     """The chunk as a `JetPool` takes it; nothing is copied that is float32 or float64 already."""
     origins = chunk.origins
@@ -307,6 +358,8 @@ def piece_of(chunk: Chunk, entries: NDArray[np.int64], name: str) -> _core.JetPi
 def _plain(column: NDArray[Any]) -> NDArray[Any]:
     if column.dtype not in (np.float32, np.float64):
         exact = column.dtype.kind == "b" or (column.dtype.kind in "iuf" and column.dtype.itemsize <= 2)
+        if column.dtype.kind in "iu":
+            exactly_float64(column, "a column")
         column = column.astype(np.float32 if exact else np.float64)
     return np.ascontiguousarray(column)
 
@@ -347,10 +400,17 @@ def _labels_of(source: Source, chunk: Chunk) -> Labels:
     return chunk.labels
 
 
-def _what_is_wrong(source: Source, chunk: Chunk, jet: int, first: int) -> str:
-    """In words, with the place, why a jet that C++ calls bad is."""
+def _drawn(seed: int, source: Source, chunk: Chunk, entries: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(m,) numbers in [0, 1) by where each jet was first: a packed cache gives those of its sources."""
+    files, file, entry = chunk.origins or ((str(source),), np.zeros(len(entries), np.int32), entries)
+    names = np.array([zlib.crc32(Source(name).name.encode()) for name in files], dtype=np.int64)
+    return uniform(seed, names[file], entry)
+
+
+def _what_is_wrong(source: Source, chunk: Chunk, jet: int, entry: int) -> str:
+    """In words, with the place, why a jet that C++ calls bad is; `entry` is its number in the file."""
     begin, end = chunk.offsets[jet], chunk.offsets[jet + 1]
-    place = f"{source}: jet {first + jet}"
+    place = f"{source}: jet {entry}"
     if begin == end:
         return f"{place} has no constituents; leave such jets out with drop_empty=True"
     p4 = np.array([component[begin:end] for component in chunk.momenta], dtype=np.float64).T
@@ -361,7 +421,7 @@ def _what_is_wrong(source: Source, chunk: Chunk, jet: int, first: int) -> str:
     what = f"has E below |p| = {momentum[i]:.9g} GeV" if finite[i] else "is not finite"
     values = ", ".join(f"{value:.9g}" for value in p4[i])
     return (
-        f"{source}: constituent {i} of jet {first + jet} {what}: (px, py, pz, E) = ({values}) GeV; "
+        f"{source}: constituent {i} of jet {entry} {what}: (px, py, pz, E) = ({values}) GeV; "
         "repair the file or leave the jet out"
     )
 

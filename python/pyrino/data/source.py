@@ -77,6 +77,9 @@ class Source:
 
             return fsspec.open(self.url, "rb").open()
         except FileNotFoundError as error:
+            if self.remote:
+                cause = f" ({error.__cause__})" if error.__cause__ else ""
+                raise RinoError(f"{self} cannot be found{cause}; check the URL and the network") from error
             raise RinoError(f"there is no file {self}; {_nearest(self)}") from error
         except Exception as error:  # protocols raise errors of every kind
             raise RinoError(
@@ -146,6 +149,8 @@ def _found(path: PathLike, suffixes: tuple[str, ...]) -> list[Source]:
     if not isinstance(path, (str, os.PathLike)):
         raise RinoError(f"a path is of type {type(path).__name__}; give str or pathlib.Path")
     text = os.fsdecode(path)
+    if not text:
+        raise RinoError("a path is empty; name a file or a folder, '.' for the current one")
     if _is_url(text):
         return _find_remote(text) if glob.has_magic(urlsplit(text).path) else [Source(text)]
     place = Path(text).expanduser()
@@ -177,9 +182,9 @@ def _find_remote(pattern: str) -> list[Source]:
 
 
 def _nearest(source: Source) -> str:
-    file = source.path
-    if file is None:
-        return "check the URL"
+    file = Path(source.url)
+    if file.is_symlink():
+        return f"it is a link to {file.readlink()}, which is not there"
     try:
         if not file.parent.is_dir():
             return f"there is no folder {file.parent} either; check the path"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import NoReturn
 
 import numpy as np
 
@@ -12,7 +14,7 @@ from pyrino import _core
 from pyrino.errors import RinoError
 from pyrino.jets import Jets
 
-__all__ = ["JetStream", "check_whole"]
+__all__ = ["JetStream", "check_whole", "whole_numbers"]
 
 
 class JetStream(ABC):
@@ -72,6 +74,40 @@ class JetStream(ABC):
         """What was skipped since the beginning of the pass because it is broken, in words; "" for nothing."""
         return ""
 
+    def state_dict(self) -> dict[str, list[int]]:
+        """Where the stream stands and whose position that is, for `load_state_dict`: numbers that JSON has."""
+        return {"position": list(self.position), "fingerprint": self._fingerprint()}
+
+    def load_state_dict(self, state: Mapping[str, Sequence[int]]) -> None:
+        """Go to where `state_dict` was taken.
+
+        Raises
+        ------
+        RinoError
+            If it was taken of other files or another order of them, another selection, seed, window or rank.
+        """
+        if not isinstance(state, Mapping) or not {"position", "fingerprint"} <= set(state):
+            raise RinoError("this is no state of a stream; give what state_dict returned")
+        if list(state["fingerprint"]) != self._fingerprint():
+            raise RinoError(
+                f"the state is that of another stream than {self!r}: the files, their order, selection, seed, window "
+                "and rank must be the same"
+            )
+        self.seek(state["position"])
+
+    def __iter__(self) -> NoReturn:
+        raise RinoError("a stream has no end: loop over stream.batches(1000), or call stream.take(1000)")
+
+    def __reduce__(self) -> NoReturn:
+        raise RinoError(
+            "a stream has open files and threads and cannot be pickled: open it in every process, with rank= and "
+            "world_size= of its own"
+        )
+
+    @abstractmethod
+    def _go_back(self, position: Sequence[int]) -> None:
+        """As `seek`, to where the stream was: nothing is read before jets are asked for."""
+
     @abstractmethod
     def _take(self, count: int) -> _core.Jets:
         """The next `count` jets as C++ has them."""
@@ -90,7 +126,7 @@ class JetStream(ABC):
         try:
             return self._take(count), list(self.position)
         except BaseException:
-            self.seek(before)  # jets that were taken before it failed come again
+            self._go_back(before)  # jets that were taken before it failed come again
             raise
 
     def _position(self) -> list[int]:
@@ -98,6 +134,20 @@ class JetStream(ABC):
 
     def _seek(self, position: Sequence[int]) -> None:
         self.seek(position)
+
+
+def whole_numbers(position: object) -> list[int]:
+    """A position as integers.
+
+    Raises
+    ------
+    RinoError
+        If it is none.
+    """
+    try:
+        return [operator.index(number) for number in position]  # type: ignore[attr-defined]
+    except TypeError:
+        raise RinoError(f"position = {position!r}; give the integers that stream.position gave") from None
 
 
 def check_whole(**arguments: tuple[object, int]) -> None:

@@ -208,7 +208,7 @@ class Summary:
         """Takes a chunk of a file; gives how many of its jets were taken."""
         self.seen += len(chunk.counts)
         self.faults.add(chunk)
-        chunk, _ = selection.take(source, chunk, first, self._tally, "skip")
+        chunk, _ = selection.take(source, chunk, first + np.arange(len(chunk.counts)), self._tally, "skip")
         if not len(chunk.counts):
             return 0
         jets = Jets.from_columns(*chunk.momenta, chunk.offsets)
