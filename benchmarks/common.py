@@ -105,7 +105,7 @@ def show(figure: dict[str, Any]) -> str:
     """A figure's value with its unit."""
     if figure["unit"] == "%":
         return f"{100 * figure['value']:.3g}%"
-    if figure["unit"] in ("us", "jets/s"):
+    if figure["unit"] in ("us", "jets/s", "B"):
         return f"{figure['value']:,.0f} {figure['unit']}"
     return f"{figure['value']:.3g}{figure['unit']}"
 

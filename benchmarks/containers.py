@@ -167,7 +167,7 @@ def main() -> None:
             "parquet, zstd": ("parquet, zstd", read_parquet),
             "HDF5, contiguous": ("HDF5, contiguous", read_hdf5),
         }
-        files = {name: place / f"{number}.file" for number, name in enumerate(writers)}
+        files = {name: place / f"{number}.arrow" for number, name in enumerate(writers)}
         seconds: dict[str, list[float]] = {}
 
         def measure(name: str, work: Callable[[], Any]) -> None:
@@ -207,7 +207,7 @@ def main() -> None:
         if name != "write packed":  # which reads parquet, too
             report.row(name, timing, round(share) if name.startswith("checksum") else n)
     for name, value in size.items():
-        report.figure(f"containers: bytes a jet, {name}", value, unit=" B")
+        report.figure(f"containers: bytes a jet, {name}", value, unit="B")
     rate = n / timings["batches packed"].seconds
     report.figure("containers: packed cache to batches, one core", rate, aim=1e6, unit="jets/s")
     for name in ("parquet, plain", "parquet, zstd", "HDF5, contiguous"):
