@@ -208,13 +208,15 @@ class Dataset(JetStream):
             raise RinoError(f"there is no position {position!r} in {self!r}; give one that such a Dataset had")
         before = self.position
         self._go_back(numbers)
-        if numbers[2] > 0 and numbers[2] > len(self._load().picks):
-            most = len(self._load().picks)
+        try:
+            if numbers[2] > 0 and numbers[2] > len(self._load().picks):
+                raise RinoError(
+                    f"there is no position {tuple(numbers)} in the files: its window has {len(self._load().picks)} "
+                    "jets; the files or the selection have changed"
+                )
+        except RinoError:
             self._go_back(before)
-            raise RinoError(
-                f"there is no position {tuple(numbers)} in {self!r}: the window has {most} jets; the files or the "
-                "selection have changed"
-            )
+            raise
 
     def _go_back(self, position: Sequence[int]) -> None:
         numbers = list(position)
