@@ -71,7 +71,7 @@ def add(commands: Any) -> None:
         type=int,
         default=default_of(open_dataset, "window"),
         metavar="N",
-        help="jets of a stream that are shuffled among each other, 0.7 kB each, two windows at a time",
+        help="jets of a stream that are shuffled among each other, 0.7 kB each; two to seven windows at a time",
     )
     stream.add_argument(
         "--reader-threads", type=int, default=default_of(open_dataset, "threads"), metavar="N", help="of a stream"

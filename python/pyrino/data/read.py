@@ -43,7 +43,8 @@ def read_jets(
     ``landscape``         top-tagging landscape: HDF5 written by pandas
     ``energyflow``        EnergyFlow's quark and gluon jets: npz
     ``aspen``             AspenOpenJets: HDF5, real collisions, no labels
-    ``rs3l``              RS3L: HDF5, re-simulated jets
+    ``rs3l``              RS3L: HDF5, the nominal jets; ``layout="rs3l:seed"``, ``fsr_up``, ``fsr_down``, ``herwig``
+                          or ``all`` for the re-simulated ones
     ``packed``            `pyrino.pack`'s cache: Arrow IPC
     ====================  ================================================================================
 
