@@ -106,7 +106,7 @@ def _run(argv: Sequence[str] | None) -> int:
         parser.print_help()
         return 2
     try:
-        with _heard():
+        with _heard(logging.WARNING if args.command == "study" else logging.INFO):
             args.run(args)
     except RinoError as error:
         _say(f"error: {_as_options(str(error), args)}")
@@ -118,12 +118,12 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 @contextlib.contextmanager
-def _heard() -> Iterator[None]:
-    """What pyrino logs is printed; what it warns of is said as errors are."""
+def _heard(level: int) -> Iterator[None]:
+    """What pyrino logs is printed from this level on; what it warns of is said as errors are."""
     log, handler = logging.getLogger("pyrino"), _Printing()
     before = log.level
     log.addHandler(handler)
-    log.setLevel(logging.INFO)
+    log.setLevel(level)
     shown = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:
