@@ -327,7 +327,7 @@ def test_the_command_says_what_it_left_out(domains, files, tmp_path, capsys):
     bare = write(tmp_path / "bare.parquet", domains[1], charge=False)
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 nonsense PAR1")
     assert call(files[0], bare, "--no-classifier") == 0
-    assert f"without the charged share: {bare} has no part_charge" in capsys.readouterr().out
+    assert f"without the charged share: there is no part_charge in {bare}" in capsys.readouterr().out
     assert call(files[0], tmp_path, "--no-classifier") == 2
     assert "broken.parquet" in capsys.readouterr().err
     assert call(files[0], tmp_path, "--no-classifier", "--on-error", "skip") == 0

@@ -108,7 +108,7 @@ def _run(args: argparse.Namespace) -> None:
         print(found)
         if not columns:
             lacking = " and ".join(side.path for side in sides if not side.has_charge)
-            print(f"\nwithout the charged share: {lacking} has no {_CHARGE}")
+            print(f"\nwithout the charged share: there is no {_CHARGE} in {lacking}")
     for side in sides:
         if not side.tally.complete:
             print(f"pyrino: left out of {side.path}: {side.tally}", file=sys.stderr)
