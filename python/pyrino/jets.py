@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,7 @@ from pyrino._columns import (
 from pyrino._sketch import sketch, span
 from pyrino.constituents import Constituents
 from pyrino.errors import RinoError
+from pyrino.origins import Origins
 
 if TYPE_CHECKING:
     import awkward as ak
@@ -32,29 +33,6 @@ __all__ = ["Constituents", "Jets", "Origins"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-
-
-class Origins(NamedTuple):
-    """Where n jets came from, to join results with the source.
-
-    Attributes
-    ----------
-    files : tuple of str
-        Names of the files.
-    file : numpy.ndarray
-        (n,) int32, which of `files` a jet is from.
-    entry : numpy.ndarray
-        (n,) int64, number of the jet in its file, from 0.
-    """
-
-    files: tuple[str, ...]
-    file: NDArray[np.int32]
-    entry: Integers
-
-    @property
-    def names(self) -> NDArray[np.str_]:
-        """(n,) name of each jet's file."""
-        return np.asarray(self.files or ("",))[self.file]
 
 
 class Jets:

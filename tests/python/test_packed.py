@@ -384,7 +384,7 @@ def rewritten(cache: Path, path: Path, order: Sequence[int] = range(5), **change
         file = pa.ipc.open_file(place)
         about = json.loads(file.schema.metadata[packed.KEY]) | changes
         text = json.dumps(about).encode()
-        metadata = {packed.KEY: text, packed.KEY + b".checksum": packed._digest(text)}
+        metadata = {packed.KEY: text, packed.KEY + b".checksum": packed.digest(text)}
         with pa.ipc.new_file(str(path), file.schema.with_metadata(metadata)) as writer:
             for number in order:
                 writer.write_batch(*file.get_batch_with_custom_metadata(number))

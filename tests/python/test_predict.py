@@ -21,8 +21,7 @@ from helpers import small_jets, tiny
 import pyrino as rino
 from pyrino import JetEncoder, Jets, RinoError, Tagger, ViewGenerator, outputs, read_jets
 from pyrino.cli import main
-from pyrino.data import JETCLASS_CLASSES
-from pyrino.data.packed import pack
+from pyrino.data import JETCLASS_CLASSES, pack
 from pyrino.errors import RinoWarning
 from pyrino.outputs import embed_files, predict_files
 

@@ -11,7 +11,7 @@ from pyrino.data.landscape import LANDSCAPE_CLASSES
 from pyrino.data.layout import Layout, Reader, layout_of, layouts, open_file, register
 from pyrino.data.mixture import Mixture
 from pyrino.data.opening import open_dataset
-from pyrino.data.packed import pack
+from pyrino.data.packing import pack
 from pyrino.data.read import read_jets
 from pyrino.data.rs3l import RS3L_CLASSES, RS3L_VARIATIONS
 from pyrino.data.selection import Selection, Tally
