@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include <rino/jets/jets.hpp>
@@ -34,3 +35,16 @@ class JetBuilder {
   std::array<std::vector<double>, 4> columns_;
   std::vector<std::int64_t> offsets_{0};
 };
+
+/// One jet of constituents (px, py, pz, E).
+template <typename Scalar>
+rino::Jets<Scalar> one_jet(const std::vector<std::array<double, 4>>& constituents) {
+  std::array<std::vector<Scalar>, 4> columns;
+  for (const std::array<double, 4>& p : constituents) {
+    for (std::size_t c = 0; c < 4; ++c) {
+      columns[c].push_back(static_cast<Scalar>(p[c]));
+    }
+  }
+  const auto size = static_cast<std::int64_t>(columns[0].size());
+  return rino::Jets<Scalar>::from_columns(std::move(columns), {0, size});
+}

@@ -29,6 +29,7 @@
 #include <rino/views/transforms/translate.hpp>
 
 #include "catch.hpp"
+#include "jet_builder.hpp"
 
 namespace {
 
@@ -72,18 +73,6 @@ Jets<Scalar> annotated_jets(Index count, std::uint64_t seed = 5) {
       .with_extra("row", std::move(row))
       .with_value("value", std::move(value))
       .with_origins(std::move(origins));
-}
-
-template <typename Scalar>
-Jets<Scalar> one_jet(const std::vector<std::array<double, 4>>& constituents) {
-  std::array<std::vector<Scalar>, 4> columns;
-  for (const std::array<double, 4>& p : constituents) {
-    for (std::size_t c = 0; c < 4; ++c) {
-      columns[c].push_back(static_cast<Scalar>(p[c]));
-    }
-  }
-  const auto size = static_cast<Index>(columns[0].size());
-  return Jets<Scalar>::from_columns(std::move(columns), {0, size});
 }
 
 /// `count` jets of one constituent each, at (pT, eta, phi, mass).

@@ -16,6 +16,7 @@
 #include <rino/views/transforms/hardest.hpp>
 
 #include "catch.hpp"
+#include "jet_builder.hpp"
 
 namespace {
 
@@ -29,18 +30,6 @@ Jets<Scalar> toy_jets(Index count) {
   options.jets = count;
   options.top_fraction = 0.5;
   return rino::toy_shower<Scalar>(options, 21);
-}
-
-template <typename Scalar>
-Jets<Scalar> one_jet(const std::vector<std::array<double, 4>>& constituents) {
-  std::array<std::vector<Scalar>, 4> columns;
-  for (const std::array<double, 4>& p : constituents) {
-    for (std::size_t c = 0; c < 4; ++c) {
-      columns[c].push_back(static_cast<Scalar>(p[c]));
-    }
-  }
-  const auto size = static_cast<Index>(columns[0].size());
-  return Jets<Scalar>::from_columns(std::move(columns), {0, size});
 }
 
 using Long = long double;
