@@ -496,8 +496,8 @@ class _Friends:
                         say(len(entries))
                     if str(source) in reading.tally.skipped:
                         raise _Skipped
-                    if reading.full:
-                        rows.pad(reading.entries(source))
+                    # Behind the last piece that gave jets: what max_jets leaves out, and what is broken.
+                    rows.pad(reading.entries(source))
         except _Skipped:
             reading.tally.jets = before
 

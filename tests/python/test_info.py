@@ -226,6 +226,18 @@ def test_a_piece_that_cannot_be_read_is_counted(tmp_path, capsys, monkeypatch):
     assert list(found["unreadable"]) == [str(file)]
 
 
+def test_a_row_that_cannot_be_read_costs_one_jet(tmp_path, capsys):
+    file = write(tmp_path / "x.parquet", small_jets(30))
+    table = pq.read_table(file)
+    place = table.column_names.index("part_py")
+    lists = table["part_py"].to_pylist()
+    pq.write_table(table.set_column(place, "part_py", [[*lists[:7], None, *lists[8:]]]), file)
+    found = document(capsys, file, status=2)
+    (group,) = found["groups"]
+    assert (group["jets"], group["read"], group["broken"]["unread"]) == (30, 29, 1)
+    assert "jet 7 has no part_py" in found["unreadable"][str(file)]
+
+
 def test_nothing_sound_is_no_error(tmp_path, capsys):
     file = write(tmp_path / "x.parquet", [[], [[np.nan, 0, 0, 1]]])
     assert call(file, "--plot", tmp_path / "x.png") == 0

@@ -454,3 +454,21 @@ def test_the_commands_say_what_they_skipped(models, source, tmp_path, capsys):
     said = capsys.readouterr()
     assert ": 60 jets of 1 file" in said.out and "; 1 file skipped, the first: " in said.out
     assert said.err.startswith("pyrino: warning: predict left out what is broken: ")
+
+
+def test_a_friend_has_rows_for_jets_that_are_read_around(encoder, tmp_path, monkeypatch):
+    """Labels that are none: of one jet in the middle, and of all in the last pieces, which then give nothing."""
+    monkeypatch.setattr(outputs, "_MOST", 16)
+    jets = small_jets(40, seed=8)
+    file = write_root(
+        tmp_path / "a.root", jets.with_labels(np.where(np.isin(np.arange(40), [5, *range(32, 40)]), 7, 0))
+    )
+    with pytest.warns(RinoWarning, match="9 broken jets skipped, the first: .*jet 5 has the labels"):
+        embed_files(encoder, file, tmp_path / "f.root", on_error="skip", **QUIET)
+    rows = branches_of(tmp_path / "f.root")
+    sound = ~np.isin(np.arange(40), [5, *range(32, 40)])
+    np.testing.assert_array_equal(rows["entry"], np.arange(40))
+    np.testing.assert_array_equal(rows["valid"], sound)
+    np.testing.assert_array_equal(np.isfinite(rows["embedding"]).all(axis=1), sound)
+    expected = encoder.embed(Jets(jets.p4.astype(np.float32), jets.offsets))
+    np.testing.assert_allclose(rows["embedding"][sound], expected[sound], atol=1e-6)

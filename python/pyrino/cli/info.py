@@ -152,7 +152,7 @@ def _faults(faults: Faults) -> str:
         parts.append(f"E < |p|: {faults.below_momentum}")
     words = [f"{plural(faults.jets, 'jet')} ({'; '.join(parts)})"] if faults.jets else []
     if faults.unread:
-        words.append(f"{plural(faults.unread, 'jet')} in pieces that cannot be read")
+        words.append(f"{plural(faults.unread, 'jet')} that cannot be read")
     return ", ".join(words) or "none"
 
 

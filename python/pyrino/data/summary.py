@@ -16,7 +16,7 @@ from pyrino import _core
 from pyrino.data.chunk import Chunk
 from pyrino.data.layout import Layout, Reader, open_file
 from pyrino.data.read import find_files
-from pyrino.data.selection import Selection, Tally
+from pyrino.data.selection import Selection, Tally, read_sound
 from pyrino.data.source import PathLike, Source
 from pyrino.errors import RinoError
 from pyrino.jets import Jets
@@ -112,7 +112,7 @@ class Faults:
     below_momentum : int
         Constituents with E < |p| by more than `Jets` allows.
     unread : int
-        Jets in pieces of files that cannot be read.
+        Jets that cannot be read, alone or with the piece of the file that they are in.
     """
 
     jets: int = 0
@@ -204,11 +204,11 @@ class Summary:
         for name, kind in reader.columns.items():
             self.columns[name] = (kind, self.columns.get(name, (kind, 0))[1] + 1)
 
-    def add(self, source: Source, chunk: Chunk, first: int, selection: Selection) -> int:
-        """Takes a chunk of a file; gives how many of its jets were taken."""
+    def add(self, source: Source, chunk: Chunk, entries: NDArray[np.int64], selection: Selection) -> int:
+        """Takes a chunk of a file, its jets' numbers there (m,); gives how many of them were taken."""
         self.seen += len(chunk.counts)
         self.faults.add(chunk)
-        chunk, _ = selection.take(source, chunk, first + np.arange(len(chunk.counts)), self._tally, "skip")
+        chunk, _ = selection.take(source, chunk, entries, self._tally, "skip")
         if not len(chunk.counts):
             return 0
         jets = Jets.from_columns(*chunk.momenta, chunk.offsets)
@@ -287,20 +287,26 @@ def _summarize_file(
         while pieces and taken < left:
             first, last = pieces.popleft()
             end = int(min(last, first + left - taken))
+            around = Tally()
             try:
-                chunk = reader.read(first, end)
+                chunk, entries = read_sound(reader, first, end, (), around, "skip")
             except RinoError as error:
                 broken.setdefault(str(source), str(error))
                 unread += last - first
                 continue
             if end < last:
                 pieces.appendleft((end, last))
+            if around.bad_jets:
+                broken.setdefault(str(source), around.examples[0])
+                unread += around.bad_jets
+            if chunk is None:
+                continue
             if summary is None:
                 labels = chunk.labels
                 key = (found.name, "", ()) if labels is None else (found.name, labels.meaning, labels.names)
                 summary = groups.setdefault(key, Summary(found, *key[1:]))
                 summary.add_file(source, reader)
-            taken += summary.add(source, chunk, first, selection)
+            taken += summary.add(source, chunk, entries, selection)
             progress(end - first)
         if summary is None:
             summary = groups.setdefault((found.name, "", ()), Summary(found, "", ()))
