@@ -24,6 +24,7 @@ PROGRAMS = {
     "step": [sys.executable, str(HERE / "step.py")],
     "inference": [sys.executable, str(HERE / "inference.py")],
     "loader": [sys.executable, str(HERE / "loader.py")],
+    "transforms": [sys.executable, str(HERE / "transforms.py")],
     "loading": [sys.executable, str(HERE / "loading.py")],
     "containers": [sys.executable, str(HERE / "containers.py")],
     "memory": [sys.executable, str(HERE / "memory.py")],
