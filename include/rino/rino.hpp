@@ -4,6 +4,7 @@
 
 #include <rino/core/error.hpp>
 #include <rino/core/random.hpp>
+#include <rino/core/ranks.hpp>
 #include <rino/core/version.hpp>
 #include <rino/io/safetensors.hpp>
 #include <rino/jets/concatenate.hpp>
@@ -15,14 +16,25 @@
 #include <rino/jets/toy_shower.hpp>
 #include <rino/losses/centering.hpp>
 #include <rino/losses/dino.hpp>
+#include <rino/losses/gram.hpp>
+#include <rino/losses/ibot.hpp>
 #include <rino/losses/koleo.hpp>
 #include <rino/losses/sinkhorn.hpp>
 #include <rino/methods/finetuning.hpp>
 #include <rino/methods/self_distillation.hpp>
+#include <rino/nn/block.hpp>
+#include <rino/nn/constituent_masks.hpp>
 #include <rino/nn/embed.hpp>
 #include <rino/nn/jet_encoder.hpp>
+#include <rino/nn/jet_encoder_options.hpp>
+#include <rino/nn/layer_scale.hpp>
+#include <rino/nn/learned_tokens.hpp>
+#include <rino/nn/norm.hpp>
+#include <rino/nn/polar_positions.hpp>
+#include <rino/nn/pooling.hpp>
 #include <rino/nn/precision.hpp>
 #include <rino/nn/projection_head.hpp>
+#include <rino/nn/swiglu.hpp>
 #include <rino/nn/tokenizer.hpp>
 #include <rino/nn/tokens.hpp>
 #include <rino/nn/view_tokenizer.hpp>
@@ -30,7 +42,10 @@
 #include <rino/train/adamw.hpp>
 #include <rino/train/ema.hpp>
 #include <rino/train/loader.hpp>
+#include <rino/train/jet_source.hpp>
 #include <rino/train/method.hpp>
+#include <rino/train/parameter_groups.hpp>
+#include <rino/train/process_group.hpp>
 #include <rino/train/schedule.hpp>
 #include <rino/train/trainer.hpp>
 #include <rino/views/algorithm.hpp>

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 
 from pyrino import _core
 
-__all__ = ["centered_assignment", "dino_loss", "koleo_loss", "sinkhorn"]
+__all__ = ["centered_assignment", "dino_loss", "gram_loss", "ibot_loss", "koleo_loss", "sinkhorn"]
 
 
 def sinkhorn(scores: torch.Tensor, temperature: float, iterations: int = 3) -> torch.Tensor:
@@ -100,3 +103,67 @@ def koleo_loss(embeddings: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
     Sablayrolles et al., arXiv:1806.03198, equation 4.
     """
     return _core.koleo_loss(embeddings, eps)
+
+
+def ibot_loss(
+    assignments: torch.Tensor, scores: torch.Tensor, counts: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Cross-entropy between teacher and student on masked constituents, the mean of each jet's, then over jets.
+
+    Parameters
+    ----------
+    assignments
+        The teacher's probabilities [M, K] of the masked constituents, which it has seen.
+    scores
+        The student's scores [M, K], which has not.
+    counts
+        int64 [J]: masked constituents of each jet that has some, M together; the rows stand in the order of these jets.
+    temperature
+        The student's, above 0.
+
+    Returns
+    -------
+    torch.Tensor
+        Scalar; its gradient reaches the student's scores only. 0 where nothing is masked.
+
+    Raises
+    ------
+    RinoError
+        For shapes that do not fit or a temperature that is not above 0.
+
+    Notes
+    -----
+    iBOT, arXiv:2111.07832, equation 2.
+    """
+    return _core.ibot_loss(assignments, scores, counts, temperature)
+
+
+def gram_loss(
+    student: torch.Tensor, teacher: torch.Tensor, lengths: Sequence[int] | torch.Tensor | np.ndarray
+) -> torch.Tensor:
+    """Mean squared difference of the cosines between all constituents of a jet, as student and teacher embed them.
+
+    Parameters
+    ----------
+    student
+        Its embeddings of constituents, [T, D], jet after jet.
+    teacher
+        Its embeddings of the same, [T, D].
+    lengths
+        Constituents of each jet, 1 or more, T together.
+
+    Returns
+    -------
+    torch.Tensor
+        Scalar, averaged over the n^2 entries of each jet, then over jets; its gradient reaches the student only.
+
+    Raises
+    ------
+    RinoError
+        For shapes that do not fit.
+
+    Notes
+    -----
+    DINOv3, arXiv:2508.10104, equation 2, there the sum over entries.
+    """
+    return _core.gram_loss(student, teacher, [int(length) for length in lengths])

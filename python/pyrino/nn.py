@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import operator
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,11 +29,30 @@ class Embeddings(NamedTuple):
     """What an encoder makes of `Tokens`."""
 
     jets: torch.Tensor  #: [S, D], one embedding per sequence
-    constituents: torch.Tensor | None  #: [T, D], one per token, where asked for
+    constituents: torch.Tensor | None  #: [T, W], one per token, where asked for; W is the recipe's ``encoder.width``
 
 
 class _Node(torch.nn.Module):
     """A place in the tree of names that mirrors the C++ module's."""
+
+
+class _Binding:
+    """What a shell has of the C++ side: the module there, the tensors that it uses, and the way to the shell's own.
+
+    It travels empty, and a copy of the shell makes its own, whether it was copied, pickled or sent attribute by
+    attribute, as dask sends modules.
+    """
+
+    def __init__(self) -> None:
+        self.core: Any = None
+        self.held: list[torch.Tensor] | None = None  # what the C++ module uses
+        self.mode: bool | None = None  # the C++ module's mode
+        self.links: list[tuple[dict[str, Any], str, torch.nn.Module]] | None = None  # all nodes, with where they hang
+        self.slots: list[tuple[dict[str, Any], str]] = []  # where each tensor hangs
+        self.lock = threading.RLock()  # of all of these: several threads may embed with one encoder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Binding, ()
 
 
 class _CppModule(torch.nn.Module):
@@ -44,15 +64,10 @@ class _CppModule(torch.nn.Module):
     special treatment.
     """
 
-    _links: list[tuple[dict[str, Any], str, torch.nn.Module]] | None = None  # all nodes, with where they hang
-    _slots: list[tuple[dict[str, Any], str]]  # where each tensor hangs
-    _held: list[torch.Tensor] | None = None  # what the C++ module uses
-    _mode: bool | None = None  # the C++ module's mode
-
     def __init__(self, recipe: Recipe, seed: int | None, core: Any = None) -> None:
         super().__init__()
         self.recipe = recipe.copy()
-        self._core = self._make_core()
+        self._binding = _Binding()
         if core is None:
             self._core.initialize(int(torch.randint(2**63 - 1, ())) if seed is None else seed)
         self._places: list[tuple[str, str]] = []
@@ -71,24 +86,37 @@ class _CppModule(torch.nn.Module):
     def _make_core(self) -> Any:
         raise NotImplementedError
 
+    @property
+    def _core(self) -> Any:
+        """The C++ module."""
+        binding = self._binding
+        with binding.lock:
+            if binding.core is None:
+                binding.core = self._make_core()
+            return binding.core
+
     def _bound(self, training: bool | None = None) -> Any:
         """The C++ module, using the tensors this tree holds now, in this module's mode or the one given."""
-        tensors = self._tensors()
-        if self._held is None or not all(map(operator.is_, tensors, self._held)):
-            self._core.rebind(tensors)
-            self._held = tensors
-        training = self.training if training is None else training
-        if training is not self._mode:
-            self._core.train(training)
-            self._mode = training
-        return self._core
+        binding = self._binding
+        with binding.lock:
+            core = self._core
+            tensors = self._tensors()
+            if binding.held is None or not all(map(operator.is_, tensors, binding.held)):
+                core.rebind(tensors)
+                binding.held = tensors
+            training = self.training if training is None else training
+            if training is not binding.mode:
+                core.train(training)
+                binding.mode = training
+            return core
 
     def _tensors(self) -> list[torch.Tensor]:
         """The tensors that the tree holds now, in the order of the C++ module's."""
-        if self._links is None or any(children.get(name) is not node for children, name, node in self._links):
+        links = self._binding.links
+        if links is None or any(children.get(name) is not node for children, name, node in links):
             self._walk()
         try:
-            return [parameters[leaf] for parameters, leaf in self._slots]
+            return [parameters[leaf] for parameters, leaf in self._binding.slots]
         except KeyError:  # not a parameter of its node but made of others (torch.nn.utils.parametrize)
             return [getattr(self.get_submodule(path), leaf) for path, leaf in self._places]
 
@@ -103,8 +131,8 @@ class _CppModule(torch.nn.Module):
                 links[id(child)] = (node._modules, part, child)
                 node = child
             slots.append((node._parameters, leaf))
-        self._links = list(links.values())
-        self._slots = slots
+        self._binding.links = list(links.values())
+        self._binding.slots = slots
 
     @property
     def device(self) -> torch.device:
@@ -117,28 +145,21 @@ class _CppModule(torch.nn.Module):
         return next(self.parameters()).dtype
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        for name in ("_core", "_links", "_slots", "_held", "_mode"):
-            state.pop(name, None)
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._core = self._make_core()
+        return self.__dict__ | {"_binding": _Binding()}
 
     def extra_repr(self) -> str:
         return repr(self._core).split("(\n", 1)[0]
 
 
 class JetEncoder(_CppModule):
-    """The paper's transformer encoder: tokens in, one embedding per jet out.
+    """The paper's transformer encoder and its successor's: tokens in, one embedding per jet out.
 
     An encoder carries the recipe it belongs to, so that `embed` prepares jets as pretraining did.
 
     Parameters
     ----------
     recipe
-        Its ``encoder`` section gives the sizes, its ``jets`` section how jets become tokens.
+        Its ``encoder`` section gives sizes and parts, its ``jets`` section how jets become tokens.
     seed
         Of the initial values; None draws one from torch's generator.
 
@@ -148,15 +169,19 @@ class JetEncoder(_CppModule):
     ``.to()``, ``deepcopy`` and ``pickle`` work.
     """
 
+    _kernels = "auto"
+
     def __init__(self, recipe: Recipe | None = None, seed: int | None = None, *, _from: Any = None) -> None:
         super().__init__(recipe or Recipe.preset("nano"), seed, _from)
 
     def _make_core(self) -> Any:
-        return self.recipe._core.make_encoder()
+        core = self.recipe._core.make_encoder()
+        core.kernels = self._kernels
+        return core
 
     @classmethod
     def preset(cls, name: str, seed: int | None = None) -> JetEncoder:
-        """A new encoder of a preset's size: nano, lite, mini or base."""
+        """A new encoder of a preset, one of `Recipe.presets`."""
         return cls(Recipe.preset(name), seed)
 
     @classmethod
@@ -201,8 +226,8 @@ class JetEncoder(_CppModule):
 
     @property
     def width(self) -> int:
-        """Size D of the embeddings."""
-        return self.recipe.encoder.width
+        """Size D of a jet's embedding: the recipe's ``encoder.width``, twice that with ``encoder.pooling = "both"``."""
+        return self._core.outputs
 
     @property
     def kernels(self) -> str:
@@ -212,19 +237,12 @@ class JetEncoder(_CppModule):
         has AMX), else the modules one by one. "fused": those kernels, or a `RinoError` that says why not. "reference":
         the modules, which every device, type and derivative (the second, too) is served by.
         """
-        return self._core.kernels
+        return self._kernels
 
     @kernels.setter
     def kernels(self, name: str) -> None:
-        self._core.kernels = name
-
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_kernels": self.kernels}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        kernels = state.pop("_kernels", "auto")
-        super().__setstate__(state)
-        self.kernels = kernels
+        self._core.kernels = name  # refuses a name that is none
+        self._kernels = name
 
     def forward(self, tokens: Tokens, constituents: bool = True) -> Embeddings:
         """Embeddings of tokens.
@@ -234,7 +252,8 @@ class JetEncoder(_CppModule):
         tokens
             Of `tokenize` or `Tokens.from_padded`; they are moved to the encoder's device and type.
         constituents
-            False: the jets' embeddings alone, which saves most of the last block; the other entry is None.
+            False: the jets' embeddings alone, which saves most of the last block where they are the class tokens'; the
+            other entry is None.
         """
         core = self._bound()
         tokens = tokens.to(self.device, str(self.dtype).removeprefix("torch."))
@@ -279,13 +298,14 @@ class JetEncoder(_CppModule):
         Notes
         -----
         The C++ encoder is called without `forward` around it, so that its hooks do not fire.
+        Several threads may call it with one encoder.
         """
         if batch_size is not None and batch_size < 1:
             raise RinoError(f"batch_size is {batch_size}: choose 1 or more")
         jets_core = _core_of(jets)
         # None of torch's own modes is touched: one jet alone takes less time than a walk through the tree.
         core = self._bound(training=False)
-        weight = self._held[0]
+        weight = self._binding.held[0]
         where = (str(resolution), weight.device, str(weight.dtype).removeprefix("torch."), threads)
         tokenizer = self.recipe._core.tokenizer()
         bounds = _core.embedding_batches(jets_core, batch_tokens, batch_size or 0)

@@ -82,6 +82,7 @@ Made by `tokenize`, `JetEncoder.tokenize` or `Tokens.from_padded`.)")
           "view", [](const Tokens& self) { return as_tensor(self.view); }, "[S] int64: which view a sequence is")
       .def_property_readonly(
           "jet", [](const Tokens& self) { return as_tensor(self.jet); }, "[S] int64: which jet a sequence shows")
+      .def_readonly("masked", &Tokens::masked, "[T] bool: whose features are hidden from the encoder; None: no one's")
       .def("__len__", &Tokens::sequences, "Number S of sequences.")
       .def("rows", &Tokens::rows, "view"_a, "[n] int64: the sequences of a view in the order of their jets.")
       .def("padded", &Tokens::padded, Release(),
@@ -96,6 +97,21 @@ Raises RinoError if the shapes do not fit or a sequence has no token.)")
             return self.to(at::TensorOptions(device).dtype(scalar_type(dtype)));
           },
           "device"_a, "dtype"_a, Release(), "The same tokens on a device, as \"float32\" or \"float64\".")
+      .def(
+          "hide",
+          [](const Tokens& self, const at::Tensor& masked) {
+            rino::require(
+                masked.scalar_type() == at::kBool && masked.dim() == 1 && masked.size(0) == self.offsets.back(),
+                "the mask of ", self.offsets.back(), " tokens is ", masked.toString(), " of shape ", masked.sizes(),
+                ": give one bool per token, true where it is hidden");
+            Tokens hidden = self;
+            hidden.masked = masked.to(self.features.device());
+            return hidden;
+          },
+          "masked"_a, Release(),
+          R"(The same tokens, of which an encoder sees the positions but not the features where `masked` [T] bool is true.
+
+Raises RinoError for a mask of another shape or type.)")
       .def("__repr__", [](const Tokens& self) {
         std::ostringstream text;
         text << "Tokens(" << self.sequences() << " sequences, " << self.offsets.back() << " tokens, "
@@ -127,6 +143,7 @@ Raises RinoError if the shapes do not fit or a sequence has no token.)")
           },
           "tokens"_a, Release())
       .def("embed_jets", &rino::JetEncoderImpl::embed_jets, "tokens"_a, Release())
+      .def_property_readonly("outputs", [](const rino::JetEncoderImpl& self) { return self.options.outputs(); })
       .def_property(
           "kernels", [](const rino::JetEncoderImpl& self) { return rino::to_string(self.kernels); },
           [](rino::JetEncoderImpl& self, const std::string& name) {

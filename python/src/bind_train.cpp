@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <map>
 #include <memory>
 #include <string>
@@ -7,8 +8,10 @@
 
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
+#include <torch/csrc/distributed/c10d/GroupRegistry.hpp>
 
 #include <rino/recipe.hpp>
+#include <rino/train/process_group.hpp>
 #include <rino/train/trainer.hpp>
 
 #include "bindings.hpp"
@@ -25,8 +28,8 @@ using Jets = rino::Jets<double>;
 using Position = std::vector<std::int64_t>;
 
 /// A stream that Python makes: an object with `_size()`, `_next(count)` -> (Jets of C++, position), `_position()`,
-/// `_seek(position)` and `_fingerprint()`. Called from the loader's threads, which hold the interpreter's lock
-/// meanwhile.
+/// `_seek(position)`, `_seek_others(positions)` and `_fingerprint()`. Called from the loader's threads, which hold the
+/// interpreter's lock meanwhile.
 class PythonSource final : public rino::JetSource<double> {
  public:
   explicit PythonSource(py::object source)
@@ -47,6 +50,11 @@ class PythonSource final : public rino::JetSource<double> {
     source_->attr("_seek")(position);
   }
 
+  void seek_others(const std::vector<Position>& positions) override {
+    const py::gil_scoped_acquire lock;
+    source_->attr("_seek_others")(positions);
+  }
+
  private:
   template <typename Answer>
   Answer ask(const char* name) const {
@@ -58,38 +66,55 @@ class PythonSource final : public rino::JetSource<double> {
 };
 
 py::dict as_dict(const rino::StepReport& report) {
-  py::dict dict("step"_a = report.step, "epoch"_a = report.epoch, "loss"_a = report.loss, "lr"_a = report.lr,
-                "gradient_norm"_a = report.gradient_norm, "waited"_a = report.waited, "seconds"_a = report.seconds);
+  py::dict dict("step"_a = report.step, "skipped"_a = report.skipped ? 1.0 : 0.0, "epoch"_a = report.epoch,
+                "loss"_a = report.loss, "lr"_a = report.lr, "gradient_norm"_a = report.gradient_norm,
+                "waited"_a = report.waited, "seconds"_a = report.seconds);
   for (const auto& [name, value] : report.metrics) {
     dict[py::str(name)] = value;
   }
   return dict;
 }
 
-/// `source`: jets, or a stream (see PythonSource).
+/// A group of torch.distributed, found by the name under which it is registered: its Python class is that of torch's
+/// pybind11, which need not be ours.
+rino::Ranks ranks_of(const py::object& group) {
+  return group.is_none() ? rino::Ranks()
+                         : rino::make_ranks(c10d::resolve_process_group(group.attr("group_name").cast<std::string>()));
+}
+
+py::dict as_dict(const rino::Metrics& tensors) {
+  py::dict dict;
+  for (const auto& [name, tensor] : tensors) {
+    dict[py::str(name)] = tensor;
+  }
+  return dict;
+}
+
+/// `source`: jets, or a stream (see PythonSource); `group`: a process group of torch.distributed or None.
 std::shared_ptr<Trainer> make_trainer(const rino::Recipe& recipe, const py::object& source, const at::Device& device,
-                                      const std::string& dtype) {
+                                      const std::string& dtype, const py::object& group) {
   rino::require(dtype == "float32" || dtype == "float64", "dtype is '", dtype, "': choose float32 or float64");
   const at::ScalarType type = dtype == "float64" ? at::kDouble : at::kFloat;
+  const rino::Ranks ranks = ranks_of(group);
   std::shared_ptr<rino::JetSource<double>> jets;
   if (py::isinstance<Jets>(source)) {
-    jets = std::make_shared<rino::ShuffledJets<double>>(source.cast<Jets>(),
-                                                        static_cast<std::uint64_t>(recipe.training.seed));
+    jets = std::make_shared<rino::ShuffledJets<double>>(
+        source.cast<Jets>(), static_cast<std::uint64_t>(recipe.training.seed), ranks.rank(), ranks.size());
   } else {
     jets = std::make_shared<PythonSource>(source);
   }
   const py::gil_scoped_release release;
   // Its threads may be waiting for the interpreter's lock when it ends.
-  return {
-      new Trainer(recipe.make_method(), std::move(jets), recipe.jets, recipe.optimizer, recipe.training, device, type),
-      [](Trainer* trainer) {
-        if (PyGILState_Check() == 0) {
-          delete trainer;
-          return;
-        }
-        const py::gil_scoped_release unlocked;
-        delete trainer;
-      }};
+  return {new Trainer(recipe.make_method(), std::move(jets), recipe.jets, recipe.optimizer, recipe.training, device,
+                      type, ranks),
+          [](Trainer* trainer) {
+            if (PyGILState_Check() == 0) {
+              delete trainer;
+              return;
+            }
+            const py::gil_scoped_release unlocked;
+            delete trainer;
+          }};
 }
 
 }  // namespace
@@ -102,11 +127,20 @@ void bind_train(py::module_& module) {
       .def_readonly("name", &rino::RecipeEntry::name)
       .def_readonly("unit", &rino::RecipeEntry::unit)
       .def_readonly("meaning", &rino::RecipeEntry::meaning)
+      .def_readonly("source", &rino::RecipeEntry::source)
       .def_readonly("value", &rino::RecipeEntry::value);
 
   py::class_<Recipe>(module, "Recipe")
       .def_static("preset", &Recipe::preset, "name"_a)
-      .def_static("presets", [] { return std::vector<std::string>(Recipe::kPresets.begin(), Recipe::kPresets.end()); })
+      .def_static(
+          "presets",
+          [] {
+            std::vector<std::array<std::string, 3>> presets;
+            for (const rino::RecipePreset& preset : Recipe::kPresets) {
+              presets.push_back({std::string(preset.name), std::string(preset.summary), std::string(preset.source)});
+            }
+            return presets;
+          })
       .def("entries", &Recipe::entries)
       .def("set", &Recipe::set, "section"_a, "name"_a, "value"_a)
       .def("copy", [](const Recipe& self) { return self; })
@@ -116,7 +150,7 @@ void bind_train(py::module_& module) {
       .def("make_head", [](const Recipe& self) { return rino::ProjectionHead(self.head).ptr(); });
 
   py::class_<Trainer, std::shared_ptr<Trainer>>(module, "Trainer")
-      .def(py::init(&make_trainer), "recipe"_a, "source"_a, "device"_a, "dtype"_a)
+      .def(py::init(&make_trainer), "recipe"_a, "source"_a, "device"_a, "dtype"_a, "group"_a = py::none())
       .def_property_readonly("step_number", &Trainer::step_number)
       .def_property_readonly("steps", &Trainer::steps)
       .def_property_readonly("steps_per_epoch", &Trainer::steps_per_epoch)
@@ -145,6 +179,20 @@ void bind_train(py::module_& module) {
           "path"_a, Release())
       .def("student", [](Trainer& self) { return self.method().student()->encoder.ptr(); })
       .def("teacher", [](Trainer& self) { return self.method().teacher()->encoder.ptr(); })
+      .def("average", [](const Trainer& self) { return as_dict(self.average()); })
+      .def("snapshot",
+           [](Trainer& self) {
+             rino::Metrics tensors;
+             {
+               const py::gil_scoped_release release;
+               for (const auto& [name, tensor] : self.method().snapshot()) {
+                 tensors.emplace_back(name, tensor.cpu());
+               }
+             }
+             return as_dict(tensors);
+           })
+      .def("batch", &Trainer::batch)
+      .def_property_readonly("skipped", &Trainer::skipped)
       .def("finish", &Trainer::finish, Release());
 
   module.def(

@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <functional>
 #include <utility>
 #include <vector>
 
@@ -11,59 +10,11 @@
 #include <rino/losses/dino.hpp>
 #include <rino/losses/koleo.hpp>
 #include <rino/losses/sinkhorn.hpp>
-#include <rino/nn/module.hpp>
 
 #include "catch.hpp"
+#include "numeric.hpp"
 
 namespace {
-
-/// A matrix of doubles whose entries are written x(i, j).
-struct Matrix {
-  std::int64_t rows, columns;
-  std::vector<double> values;
-
-  explicit Matrix(const at::Tensor& tensor) : rows(tensor.size(0)), columns(tensor.size(1)) {
-    const at::Tensor flat = tensor.detach().to(at::kDouble).contiguous();
-    values.assign(flat.const_data_ptr<double>(), flat.const_data_ptr<double>() + flat.numel());
-  }
-
-  double& operator()(std::int64_t i, std::int64_t j) { return values[static_cast<std::size_t>(i * columns + j)]; }
-  double operator()(std::int64_t i, std::int64_t j) const { return values[static_cast<std::size_t>(i * columns + j)]; }
-
-  at::Tensor tensor() const { return at::tensor(values, at::kDouble).view({rows, columns}); }
-};
-
-at::Tensor normal(at::IntArrayRef shape, std::uint64_t seed) {
-  return at::empty(shape, at::kDouble).normal_(0.0, 1.0, rino::make_generator(at::kCPU, seed));
-}
-
-double largest_difference(const at::Tensor& a, const at::Tensor& b) {
-  return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
-}
-
-/// Central differences of a scalar function at x, the step at which truncation and rounding balance.
-at::Tensor numeric_gradient(const std::function<at::Tensor(const at::Tensor&)>& function, const at::Tensor& x) {
-  constexpr double step = 6e-6;
-  const at::NoGradGuard no_grad;
-  at::Tensor gradient = at::zeros_like(x);
-  at::Tensor moved = x.detach().clone();
-  for (std::int64_t i = 0; i < x.numel(); ++i) {
-    at::Tensor entry = moved.view(-1)[i];
-    entry.add_(step);
-    const double up = function(moved).item<double>();
-    entry.sub_(2 * step);
-    const double down = function(moved).item<double>();
-    entry.add_(step);
-    gradient.view(-1)[i] = (up - down) / (2 * step);
-  }
-  return gradient;
-}
-
-at::Tensor backward_gradient(const std::function<at::Tensor(const at::Tensor&)>& function, const at::Tensor& x) {
-  const at::Tensor leaf = x.detach().clone().requires_grad_();
-  function(leaf).backward();
-  return leaf.grad();
-}
 
 /// Sinkhorn-Knopp as it is written down: exponentials, columns to B/K, rows to 1.
 Matrix naive_sinkhorn(const at::Tensor& scores, double temperature, int iterations) {

@@ -109,7 +109,7 @@ Rows naive_linear(const Rows& x, const rino::Linear& layer) {
   return y;
 }
 
-Rows naive_norm(const Rows& x, const rino::LayerNorm& layer) {
+Rows naive_norm(const Rows& x, const rino::Norm& layer) {
   const std::vector<double> weight = rows_of(layer->weight.unsqueeze(0)).front();
   const std::vector<double> bias = rows_of(layer->bias.unsqueeze(0)).front();
   Rows y = x;

@@ -1,4 +1,6 @@
 #include <cstdint>
+#include <map>
+#include <numbers>
 #include <set>
 #include <string>
 #include <string_view>
@@ -28,6 +30,27 @@ FieldValue value_of(const Recipe& recipe, const std::string& key) {
   return "(no such number)";
 }
 
+using Values = std::vector<std::pair<std::string, FieldValue>>;
+
+void check_values(const Recipe& recipe, const Values& expected) {
+  for (const auto& [key, value] : expected) {
+    INFO(key);
+    CHECK((value_of(recipe, key) == value));
+  }
+}
+
+/// The numbers in which a recipe differs from another one, with its own values.
+std::map<std::string, FieldValue> differences(const Recipe& recipe, const Recipe& other) {
+  std::map<std::string, FieldValue> found;
+  for (const rino::RecipeEntry& entry : recipe.entries()) {
+    const std::string key = entry.section + "." + entry.name;
+    if (value_of(other, key) != entry.value) {
+      found[key] = entry.value;
+    }
+  }
+  return found;
+}
+
 /// A value unlike the given one that its field takes.
 FieldValue another(const rino::RecipeEntry& entry) {
   const std::string key = entry.section + "." + entry.name;
@@ -43,10 +66,19 @@ FieldValue another(const rino::RecipeEntry& entry) {
   if (std::holds_alternative<Names>(entry.value)) {
     return Names{"5", "kt:2.5", "fraction:0.01", "all"};
   }
-  static const std::vector<std::pair<std::string, std::string>> choices{
-      {"jets.algorithm", "antikt"},       {"jets.features", "logarithmic"}, {"jets.normalization", "production"},
-      {"encoder.class_token", "learned"}, {"loss.assignment", "centering"}, {"finetune.head", "mlp"},
-      {"training.precision", "bf16"}};
+  static const std::vector<std::pair<std::string, std::string>> choices{{"jets.algorithm", "antikt"},
+                                                                        {"jets.features", "logarithmic"},
+                                                                        {"jets.normalization", "production"},
+                                                                        {"encoder.class_token", "learned"},
+                                                                        {"encoder.norm", "rms"},
+                                                                        {"encoder.feedforward_kind", "swiglu"},
+                                                                        {"encoder.positions", "polar"},
+                                                                        {"encoder.pooling", "attention"},
+                                                                        {"encoder.masked_token", "learned"},
+                                                                        {"loss.assignment", "centering"},
+                                                                        {"training.warmup_shape", "cosine"},
+                                                                        {"training.precision", "bf16"},
+                                                                        {"finetune.head", "mlp"}};
   for (const auto& [name, choice] : choices) {
     if (name == key) {
       return choice;
@@ -78,6 +110,13 @@ TEST_CASE("enumerations and their names go back and forth", "[recipe][enum]") {
   check_names<rino::ClassToken>();
   check_names<rino::Assignment>();
   check_names<rino::TaggerHead>();
+  check_names<rino::NormKind>();
+  check_names<rino::FeedForwardKind>();
+  check_names<rino::Positions>();
+  check_names<rino::Pooling>();
+  check_names<rino::MaskedToken>();
+  check_names<rino::Rise>();
+  check_names<rino::Precision>();
   static_assert(rino::NamedEnum<rino::Clustering>);
   static_assert(!rino::NamedEnum<rino::Resolution::Kind>);
   static_assert(!rino::NamedEnum<int>);
@@ -94,7 +133,7 @@ TEST_CASE("the paper's presets carry its numbers", "[recipe]") {
         Size{"mini", 128, 8, 6, 512, 64, 32, 16, 1e-6}, Size{"base", 256, 8, 6, 1024, 128, 64, 32, 1e-6}}) {
     INFO(size.name);
     const Recipe recipe = Recipe::preset(size.name);
-    const std::vector<std::pair<std::string, FieldValue>> expected{
+    const Values expected{
         {"jets.algorithm", "kt"},
         {"jets.radius", 0.8},
         {"jets.max_constituents", std::int64_t{0}},
@@ -148,10 +187,7 @@ TEST_CASE("the paper's presets carry its numbers", "[recipe]") {
         {"finetune.batch_size", std::int64_t{1000}},
         {"supervised.lr", 1e-4},
     };
-    for (const auto& [key, value] : expected) {
-      INFO(key);
-      CHECK((value_of(recipe, key) == value));
-    }
+    check_values(recipe, expected);
     CHECK(recipe.encoder.inputs == 11);
     CHECK(recipe.head.inputs == size.width);
     CHECK(recipe.head.hidden() == 4 * size.width);
@@ -159,16 +195,138 @@ TEST_CASE("the paper's presets carry its numbers", "[recipe]") {
   CHECK(Recipe::preset("nano") == Recipe{});
 }
 
-TEST_CASE("every preset by its name makes a method; another name is an error", "[recipe]") {
-  for (const std::string_view name : Recipe::kPresets) {
+TEST_CASE("the production preset carries its numbers", "[recipe]") {
+  const Recipe recipe = Recipe::preset("rino");
+  check_values(recipe, {
+                           {"jets.algorithm", "kt"},
+                           {"jets.radius", 0.8},
+                           {"jets.max_constituents", std::int64_t{90}},
+                           {"jets.boost_to_pt", 0.0},
+                           {"jets.features", "logarithmic"},
+                           {"jets.normalization", "production"},
+                           {"views.teacher", Names{"6", "8", "16"}},
+                           {"views.student", Names{"2", "3", "4", "all"}},
+                           {"views.student_drawn", std::int64_t{3}},
+                           {"encoder.width", std::int64_t{256}},
+                           {"encoder.heads", std::int64_t{16}},
+                           {"encoder.layers", std::int64_t{8}},
+                           {"encoder.feedforward", std::int64_t{1024}},
+                           {"encoder.dropout", 0.0},
+                           {"encoder.class_token", "learned"},
+                           {"encoder.registers", std::int64_t{4}},
+                           {"encoder.norm", "rms"},
+                           {"encoder.norm_eps", 1e-5},
+                           {"encoder.embedding_norm", true},
+                           {"encoder.feedforward_kind", "swiglu"},
+                           {"encoder.layer_scale", 0.01},
+                           {"encoder.positions", "polar"},
+                           {"encoder.radial_bins", std::int64_t{100}},
+                           {"encoder.angular_bins", std::int64_t{100}},
+                           {"encoder.radial_knee", 0.96},
+                           {"encoder.radial_range", 5.60},
+                           {"encoder.pooling", "token"},
+                           {"head.prototypes", std::int64_t{2048}},
+                           {"head.hidden_layers", std::int64_t{2}},
+                           {"head.hidden_width", std::int64_t{1024}},
+                           {"head.bottleneck", std::int64_t{256}},
+                           {"loss.dino", 1.0},
+                           {"loss.ibot", 1.0},
+                           {"loss.mask_fraction", 0.25},
+                           {"loss.gram", 0.0},
+                           {"loss.koleo", 0.1},
+                           {"loss.student_temperature", 0.1},
+                           {"loss.teacher_temperature_start", 0.04},
+                           {"loss.teacher_temperature_end", 0.04},
+                           {"loss.assignment", "sinkhorn"},
+                           {"loss.sinkhorn_iterations", std::int64_t{3}},
+                           {"loss.momentum_start", 0.995},
+                           {"loss.momentum_end", 0.997},
+                           {"optimizer.lr", 3e-3},
+                           {"optimizer.beta1", 0.9},
+                           {"optimizer.beta2", 0.999},
+                           {"optimizer.eps", 1e-6},
+                           {"optimizer.weight_decay", 0.05},
+                           {"optimizer.layer_decay", 0.9},
+                           {"optimizer.clip", 3.0},
+                           {"training.epochs", std::int64_t{100}},
+                           {"training.batch_size", std::int64_t{3000}},
+                           {"training.warmup", 0.2},  // 20 of 100 epochs
+                           {"training.warmup_start", 1e-6},
+                           {"training.warmup_shape", "cosine"},
+                           {"training.final_lr", 0.05},
+                           {"training.precision", "bf16"},
+                       });
+  CHECK(recipe.encoder.inputs == 7);
+  CHECK(recipe.head.inputs == 256);
+  CHECK(rino::parameter_count(*rino::JetEncoder(recipe.encoder)) == 8427264 + 2560000);
+  CHECK(rino::parameter_count(*rino::ProjectionHead(recipe.head)) == 2099456);
+  // (mean, deviation): px, py, pz, E, log pT, log E, both relative to the jet's, dR, deta, dphi; then the jet's log E,
+  // log pT, eta, phi.
+  using Pairs = std::vector<std::pair<double, double>>;
+  const auto pairs = [](const auto& standardizations) {
+    Pairs found;
+    for (const rino::Standardize& one : standardizations) {
+      found.emplace_back(one.mean, one.deviation);
+    }
+    return found;
+  };
+  CHECK(pairs(rino::token_normalization(recipe.jets.normalization)) == Pairs{{0, 25},
+                                                                             {0, 25},
+                                                                             {0, 25},
+                                                                             {0, 25},
+                                                                             {1.7, 1.8},
+                                                                             {2.0, 1.8},
+                                                                             {-4.7, 1.8},
+                                                                             {-4.7, 1.8},
+                                                                             {0.14, 0.25},
+                                                                             {0, 0.14},
+                                                                             {0, 0.14}});
+  CHECK(pairs(rino::jet_normalization(recipe.jets.normalization)) ==
+        Pairs{{6.7, 0.5}, {6.4, 0.25}, {0, 1.3}, {0, std::numbers::pi}});
+}
+
+TEST_CASE("a variant of the production recipe differs from it in what it says alone", "[recipe]") {
+  const std::map<std::string, std::map<std::string, FieldValue>> variants{
+      {"rino-mixed", {{"views.teacher", Names{"2", "4", "8", "16"}}, {"views.student", Names{"3", "6", "all"}}}},
+      {"rino-swapped", {{"views.teacher", Names{"2", "3", "4"}}, {"views.student", Names{"6", "8", "16", "all"}}}},
+      {"rino-no-positions", {{"encoder.positions", "none"}}},
+      {"rino-dino", {{"loss.ibot", 0.0}}},
+      {"rino-ibot", {{"loss.dino", 0.0}, {"loss.koleo", 0.0}, {"encoder.pooling", "mean"}}},
+      {"rino-cambridge", {{"jets.algorithm", "cambridge"}}},
+      {"rino-antikt", {{"jets.algorithm", "antikt"}}},
+      {"rino-slow-teacher", {{"loss.teacher_temperature_end", 0.07}, {"loss.momentum_end", 0.999}}},
+  };
+  for (const rino::RecipePreset& preset : Recipe::kPresets) {
+    INFO(preset.name);
+    CHECK(variants.contains(std::string(preset.name)) == preset.name.starts_with("rino-"));
+  }
+  const Recipe original = Recipe::preset("rino");
+  for (const auto& [name, values] : variants) {
     INFO(name);
-    const Recipe recipe = Recipe::preset(std::string(name));
+    CHECK((differences(Recipe::preset(name), original) == values));
+  }
+  // 20 of 100 epochs
+  CHECK(Recipe::preset("rino-slow-teacher").loss.teacher_temperature_rise == 0.2);
+}
+
+TEST_CASE("every preset by its name makes a method; another name is an error", "[recipe]") {
+  std::set<std::string_view> names;
+  for (const rino::RecipePreset& preset : Recipe::kPresets) {
+    INFO(preset.name);
+    CHECK(names.insert(preset.name).second);
+    CHECK_FALSE(preset.summary.empty());
+    CHECK_FALSE(preset.source.empty());
+    // One of the large ones is enough: the method holds student, teacher and their gradients.
+    if (preset.name.starts_with("rino-") && preset.name != "rino-ibot") {
+      continue;
+    }
+    const Recipe recipe = Recipe::preset(std::string(preset.name));
     const rino::SelfDistillation method = recipe.make_method();
     CHECK(method.student()->encoder->options == recipe.encoder);
-    CHECK(method.student()->head->options == recipe.head);
   }
   CHECK(rino::parameter_count(*Recipe::preset("nano").make_method().student()) == 51424 + 6272);
-  CHECK(says(error_of([] { Recipe::preset("nanoo"); }), "'nanoo'", "nano, lite, mini, base, demo or study"));
+  CHECK(says(error_of([] { Recipe::preset("nanoo"); }), "'nanoo'", "nano, lite, mini, base, rino, rino-mixed",
+             "demo, study"));
 }
 
 TEST_CASE("a method's initial values follow from the recipe's seed", "[recipe]") {
@@ -259,5 +417,5 @@ TEST_CASE("fields carry texts, numbers, flags and lists by type", "[recipe][fiel
     ++visited;
     CHECK_FALSE(std::string_view(field.name).empty());
   });
-  CHECK(visited == 6);
+  CHECK(visited == 8);
 }

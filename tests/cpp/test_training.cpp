@@ -31,6 +31,7 @@
 #include <rino/train/ema.hpp>
 #include <rino/train/jet_source.hpp>
 #include <rino/train/loader.hpp>
+#include <rino/train/parameter_groups.hpp>
 #include <rino/train/schedule.hpp>
 #include <rino/train/trainer.hpp>
 
@@ -79,7 +80,7 @@ class MeanRegression {
  public:
   struct Record {
     std::vector<std::vector<double>> jets;  ///< log pT (normalised) of the jets of every step
-    std::atomic<std::int64_t> not_a_number{-1};
+    std::set<std::int64_t> not_a_number;    ///< steps whose loss is none
     std::atomic<std::int64_t> no_views{-1};
     bool released = false;
   };
@@ -100,8 +101,7 @@ class MeanRegression {
         tokens.jet_features.index_select(0, tokens.rows(0)).select(1, 1).to(at::kDouble).contiguous();
     record_->jets.emplace_back(log_pt.const_data_ptr<double>(), log_pt.const_data_ptr<double>() + log_pt.size(0));
     const at::Tensor error = layer(pooled(tokens)).squeeze(1) - tokens.jet_features.select(1, 1);
-    std::int64_t wanted = clock.step;
-    if (record_->not_a_number.compare_exchange_strong(wanted, -1)) {
+    if (record_->not_a_number.contains(clock.step)) {
       return {error.mean() * std::numeric_limits<double>::quiet_NaN(), {}};
     }
     return {error.square().mean(), {}};
@@ -212,6 +212,7 @@ class InOrder final : public rino::JetSource<double> {
     taken_ = position[1];
     ++seeks;
   }
+  void seek_others(const std::vector<std::vector<std::int64_t>>& positions) override { seek(positions.at(0)); }
   std::vector<std::int64_t> fingerprint() const override { return {jets_.size(), jets_.constituents()}; }
 
   std::atomic<std::int64_t> fails_at{-1};
@@ -263,6 +264,17 @@ TEST_CASE("schedules pass through the points worked out by hand", "[train][sched
   CHECK(near(lr(12), 0.2));
   CHECK(rino::warmup_cosine_schedule(0.1, 1, 0.2, 0, 0, 12) == 1);
   CHECK(near(rino::warmup_cosine_schedule(0, 1, 0.2, 6, 12, 12), 0.5));
+
+  // The same rise along half a cosine.
+  const auto cosine = [](double position) {
+    return rino::warmup_cosine_schedule(0.1, 1, 0.2, position, 4, 12, rino::Rise::cosine);
+  };
+  CHECK(near(cosine(0), 0.1));
+  CHECK(near(cosine(1), 0.55 - 0.45 * std::sqrt(0.5)));
+  CHECK(near(cosine(2), 0.55));
+  CHECK(near(cosine(3), 0.55 + 0.45 * std::sqrt(0.5)));
+  CHECK(near(cosine(4), 1));
+  CHECK(near(cosine(8), 0.6));
 }
 
 TEST_CASE("AdamW with clipping equals LibTorch's AdamW after clip_grad_norm_", "[train][adamw]") {
@@ -632,7 +644,7 @@ TEST_CASE("a run on a source of one's own is stopped and resumed where it was, n
   Distiller first(small_method(), std::make_shared<InOrder>(some_jets()), {}, brisk(), short_run(4, 8, loader_threads));
   run(first, 5);
   const Safetensors checkpoint = first.state();
-  CHECK(checkpoint.at("trainer.position").equal(at::tensor({-7, 40, 3}, at::kLong)));
+  CHECK(checkpoint.at("trainer.position").equal(at::tensor({-7, 40, 3}, at::kLong).unsqueeze(0)));
   Distiller second(small_method(9), std::make_shared<InOrder>(some_jets()), {}, brisk(),
                    short_run(4, 8, loader_threads));
   second.restore(checkpoint);
@@ -704,19 +716,192 @@ TEST_CASE("reports carry step, epoch, learning rate and the best epoch", "[train
   CHECK(says(error_of([&] { trainer.step(); }), "all 15 steps are done", "more epochs"));
 }
 
-TEST_CASE("a step whose loss is not finite changes nothing and can be tried again", "[train][trainer]") {
+TEST_CASE("a step whose loss is not finite changes nothing, is counted, and the run goes on", "[train][trainer]") {
   const std::int64_t loader_threads = GENERATE(0, 2);
   const auto record = std::make_shared<MeanRegression::Record>();
+  record->not_a_number = {2, 3, 5};
   Trainer<MeanRegression> trainer(MeanRegression(record), some_jets(), {}, brisk(), short_run(4, 8, loader_threads));
+  CHECK_FALSE(trainer.step().skipped);
   trainer.step();
-  trainer.step();
+  const at::Tensor before = values_of(trainer.method().trained()).clone();
+  const at::Tensor moments = trainer.state().at("adamw.mean");
+  for (int step = 2; step < 4; ++step) {
+    const rino::StepReport report = trainer.step();
+    CHECK(report.skipped);
+    CHECK(std::isnan(report.loss));
+    CHECK(report.step == step);
+    CHECK(values_of(trainer.method().trained()).equal(before));
+  }
+  CHECK(trainer.state().at("adamw.mean").equal(moments));
+  CHECK(trainer.skipped() == 2);
+  CHECK(trainer.best_epoch() == 0);
+  CHECK_FALSE(trainer.step().skipped);
+  CHECK_FALSE(values_of(trainer.method().trained()).equal(before));
+  CHECK(trainer.step().skipped);  // the third in all, but not in a row
+  CHECK_FALSE(trainer.step().skipped);
+  CHECK(trainer.skipped() == 3);
+
+  const Safetensors state = trainer.state();
+  Trainer<MeanRegression> resumed(MeanRegression(), some_jets(), {}, brisk(), short_run(4, 8, loader_threads));
+  resumed.restore(state);
+  CHECK(resumed.skipped() == 3);
+}
+
+TEST_CASE("the third step in a row whose loss is not finite ends the run and leaves its jets", "[train][trainer]") {
+  const auto record = std::make_shared<MeanRegression::Record>();
+  record->not_a_number = {1, 2, 3};
+  Trainer<MeanRegression> trainer(MeanRegression(record), some_jets(), {}, brisk(), short_run());
+  for (int step = 0; step < 3; ++step) {
+    trainer.step();
+  }
   const Safetensors before = trainer.state();
-  record->not_a_number = 2;
-  CHECK(says(error_of([&] { trainer.step(); }), "loss of step 2", "nan", "learning rate"));
+  CHECK(says(error_of([&] { trainer.step(); }), "nan", "step 3", "last of 3 in a row", "learning rate"));
   CHECK(equal(trainer.state(), before));
-  trainer.step();
-  CHECK(record->jets.at(3) == record->jets.at(2));
-  CHECK_FALSE(record->jets.at(3) == record->jets.at(1));
+  REQUIRE(trainer.batch().size() == 8);
+  const std::vector<double> saved = log_pt(trainer.batch());
+  for (std::size_t j = 0; j < saved.size(); ++j) {
+    CHECK(std::abs(saved[j] - record->jets.back()[j]) < 1e-6);
+  }
+}
+
+TEST_CASE("a batch in parts gives the gradient of the whole where jets do not know each other", "[train][trainer]") {
+  const auto weights = [](std::int64_t parts) {
+    TrainingOptions options = short_run(3, 12);
+    options.accumulate = parts;
+    Trainer<MeanRegression> trainer(MeanRegression(), some_jets(), {}, brisk(), options, at::kCPU, at::kDouble);
+    double loss = 0;
+    while (!trainer.done()) {
+      loss += trainer.step().loss;
+    }
+    return std::pair{values_of(trainer.method().trained()).clone(), loss};
+  };
+  const auto [whole, loss] = weights(1);
+  for (const std::int64_t parts : {2, 3, 6}) {
+    const auto [values, sum] = weights(parts);
+    CHECK(largest_difference(values, whole) < 1e-12);
+    CHECK(std::abs(sum - loss) < 1e-12);
+  }
+  TrainingOptions odd = short_run(3, 13);
+  odd.accumulate = 2;
+  CHECK(says(error_of([&] { Trainer<MeanRegression>(MeanRegression(), some_jets(), {}, {}, odd); }), "batch_size is 13",
+             "a multiple of 2"));
+}
+
+TEST_CASE("the average of the weights follows them with its momentum", "[train][trainer]") {
+  TrainingOptions options = short_run();
+  CHECK(Trainer<MeanRegression>(MeanRegression(), some_jets(), {}, brisk(), options).average().empty());
+  options.average = 0.8;
+  Trainer<MeanRegression> trainer(MeanRegression(), some_jets(), {}, brisk(), options, at::kCPU, at::kDouble);
+  at::Tensor wanted = values_of(trainer.method().trained()).clone();
+  const auto average = [](const auto& from) {
+    std::vector<at::Tensor> pieces;
+    for (const auto& [name, tensor] : from.average()) {
+      pieces.push_back(tensor.reshape(-1));
+    }
+    return at::cat(pieces);
+  };
+  for (int step = 0; step < 5; ++step) {
+    trainer.step();
+    wanted = 0.8 * wanted + 0.2 * values_of(trainer.method().trained());
+  }
+  CHECK(largest_difference(average(trainer), wanted) < 1e-14);
+  CHECK(trainer.average().front().first == "weight");
+  Trainer<MeanRegression> resumed(MeanRegression(), some_jets(), {}, brisk(), options, at::kCPU, at::kDouble);
+  resumed.restore(trainer.state());
+  CHECK(average(resumed).equal(average(trainer)));
+  options.average = 1.0;
+  CHECK(
+      says(error_of([&] { Trainer<MeanRegression>(MeanRegression(), some_jets(), {}, {}, options); }), "average is 1"));
+}
+
+TEST_CASE("every layer has its learning rate, and matrices alone decay where that is asked for", "[train][adamw]") {
+  rino::JetEncoderOptions encoder = small_encoder(0.0);
+  encoder.class_token = rino::ClassToken::learned;
+  rino::EncoderWithHeads module(encoder, small_head(), /*particles=*/true);
+  rino::initialize(*module, 1);
+  module->to(at::kDouble);
+  const rino::FlatParameters flat(*module, /*trainable=*/true);
+  const std::vector<rino::ParameterGroup> groups = rino::parameter_groups(flat.slots(), 0.5, false);
+  CHECK(rino::parameter_groups(flat.slots(), 1.0, true).size() == 1);
+
+  // Without a gradient a step is the decay alone: values * (1 - lr * scale * decay).
+  rino::AdamWOptions options;
+  options.weight_decay = 0.1;
+  options.layer_decay = 0.5;
+  options.decay_all = false;
+  const at::Tensor before = flat.values().clone().fill_(1.0);
+  flat.values().fill_(1.0);
+  rino::AdamW(flat, options).step(0.2);
+  std::map<std::string, double> scale;
+  for (const rino::TensorSlot& slot : flat.slots()) {
+    const at::Tensor fall = (1.0 - slot.tensor()).reshape(-1) / (0.2 * 0.1);
+    CHECK(fall.max().item<double>() - fall.min().item<double>() < 1e-12);
+    scale[slot.name] = fall[0].item<double>();
+  }
+  const auto is = [&](const std::string& name, double wanted) {
+    INFO(name);
+    CHECK(std::abs(scale.at(name) - wanted) < 1e-12);
+  };
+  is("encoder.embedding.weight", 0.125);
+  is("encoder.blocks.0.attention.qkv.weight", 0.25);
+  is("encoder.blocks.1.linear2.weight", 0.5);
+  is("head.prototypes.weight", 1.0);
+  is("particle_head.hidden.0.weight", 1.0);
+  for (const char* const name : {"encoder.embedding.bias", "encoder.class_token.token", "encoder.blocks.0.norm1.weight",
+                                 "encoder.blocks.1.linear1.bias", "encoder.norm.weight", "head.hidden.0.bias"}) {
+    is(name, 0.0);
+  }
+  std::int64_t covered = 0;
+  for (const rino::ParameterGroup& group : groups) {
+    CHECK(group.begin == covered);
+    covered += group.size;
+  }
+  CHECK(covered == flat.values().numel());
+}
+
+TEST_CASE("AdamW with groups equals LibTorch's AdamW with the same groups", "[train][adamw]") {
+  rino::JetEncoderOptions encoder = small_encoder(0.0);
+  rino::EncoderWithHeads mine(encoder, small_head(), false);
+  rino::initialize(*mine, 1);
+  mine->to(at::kDouble);
+  const auto theirs = std::dynamic_pointer_cast<rino::EncoderWithHeadsImpl>(mine->clone());
+  rino::AdamWOptions options;
+  options.lr = 0.01;
+  options.weight_decay = 0.3;
+  options.layer_decay = 0.7;
+  options.decay_all = false;
+  options.clip = 0.0;
+  const rino::FlatParameters flat(*mine, /*trainable=*/true);
+  rino::AdamW optimizer(flat, options);
+  std::vector<torch::optim::OptimizerParamGroup> groups;
+  for (const rino::TensorSlot& slot : rino::tensor_slots(*theirs)) {
+    // block 0 and 1 of two; what lies before them; the rest
+    const double power = slot.name.starts_with("encoder.blocks.0")   ? 2.0
+                         : slot.name.starts_with("encoder.blocks.1") ? 1.0
+                         : slot.name.starts_with("encoder.norm")     ? 0.0
+                         : slot.name.starts_with("encoder.embedding") || slot.name.starts_with("encoder.class_token")
+                             ? 3.0
+                             : 0.0;
+    auto settings = std::make_unique<torch::optim::AdamWOptions>(0.01 * std::pow(0.7, power));
+    settings->betas({options.beta1, options.beta2}).eps(options.eps);
+    settings->weight_decay(slot.tensor().dim() > 1 ? 0.3 : 0.0);
+    at::Tensor parameter = slot.tensor();
+    groups.emplace_back(std::vector<at::Tensor>{parameter.requires_grad_()}, std::move(settings));
+  }
+  torch::optim::AdamW reference(groups);
+  for (std::uint64_t step = 0; step < 4; ++step) {
+    const at::Generator generator = rino::make_generator(at::kCPU, step);
+    flat.gradients().normal_(0.0, 1.0, generator);
+    std::int64_t begin = 0;
+    for (const rino::TensorSlot& slot : rino::tensor_slots(*theirs)) {
+      slot.tensor().mutable_grad() =
+          flat.gradients().narrow(0, begin, slot.tensor().numel()).view(slot.tensor().sizes()).clone();
+      begin += slot.tensor().numel();
+    }
+    optimizer.step(0.01);
+    reference.step();
+  }
+  CHECK(largest_difference(values_of(*mine), values_of(*theirs)) < 1e-14);
 }
 
 TEST_CASE("what a loader thread throws arrives at the step it belongs to", "[train][trainer]") {
@@ -785,8 +970,8 @@ TEST_CASE("self-distillation's loss is that of its views taken one by one", "[tr
   const rino::ViewTokenizer tokenizer;
   const rino::MethodLoss found = method.loss(tokenizer.operator()<double>(jets, resolutions), clock);
 
-  rino::EncoderWithHead student = method.student();
-  rino::EncoderWithHead teacher = method.teacher();
+  rino::EncoderWithHeads student = method.student();
+  rino::EncoderWithHeads teacher = method.teacher();
   std::vector<at::Tensor> embeddings;
   std::vector<at::Tensor> student_scores;
   std::vector<at::Tensor> teacher_scores;
@@ -944,7 +1129,8 @@ TEST_CASE("a checkpoint that does not fit is an error and changes nothing", "[tr
   CHECK(says(error(without("trainer.progress")), "no training state", "checkpoint"));
   CHECK(says(error(without("trainer.data")), "no training state"));
   CHECK(says(error(replaced("student.encoder.norm.weight", at::zeros({9}))), "[9]", "[8]", "recipe"));
-  CHECK(says(error(replaced("trainer.progress", at::zeros({2}, at::kDouble))), "'trainer.progress'", "2 numbers"));
+  CHECK(says(error(replaced("trainer.progress", at::zeros({2}, at::kDouble))), "'trainer.progress'", "[2]",
+             "another version"));
   CHECK(says(error([](auto& tensors) { tensors.clear(); }), "another architecture"));
 
   // Other jets, another batch size, another seed.
@@ -966,7 +1152,7 @@ TEST_CASE("a checkpoint that does not fit is an error and changes nothing", "[tr
 
 TEST_CASE("the networks leave the trainer as ordinary modules with the values they have", "[train][distillation]") {
   SelfDistillation method = small_method();
-  const rino::EncoderWithHead student = method.student();
+  const rino::EncoderWithHeads student = method.student();
   at::Tensor trained;
   {
     Distiller trainer(std::move(method), some_jets(), {}, brisk(), short_run());

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -270,6 +271,85 @@ def test_descent_on_koleo_spreads_embeddings():
 def test_wrong_shapes_for_koleo_are_named(shape):
     with pytest.raises(RinoError, match=r"give \[B, D\] with two jets or more"):
         rino.koleo_loss(torch.rand(*shape))
+
+
+# --- iBOT ---
+
+
+def cross_entropy_of_masked(assignments: Floats, scores: Floats, counts: list[int], temperature: float) -> float:
+    """One jet after the other."""
+    log_p = log_softmax(scores / temperature, axis=1)
+    bounds = np.cumsum([0, *counts])
+    jets = [-np.sum(assignments[a:b] * log_p[a:b], axis=1).mean() for a, b in itertools.pairwise(bounds)]
+    return float(np.mean(jets))
+
+
+@pytest.mark.parametrize("counts", [[1], [3, 1, 8], [2, 2, 2, 2]])
+def test_ibot_loss_is_the_mean_over_masked_constituents_then_over_jets(counts):
+    total = sum(counts)
+    assignments, scores = probabilities(total, 7), normal(total, 7)
+    wanted = cross_entropy_of_masked(assignments, scores, counts, 0.1)
+    loss = rino.ibot_loss(t(assignments), t(scores), torch.tensor(counts), 0.1)
+    assert loss.item() == pytest.approx(wanted, rel=1e-13)
+    single = rino.ibot_loss(t(assignments, torch.float32), t(scores, torch.float32), torch.tensor(counts), 0.1)
+    assert single.dtype == torch.float32 and single.item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_gradient_of_the_ibot_loss():
+    assignments, scores = t(probabilities(6, 4)).requires_grad_(), t(normal(6, 4)).requires_grad_()
+    counts = torch.tensor([4, 2])
+    assert torch.autograd.gradcheck(lambda s: rino.ibot_loss(assignments, s, counts, 0.3), scores, rtol=1e-6, atol=1e-9)
+    rino.ibot_loss(assignments, scores, counts, 0.3).backward()
+    assert assignments.grad is None
+    weights = np.array([1 / 8] * 4 + [1 / 4] * 2)[:, None]
+    p = softmax(scores.detach().numpy() / 0.3, -1)
+    np.testing.assert_allclose(scores.grad.numpy(), weights * (p - assignments.detach().numpy()) / 0.3, atol=1e-13)
+
+
+def test_wrong_arguments_of_the_ibot_loss_are_named():
+    some, counts = torch.rand(3, 4), torch.tensor([3])
+    for arguments, match in [
+        ((some, torch.rand(3, 5), counts, 0.1), r"\[3, 4\] and student scores \[3, 5\] do not fit"),
+        ((some, some, torch.tensor([3.0]), 0.1), "give int64"),
+        ((some, some, counts, 0.0), "temperature is 0"),
+    ]:
+        with pytest.raises(RinoError, match=match):
+            rino.ibot_loss(*arguments)
+
+
+# --- Gram ---
+
+
+def difference_of_cosines(student: Floats, teacher: Floats, lengths: list[int]) -> float:
+    bounds = np.cumsum([0, *lengths])
+    jets = []
+    for a, b in itertools.pairwise(bounds):
+        cosines = [1 - cdist(z[a:b], z[a:b], "cosine") for z in (student, teacher)]
+        jets.append(np.mean((cosines[0] - cosines[1]) ** 2))
+    return float(np.mean(jets))
+
+
+@pytest.mark.parametrize("lengths", [[5], [1, 7, 3], [2, 2]])
+def test_gram_loss_is_the_mean_squared_difference_of_cosines(lengths):
+    student, teacher = normal(sum(lengths), 6), normal(sum(lengths), 6, seed=3)
+    wanted = difference_of_cosines(student, teacher, lengths)
+    assert rino.gram_loss(t(student), t(teacher), lengths).item() == pytest.approx(wanted, rel=1e-12)
+    single = rino.gram_loss(t(student, torch.float32), t(teacher, torch.float32), torch.tensor(lengths))
+    assert single.dtype == torch.float32 and single.item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_gradient_of_the_gram_loss():
+    student, teacher = t(normal(7, 3)).requires_grad_(), t(normal(7, 3, seed=3)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: rino.gram_loss(z, teacher, [3, 4]), student, rtol=1e-6, atol=1e-9)
+    rino.gram_loss(student, teacher, [3, 4]).backward()
+    assert teacher.grad is None
+
+
+def test_wrong_arguments_of_the_gram_loss_are_named():
+    with pytest.raises(RinoError, match="do not fit 2 jets of 5 constituents"):
+        rino.gram_loss(torch.rand(4, 3), torch.rand(4, 3), [2, 3])
+    with pytest.raises(RinoError, match="has 0 constituents"):
+        rino.gram_loss(torch.rand(4, 3), torch.rand(4, 3), [4, 0])
 
 
 # --- low precision ---

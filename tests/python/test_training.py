@@ -152,6 +152,7 @@ def self_distillation(
                 mine.copy_(m * mine + (1 - m) * theirs)
         report = {
             "step": step,
+            "skipped": 0.0,
             "epoch": float(step),
             "loss": loss.item(),
             "dino": dino.item(),

@@ -14,14 +14,19 @@
 /// Python's attributes are all made from these lists, so that a default lives in one place, its struct.
 namespace rino {
 
-/// One field of the config struct `Config`: its name, where it lies, its unit ("" where it has none), its meaning.
+/// One field of the config struct `Config`: its name, where it lies, its unit ("" where it has none), its meaning, and
+/// where its default comes from: "" means the publication of the recipe that is looked at.
 template <typename Config, typename Type>
 struct Field {
   const char* name;
   Type Config::* member;
   const char* unit;
   const char* meaning;
+  const char* source = "";
 };
+
+/// The source of a default that no publication has.
+inline constexpr const char* kOwnChoice = "rino";
 
 /// What a field's value looks like outside C++: enumerations and resolutions travel by their names.
 using FieldValue = std::variant<bool, std::int64_t, double, std::string, std::vector<std::string>>;

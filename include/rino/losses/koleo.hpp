@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include <rino/core/error.hpp>
+#include <rino/core/ranks.hpp>
 #include <rino/nn/precision.hpp>
 
 namespace rino {
@@ -18,22 +19,22 @@ namespace rino {
 /// @param eps         added to the distances, so that equal embeddings have a finite loss.
 /// @returns           the loss, a scalar of float32 (float64 for double embeddings), under autocast too.
 /// @throws rino::Error for another shape or fewer than two embeddings.
-inline at::Tensor koleo_loss(const at::Tensor& embeddings, double eps = 1e-8) {
-  require(embeddings.dim() == 2 && embeddings.size(0) >= 2, "KoLeo's embeddings have shape ", embeddings.sizes(),
-          ": give [B, D] with two jets or more");
+inline at::Tensor koleo_loss(const at::Tensor& embeddings, double eps = 1e-8, const Ranks& ranks = {}) {
+  require(embeddings.dim() == 2 && embeddings.size(0) * ranks.size() >= 2, "KoLeo's embeddings have shape ",
+          embeddings.sizes(), ": give [B, D] with two jets or more");
   const Autocast off(Precision::float32, embeddings.device().type());
   const auto type = embeddings.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const at::Tensor x = embeddings.to(type);
   const at::Tensor unit = x / x.norm(2, {1}, /*keepdim=*/true).clamp_min(eps);
+  const at::Tensor all = ranks.gather(unit);
   at::Tensor neighbour;
   {
-    const at::Tensor fixed = unit.detach();
-    at::Tensor cosine = fixed.matmul(fixed.t());
-    cosine.fill_diagonal_(-2.0);
+    at::Tensor cosine = unit.detach().matmul(all.detach().t());
+    cosine.narrow(1, ranks.rank() * unit.size(0), unit.size(0)).fill_diagonal_(-2.0);
     neighbour = cosine.argmax(1);
   }
   // Squared before the root with a floor: the root's gradient at zero distance is not finite.
-  const at::Tensor squared = (unit - unit.index_select(0, neighbour)).square().sum(1);
+  const at::Tensor squared = (unit - all.index_select(0, neighbour)).square().sum(1);
   return -(squared.clamp_min(eps * eps).sqrt() + eps).log().mean();
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -19,13 +20,18 @@
 #include <rino/core/fields.hpp>
 #include <rino/core/named_enum.hpp>
 #include <rino/core/random.hpp>
+#include <rino/core/ranks.hpp>
 #include <rino/losses/centering.hpp>
 #include <rino/losses/dino.hpp>
+#include <rino/losses/gram.hpp>
+#include <rino/losses/ibot.hpp>
 #include <rino/losses/koleo.hpp>
 #include <rino/losses/sinkhorn.hpp>
+#include <rino/nn/constituent_masks.hpp>
 #include <rino/nn/flat_parameters.hpp>
 #include <rino/nn/jet_encoder.hpp>
 #include <rino/nn/module.hpp>
+#include <rino/nn/placement.hpp>
 #include <rino/nn/precision.hpp>
 #include <rino/nn/projection_head.hpp>
 #include <rino/nn/tokens.hpp>
@@ -71,6 +77,7 @@ struct ViewSetOptions {
   std::vector<Resolution> teacher{subjets(1), subjets(2), subjets(3), subjets(4)};
   std::vector<Resolution> student{subjets(8), subjets(16), subjets(32), subjets(64), particles()};
   std::int64_t student_drawn = 0;
+  bool drawn_alike = true;
 
   bool operator==(const ViewSetOptions&) const = default;
 
@@ -80,12 +87,18 @@ struct ViewSetOptions {
         Field{"teacher", &Self::teacher, "", "resolutions that teacher and student see in every step"},
         Field{"student", &Self::student, "", "resolutions that only the student sees"},
         Field{"student_drawn", &Self::student_drawn, "", "how many of the latter are drawn for a step; 0: all"},
+        Field{"drawn_alike", &Self::drawn_alike, "", "whether every process of a run draws the same", kOwnChoice},
     };
   }
 };
 
 /// Temperatures, assignment, weights and the teacher's momentum; the defaults are the paper's.
 struct SelfDistillationOptions {
+  double dino = 1.0;
+  double ibot = 0.0;
+  double mask_fraction = 0.25;
+  double gram = 0.0;
+  double koleo = 1.0;
   double student_temperature = 0.10;
   double teacher_temperature_start = 0.04;
   double teacher_temperature_end = 0.07;
@@ -93,7 +106,6 @@ struct SelfDistillationOptions {
   Assignment assignment = Assignment::sinkhorn;
   std::int64_t sinkhorn_iterations = 3;
   double center_momentum = 0.9;
-  double koleo = 1.0;
   double momentum_start = 0.992;
   double momentum_end = 1.0;
 
@@ -102,6 +114,14 @@ struct SelfDistillationOptions {
   static constexpr auto fields() {
     using Self = SelfDistillationOptions;
     return std::tuple{
+        Field{"dino", &Self::dino, "", "weight of the agreement between views of a jet; 0: off"},
+        Field{"ibot", &Self::ibot, "", "weight of the agreement on masked constituents (iBOT); 0: off"},
+        Field{"mask_fraction", &Self::mask_fraction, "",
+              "share of a jet's constituents that iBOT masks, at least one and not all"},
+        Field{"gram", &Self::gram, "",
+              "weight of the agreement on the constituents' mutual cosines (Gram matrices); 0: off",
+              "arXiv:2508.10104"},
+        Field{"koleo", &Self::koleo, "", "weight of the KoLeo loss, the mean over the teacher's views; 0: off"},
         Field{"student_temperature", &Self::student_temperature, "", "of the student's softmax"},
         Field{"teacher_temperature_start", &Self::teacher_temperature_start, "", "of the teacher's assignment"},
         Field{"teacher_temperature_end", &Self::teacher_temperature_end, "", "the same, later; cosine in between"},
@@ -109,90 +129,99 @@ struct SelfDistillationOptions {
         Field{"assignment", &Self::assignment, "", "'sinkhorn' or 'centering'"},
         Field{"sinkhorn_iterations", &Self::sinkhorn_iterations, "", "of Sinkhorn-Knopp"},
         Field{"center_momentum", &Self::center_momentum, "", "of the centre, where centering is chosen"},
-        Field{"koleo", &Self::koleo, "", "weight of the KoLeo loss, the mean over the teacher's views; 0: off"},
         Field{"momentum_start", &Self::momentum_start, "", "of the teacher's moving average, first step"},
         Field{"momentum_end", &Self::momentum_end, "", "the same, last step; cosine in between"},
     };
   }
 };
 
-/// Encoder and projection head, one behind the other: what student and teacher are made of.
-class EncoderWithHeadImpl : public torch::nn::Cloneable<EncoderWithHeadImpl> {
+/// Encoder and projection heads: what student and teacher are made of.
+class EncoderWithHeadsImpl : public torch::nn::Cloneable<EncoderWithHeadsImpl> {
  public:
-  EncoderWithHeadImpl(const JetEncoderOptions& encoder_options, ProjectionHeadOptions head_options)
-      : encoder_options(encoder_options), head_options(head_options) {
-    this->head_options.inputs = encoder_options.width;
+  /// @param particles  whether there is a head for constituents beside the one for jets, of the same sizes.
+  EncoderWithHeadsImpl(const JetEncoderOptions& encoder_options, const ProjectionHeadOptions& head_options,
+                       bool particles)
+      : encoder_options(encoder_options), head_options(head_options), particles(particles) {
     reset();
   }
 
   void reset() override {
     encoder = register_module("encoder", JetEncoder(encoder_options));
-    head = register_module("head", ProjectionHead(head_options));
+    ProjectionHeadOptions sizes = head_options;
+    sizes.inputs = encoder_options.outputs();
+    head = register_module("head", ProjectionHead(sizes));
+    if (particles) {
+      sizes.inputs = encoder_options.width;
+      particle_head = register_module("particle_head", ProjectionHead(sizes));
+    }
   }
 
   JetEncoderOptions encoder_options;
   ProjectionHeadOptions head_options;
+  bool particles;
   JetEncoder encoder{nullptr};
   ProjectionHead head{nullptr};
+  ProjectionHead particle_head{nullptr};
 };
 
-TORCH_MODULE(EncoderWithHead);
+TORCH_MODULE(EncoderWithHeads);
 
 /// Self-distillation along the renormalisation-group flow: a student learns to assign every view of a jet to the
-/// prototypes to which its teacher, a moving average of itself, assigned another view of the same jet.
+/// prototypes to which its teacher, a moving average of itself, assigned another view of the same jet; and, where
+/// `ibot` is on, to assign constituents that are hidden from it to the prototypes to which the teacher, who sees them,
+/// assigned them.
 ///
 /// Under autocast (`TrainingOptions::precision`) it is the encoders that compute in bfloat16; heads, assignment and
 /// losses stay in the type of the weights.
 ///
-/// Source: arXiv:2509.07486, section 3; DINO, arXiv:2104.14294. A model of the concept `Method`.
+/// Source: arXiv:2509.07486, section 3; DINO, arXiv:2104.14294; iBOT, arXiv:2111.07832. A model of the concept
+/// `Method`.
 class SelfDistillation {
  public:
   /// @param seed  of the initial values; teacher and student start equal.
   /// @throws rino::Error for options outside their ranges.
   SelfDistillation(const JetEncoderOptions& encoder, const ProjectionHeadOptions& head, ViewSetOptions views,
                    const SelfDistillationOptions& options, std::uint64_t seed)
-      : views_(std::move(views)), options_(options), student_(encoder, head) {
-    require(!views_.teacher.empty(), "the teacher has no views: give at least one resolution");
-    require(views_.student_drawn >= 0 && views_.student_drawn <= static_cast<std::int64_t>(views_.student.size()),
-            "student_drawn is ", views_.student_drawn, " of ", views_.student.size(),
-            " student views: choose 0 for all, or at most their number");
-    for (const Resolution& resolution : views_.student) {
-      for (const Resolution& other : views_.teacher) {
-        require(!(resolution == other), "resolution ", resolution.name(),
-                " is among the teacher's and the student's views: the student sees the teacher's anyway");
-      }
-    }
-    require(views_.teacher.size() + views_.student.size() > 1, "one view alone has nothing to agree with: give two");
-    require(
-        options.student_temperature > 0 && options.teacher_temperature_start > 0 && options.teacher_temperature_end > 0,
-        "temperatures are ", options.student_temperature, ", ", options.teacher_temperature_start, " and ",
-        options.teacher_temperature_end, ": choose them above 0");
-    require(0 <= options.momentum_start && options.momentum_start <= 1 && 0 <= options.momentum_end &&
-                options.momentum_end <= 1,
-            "the teacher's momentum is ", options.momentum_start, " to ", options.momentum_end,
-            ": choose both in [0, 1]");
+      : views_(std::move(views)), options_(options), student_(encoder, head, options.ibot > 0) {
+    check(encoder);
     initialize(*student_, seed);
-    teacher_ = EncoderWithHead(std::dynamic_pointer_cast<EncoderWithHeadImpl>(student_->clone()));
+    teacher_ = EncoderWithHeads(std::dynamic_pointer_cast<EncoderWithHeadsImpl>(student_->clone()));
     teacher_->eval();
-    center_ = at::zeros({head.prototypes});
-    next_center_ = center_.clone();
+    jets_.center = at::zeros({head.prototypes});
+    particles_.center = at::zeros({head.prototypes});
+    for (Targets* side : {&jets_, &particles_}) {
+      side->next_center = side->center.clone();
+    }
   }
 
-  const EncoderWithHead& student() const { return student_; }
-  const EncoderWithHead& teacher() const { return teacher_; }
+  const EncoderWithHeads& student() const { return student_; }
+  const EncoderWithHeads& teacher() const { return teacher_; }
   const torch::nn::Module& trained() const { return *student_; }
 
-  /// The teacher's views, then the student's own of this step: all, or as many as are drawn.
+  /// Makes assignments, neighbours and centres those of the jets of all processes.
+  void connect(const Ranks& ranks) { ranks_ = ranks; }
+
+  /// The teacher's views, then the student's own of this step, all or as many as are drawn; last the particles, where
+  /// they have a loss.
   std::vector<Resolution> resolutions(const TrainingClock& clock) const {
-    std::vector<Resolution> all = views_.teacher;
-    const auto count = static_cast<std::int64_t>(views_.student.size());
-    if (views_.student_drawn == 0) {
-      all.insert(all.end(), views_.student.begin(), views_.student.end());
-      return all;
+    std::vector<Resolution> all;
+    if (teacher_views() > 0) {
+      all = views_.teacher;
     }
-    Random random{clock.seed, kDrawnViews, static_cast<std::uint64_t>(clock.step)};
-    for (const std::int64_t pick : random.permutation(count, views_.student_drawn)) {
-      all.push_back(views_.student[static_cast<std::size_t>(pick)]);
+    const auto count = static_cast<std::int64_t>(views_.student.size());
+    if (options_.dino > 0 && views_.student_drawn == 0) {
+      all.insert(all.end(), views_.student.begin(), views_.student.end());
+    } else if (options_.dino > 0) {
+      Random random = views_.drawn_alike || ranks_.rank() == 0
+                          ? Random{clock.seed, kDrawnViews, static_cast<std::uint64_t>(clock.step)}
+                          : Random{clock.seed, kDrawnViews, static_cast<std::uint64_t>(clock.step),
+                                   static_cast<std::uint64_t>(ranks_.rank())};
+      for (const std::int64_t pick : random.permutation(count, views_.student_drawn)) {
+        all.push_back(views_.student[static_cast<std::size_t>(pick)]);
+      }
+    }
+    if (has_particles()) {
+      all.push_back(particles());
     }
     return all;
   }
@@ -208,47 +237,49 @@ class SelfDistillation {
                            static_cast<double>(clock.steps() - 1));
   }
 
-  /// Metrics: dino, koleo, teacher_entropy (mean over samples, nats), prototype_entropy (of the mean assignment, at
-  /// most ln K), teacher_temperature, student_temperature, momentum.
+  /// Metrics, where they are on: dino, koleo, ibot, gram; teacher_entropy (mean over samples, nats), prototype_entropy
+  /// (of the mean assignment, at most ln K), the same with particle_ for constituents; teacher_temperature,
+  /// student_temperature, momentum.
   MethodLoss loss(const Tokens& tokens, const TrainingClock& clock) {
-    const auto teachers = static_cast<std::int64_t>(views_.teacher.size());
-    const std::vector<std::int64_t> sizes = tokens.view_sizes();
-    const auto students = static_cast<std::int64_t>(sizes.size());
-    set_generator(*student_,
-                  make_generator(tokens.features.device(),
-                                 Random{clock.seed, kDropout, static_cast<std::uint64_t>(clock.step)}.bits()));
-
-    const at::Tensor assignments = assign(tokens.first_views(teachers), teachers, clock);
-
-    const at::Tensor embeddings = by_view(student_->encoder->embed_jets(tokens), tokens, students);
-    // Scores are cosines that temperatures of some hundredths divide: two digits of bfloat16 are not enough from here.
-    const Autocast off(Precision::float32, embeddings.device().type());
-    const at::Tensor scores = student_->head(embeddings);
-    const at::Tensor dino = dino_loss(assignments, scores, options_.student_temperature);
-    MethodLoss result{dino, {}};
-    result.metrics.emplace_back("dino", dino.detach());
-    if (options_.koleo > 0) {
-      at::Tensor koleo = koleo_loss(embeddings[0]);
-      for (std::int64_t t = 1; t < teachers; ++t) {
-        koleo = koleo + koleo_loss(embeddings[t]);
-      }
-      koleo = koleo / static_cast<double>(teachers);
-      result.loss = dino + options_.koleo * koleo;
-      result.metrics.emplace_back("koleo", koleo.detach());
+    const std::int64_t views = static_cast<std::int64_t>(tokens.view_sizes().size()) - (has_particles() ? 1 : 0);
+    set_generator(*student_, make_generator(tokens.features.device(), dropout_seed(clock)));
+    MethodLoss result{at::zeros({}, tokens.features.options()), {}};
+    if (views > 0) {
+      add_views(result, tokens.first_views(views), views, clock);
     }
-    result.metrics.emplace_back("teacher_entropy", entropy(assignments).mean());
-    result.metrics.emplace_back("prototype_entropy", entropy(assignments.flatten(0, 1).mean(0)));
-    result.metrics.emplace_back("teacher_temperature", at::scalar_tensor(teacher_temperature(clock), at::kDouble));
-    result.metrics.emplace_back("student_temperature", at::scalar_tensor(options_.student_temperature, at::kDouble));
-    result.metrics.emplace_back("momentum", at::scalar_tensor(momentum(clock), at::kDouble));
+    if (has_particles()) {
+      add_particles(result, tokens.some_views(views, 1), clock);
+    }
+    const auto number = [](double value) { return at::scalar_tensor(value, at::kDouble); };
+    result.metrics.emplace_back("teacher_temperature", number(teacher_temperature(clock)));
+    result.metrics.emplace_back("student_temperature", number(options_.student_temperature));
+    result.metrics.emplace_back("momentum", number(momentum(clock)));
     return result;
+  }
+
+  /// Of the last step, where they are on: prototype_usage and particle_prototype_usage, mean assignments [K] that sum
+  /// to 1, of all processes; embeddings [B, D], the teacher's of its first view.
+  Metrics snapshot() const {
+    Metrics tensors;
+    if (jets_.usage.defined()) {
+      tensors.emplace_back("prototype_usage", jets_.usage);
+    }
+    if (particles_.usage.defined()) {
+      tensors.emplace_back("particle_prototype_usage", particles_.usage);
+    }
+    if (embeddings_.defined()) {
+      tensors.emplace_back("embeddings", embeddings_);
+    }
+    return tensors;
   }
 
   void to(const at::TensorOptions& options) {
     student_->to(options.device(), at::typeMetaToScalarType(options.dtype()));
     teacher_->to(options.device(), at::typeMetaToScalarType(options.dtype()));
-    center_ = center_.to(options);
-    next_center_ = center_.clone();
+    for (Targets* side : {&jets_, &particles_}) {
+      side->center = side->center.to(options);
+      side->next_center = side->center.clone();
+    }
   }
 
   void start() {
@@ -259,12 +290,16 @@ class SelfDistillation {
   void after_step(const FlatParameters& student, const TrainingClock& clock) {
     ema_update(*flat_teacher_, student, momentum(clock));
     if (options_.assignment == Assignment::centering) {
-      center_.copy_(next_center_);
+      jets_.center.copy_(jets_.next_center);
+      particles_.center.copy_(particles_.next_center);
     }
   }
 
   std::vector<std::pair<std::string, at::Tensor>> state() {
-    std::vector<std::pair<std::string, at::Tensor>> tensors{{"center", center_}};
+    std::vector<std::pair<std::string, at::Tensor>> tensors{{"center", jets_.center}};
+    if (student_->particles) {
+      tensors.emplace_back("particle_center", particles_.center);
+    }
     for (const TensorSlot& slot : tensor_slots(*teacher_)) {
       tensors.emplace_back("teacher." + slot.name, slot.tensor());
     }
@@ -284,36 +319,171 @@ class SelfDistillation {
   static constexpr std::uint64_t kDrawnViews = 11;
   static constexpr std::uint64_t kDropout = 12;
 
+  /// How a teacher assigns to one head's prototypes.
+  struct Targets {
+    at::Tensor center;       ///< [K] mean of the teacher's scores so far
+    at::Tensor next_center;  ///< [K], the same once the step is done
+    at::Tensor usage;        ///< [K] mean assignment of the last step
+  };
+
+  void check(const JetEncoderOptions& encoder) const {
+    const SelfDistillationOptions& o = options_;
+    require(o.dino >= 0 && o.ibot >= 0 && o.gram >= 0 && o.koleo >= 0, "the weights dino, ibot, gram and koleo are ",
+            o.dino, ", ", o.ibot, ", ", o.gram, " and ", o.koleo, ": choose 0 for off or positive numbers");
+    require(o.dino > 0 || o.ibot > 0, "neither dino nor ibot has a weight: there is nothing to learn; give one");
+    require(o.mask_fraction > 0 && o.mask_fraction < 1, "mask_fraction is ", o.mask_fraction,
+            ": choose a share above 0 and below 1");
+    require(!views_.teacher.empty() || (o.dino == 0 && o.koleo == 0),
+            "the teacher has no views: give at least one resolution");
+    require(views_.student_drawn >= 0 && views_.student_drawn <= static_cast<std::int64_t>(views_.student.size()),
+            "student_drawn is ", views_.student_drawn, " of ", views_.student.size(),
+            " student views: choose 0 for all, or at most their number");
+    for (const Resolution& resolution : views_.student) {
+      for (const Resolution& other : views_.teacher) {
+        require(!(resolution == other), "resolution ", resolution.name(),
+                " is among the teacher's and the student's views: the student sees the teacher's anyway");
+      }
+    }
+    require(o.dino == 0 || views_.teacher.size() + views_.student.size() > 1,
+            "one view alone has nothing to agree with: give two");
+    require(o.student_temperature > 0 && o.teacher_temperature_start > 0 && o.teacher_temperature_end > 0,
+            "temperatures are ", o.student_temperature, ", ", o.teacher_temperature_start, " and ",
+            o.teacher_temperature_end, ": choose them above 0");
+    require(0 <= o.momentum_start && o.momentum_start <= 1 && 0 <= o.momentum_end && o.momentum_end <= 1,
+            "the teacher's momentum is ", o.momentum_start, " to ", o.momentum_end, ": choose both in [0, 1]");
+    require(o.dino > 0 || o.koleo > 0 || encoder.pooling == Pooling::mean,
+            "without dino and koleo nothing trains the class token: choose pooling 'mean'");
+  }
+
+  std::int64_t teacher_views() const {
+    return options_.dino > 0 || options_.koleo > 0 ? static_cast<std::int64_t>(views_.teacher.size()) : 0;
+  }
+
+  bool has_particles() const { return options_.ibot > 0 || options_.gram > 0; }
+
+  std::uint64_t dropout_seed(const TrainingClock& clock) const {
+    const auto step = static_cast<std::uint64_t>(clock.step);
+    return clock.first_jet == 0
+               ? Random{clock.seed, kDropout, step}.bits()
+               : Random{clock.seed, kDropout, step, static_cast<std::uint64_t>(clock.first_jet)}.bits();
+  }
+
   /// [S, D] in the tokens' order -> [V, B, D] in the order of views and jets, of the tokens' type.
   static at::Tensor by_view(const at::Tensor& x, const Tokens& tokens, std::int64_t views) {
     return x.index_select(0, tokens.rows_by_view()).to(tokens.features.scalar_type()).view({views, -1, x.size(1)});
   }
 
-  /// The teacher's probabilities [T, B, K]: over all its views of the batch together.
-  at::Tensor assign(const Tokens& tokens, std::int64_t teachers, const TrainingClock& clock) {
-    const at::NoGradGuard no_grad;
-    const at::Tensor embeddings = by_view(teacher_->encoder->embed_jets(tokens), tokens, teachers);
-    const Autocast off(Precision::float32, embeddings.device().type());
-    const at::Tensor scores = teacher_->head(embeddings).flatten(0, 1);
+  /// The losses of whole jets, whose views all tokens are, the teacher's first.
+  void add_views(MethodLoss& result, const Tokens& tokens, std::int64_t views, const TrainingClock& clock) {
+    const std::int64_t teachers = teacher_views();
     at::Tensor assignments;
-    if (options_.assignment == Assignment::sinkhorn) {
-      assignments = sinkhorn(scores, teacher_temperature(clock), options_.sinkhorn_iterations);
-    } else {
-      assignments = centered_assignment(scores, center_, teacher_temperature(clock));
-      next_center_.copy_(center_);
-      update_center(next_center_, scores, options_.center_momentum);
+    {
+      const at::NoGradGuard no_grad;
+      const Tokens seen = tokens.first_views(teachers);
+      const at::Tensor embeddings = by_view(teacher_->encoder->embed_jets(seen), seen, teachers);
+      embeddings_ = embeddings[0];
+      if (options_.dino > 0) {
+        const Autocast off(Precision::float32, embeddings.device().type());
+        assignments = assign(teacher_->head(embeddings).flatten(0, 1), jets_, clock).view({teachers, -1, prototypes()});
+      }
     }
-    return assignments.view({teachers, -1, assignments.size(1)});
+    const at::Tensor embeddings = by_view(student_->encoder->embed_jets(tokens), tokens, views);
+    // Scores are cosines that temperatures of some hundredths divide: two digits of bfloat16 are not enough from here.
+    const Autocast off(Precision::float32, embeddings.device().type());
+    if (options_.dino > 0) {
+      add(result, "dino", options_.dino,
+          dino_loss(assignments, student_->head(embeddings), options_.student_temperature));
+    }
+    if (options_.koleo > 0) {
+      at::Tensor koleo = koleo_loss(embeddings[0], kKoleoEps, ranks_);
+      for (std::int64_t t = 1; t < teachers; ++t) {
+        koleo = koleo + koleo_loss(embeddings[t], kKoleoEps, ranks_);
+      }
+      add(result, "koleo", options_.koleo, koleo / static_cast<double>(teachers));
+    }
+    if (options_.dino > 0) {
+      add_entropies(result, "", assignments.flatten(0, 1), jets_);
+    }
+  }
+
+  /// The losses of constituents, which the tokens are: the teacher sees all, the student what is not masked.
+  void add_particles(MethodLoss& result, const Tokens& tokens, const TrainingClock& clock) {
+    const at::Device device = tokens.features.device();
+    const auto type = tokens.features.scalar_type();
+    ConstituentMasks masks;
+    if (options_.ibot > 0) {
+      masks = draw_masks(tokens, options_.mask_fraction, clock.seed, static_cast<std::uint64_t>(clock.step),
+                         clock.first_jet);
+    }
+    const at::Tensor rows = index_tensor(std::span<const std::int64_t>(masks.rows), device);
+    at::Tensor wanted;
+    at::Tensor assignments;
+    {
+      const at::NoGradGuard no_grad;
+      wanted = teacher_->encoder(tokens).constituents.to(type);
+      if (options_.ibot > 0) {
+        const Autocast off(Precision::float32, device.type());
+        assignments = assign(teacher_->particle_head(wanted.index_select(0, rows)), particles_, clock);
+      }
+    }
+    const at::Tensor found = student_->encoder(with_masks(tokens, rows)).constituents.to(type);
+    const Autocast off(Precision::float32, device.type());
+    if (options_.ibot > 0) {
+      const at::Tensor scores = student_->particle_head(found.index_select(0, rows));
+      const at::Tensor counts = index_tensor(std::span<const std::int64_t>(masks.counts), device);
+      add(result, "ibot", options_.ibot, ibot_loss(assignments, scores, counts, options_.student_temperature, ranks_));
+      add_entropies(result, "particle_", assignments, particles_);
+    }
+    if (options_.gram > 0) {
+      std::vector<std::int64_t> lengths;
+      for (std::int64_t s = 0; s < tokens.sequences(); ++s) {
+        lengths.push_back(tokens.length(s));
+      }
+      add(result, "gram", options_.gram, gram_loss(found, wanted, std::span<const std::int64_t>(lengths)));
+    }
+  }
+
+  static void add(MethodLoss& result, const char* name, double weight, const at::Tensor& loss) {
+    result.loss = result.loss + weight * loss;
+    result.metrics.emplace_back(name, loss.detach());
+  }
+
+  /// The teacher's probabilities [N, K] of its scores [N, K], with the samples of all processes.
+  at::Tensor assign(const at::Tensor& scores, Targets& side, const TrainingClock& clock) const {
+    if (options_.assignment == Assignment::sinkhorn) {
+      return sinkhorn(scores, teacher_temperature(clock), options_.sinkhorn_iterations, ranks_);
+    }
+    side.next_center.copy_(side.center);
+    update_center(side.next_center, scores, options_.center_momentum, ranks_);
+    return centered_assignment(scores, side.center, teacher_temperature(clock));
+  }
+
+  void add_entropies(MethodLoss& result, const std::string& whose, const at::Tensor& assignments, Targets& side) const {
+    // Sums, not means: processes may have assigned different numbers of constituents.
+    const at::Tensor sums =
+        ranks_.sum(at::cat({assignments.sum(0), entropy(assignments).sum().reshape(1),
+                            at::full({1}, static_cast<double>(assignments.size(0)), assignments.options())}));
+    const std::int64_t k = prototypes();
+    const at::Tensor samples = sums[k + 1].clamp_min(1.0);
+    side.usage = sums.narrow(0, 0, k) / samples;
+    result.metrics.emplace_back(whose + "teacher_entropy", sums[k] / samples);
+    result.metrics.emplace_back(whose + "prototype_entropy", entropy(side.usage));
   }
 
   static at::Tensor entropy(const at::Tensor& probabilities) { return -probabilities.xlogy(probabilities).sum(-1); }
 
+  std::int64_t prototypes() const { return student_->head_options.prototypes; }
+
+  static constexpr double kKoleoEps = 1e-8;
+
   ViewSetOptions views_;
   SelfDistillationOptions options_;
-  EncoderWithHead student_;
-  EncoderWithHead teacher_{nullptr};
-  at::Tensor center_;       ///< [K] mean of the teacher's scores so far
-  at::Tensor next_center_;  ///< [K], the same once the step is done
+  Ranks ranks_;
+  EncoderWithHeads student_;
+  EncoderWithHeads teacher_{nullptr};
+  Targets jets_;
+  Targets particles_;
+  at::Tensor embeddings_;
   std::optional<FlatParameters> flat_teacher_;
 };
 

@@ -51,7 +51,7 @@ std::vector<std::int64_t> embedding_batches(const Jets<Scalar>& jets, const Embe
 /// @param tokenizer  that of the encoder's recipe.
 /// @param placement  the device and type of the encoder.
 /// @param threads    for clustering and features.
-/// @returns          [n, width] in the order of the jets, where the encoder is.
+/// @returns          [n, outputs] in the order of the jets, where the encoder is.
 template <typename Scalar>
 at::Tensor embed_batch(JetEncoderImpl& encoder, const ViewTokenizer& tokenizer, const Jets<Scalar>& jets,
                        const Resolution& resolution, const at::TensorOptions& placement, int threads = 1) {
@@ -66,13 +66,13 @@ at::Tensor embed_batch(JetEncoderImpl& encoder, const ViewTokenizer& tokenizer, 
   return ordered.to(tokens.features.scalar_type());  // which autocast may have changed
 }
 
-/// Embeddings of jets at one resolution, [n, width], batch by batch.
+/// Embeddings of jets at one resolution, [n, outputs], batch by batch.
 template <typename Scalar>
 at::Tensor embed(JetEncoderImpl& encoder, const ViewTokenizer& tokenizer, const Jets<Scalar>& jets,
                  const Resolution& resolution, const at::TensorOptions& placement, int threads = 1,
                  const EmbeddingBatch& batch = {}) {
   const std::vector<std::int64_t> bounds = embedding_batches(jets, batch);
-  std::vector<at::Tensor> parts{at::empty({0, encoder.options.width}, placement)};
+  std::vector<at::Tensor> parts{at::empty({0, encoder.options.outputs()}, placement)};
   for (std::size_t b = 0; b + 1 < bounds.size(); ++b) {
     const Jets<Scalar> some = jets.slice(bounds[b], bounds[b + 1]);
     parts.push_back(embed_batch(encoder, tokenizer, some, resolution, placement, threads));

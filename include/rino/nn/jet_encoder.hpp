@@ -4,9 +4,8 @@
 #include <cstdint>
 #include <memory>
 #include <ostream>
-#include <string>
+#include <span>
 #include <string_view>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -17,34 +16,29 @@
 #include <torch/nn/pimpl.h>
 #include <torch/types.h>
 
-#include <rino/core/fields.hpp>
+#include <rino/core/error.hpp>
 #include <rino/core/named_enum.hpp>
 #include <rino/jets/features.hpp>
 #include <rino/nn/block.hpp>
 #include <rino/nn/fused/encoder.hpp>
+#include <rino/nn/fused/rows.hpp>
+#include <rino/nn/jet_encoder_options.hpp>
+#include <rino/nn/learned_tokens.hpp>
 #include <rino/nn/linear.hpp>
 #include <rino/nn/norm.hpp>
 #include <rino/nn/packing.hpp>
+#include <rino/nn/placement.hpp>
+#include <rino/nn/polar_positions.hpp>
+#include <rino/nn/pooling.hpp>
+#include <rino/nn/sequence_layout.hpp>
 #include <rino/nn/tokens.hpp>
 
 namespace rino {
 
-/// Where the class token of a sequence comes from.
-enum class ClassToken {
-  jet,      ///< a linear map of the jet's features: the paper's choice, the same in every view of a jet
-  learned,  ///< one learned vector: no short-cut to agreement between views
-};
-
-template <>
-inline constexpr std::array enum_names<ClassToken> = {
-    std::pair{ClassToken::jet, std::string_view("jet")},
-    std::pair{ClassToken::learned, std::string_view("learned")},
-};
-
 /// What computes an encoder.
 enum class EncoderKernels {
   automatic,  ///< the fused ones wherever they can
-  fused,      ///< `fused::encode`: on a CPU, in float or double; refused where they cannot
+  fused,      ///< `fused::encode` and `encode_rows`: on a CPU, in float or double; refused where they cannot
   reference,  ///< the tree of modules, operation by operation: every device, type and derivative
 };
 
@@ -55,93 +49,22 @@ inline constexpr std::array enum_names<EncoderKernels> = {
     std::pair{EncoderKernels::reference, std::string_view("reference")},
 };
 
-/// Options of `JetEncoder`; the defaults are the paper's nano.
-struct JetEncoderOptions {
-  std::int64_t inputs = static_cast<std::int64_t>(kTokenFeatures.size());
-  std::int64_t width = 32;
-  std::int64_t heads = 4;
-  std::int64_t layers = 4;
-  std::int64_t feedforward = 128;
-  double dropout = 0.1;
-  ClassToken class_token = ClassToken::jet;
-
-  bool operator==(const JetEncoderOptions&) const = default;
-
-  static constexpr auto fields() {
-    using Self = JetEncoderOptions;
-    return std::tuple{
-        Field{"width", &Self::width, "", "size of the embedding and of every token"},
-        Field{"heads", &Self::heads, "", "attention heads; must divide the width"},
-        Field{"layers", &Self::layers, "", "transformer blocks"},
-        Field{"feedforward", &Self::feedforward, "", "width of a block's hidden layer"},
-        Field{"dropout", &Self::dropout, "", "probability, in training"},
-        Field{"class_token", &Self::class_token, "", "'jet': from the jet's log E, log pT, eta, phi; or 'learned'"},
-    };
-  }
-
-  /// The four sizes of arXiv:2509.07486: nano, lite, mini, base. @throws rino::Error for another name.
-  static JetEncoderOptions preset(const std::string& name) {
-    JetEncoderOptions options;
-    const auto size = [&](std::int64_t width, std::int64_t heads, std::int64_t layers, std::int64_t feedforward) {
-      options.width = width;
-      options.heads = heads;
-      options.layers = layers;
-      options.feedforward = feedforward;
-      return options;
-    };
-    if (name == "nano") {
-      return size(32, 4, 4, 128);
-    }
-    if (name == "lite") {
-      return size(64, 4, 4, 256);
-    }
-    if (name == "mini") {
-      return size(128, 8, 6, 512);
-    }
-    if (name == "base") {
-      return size(256, 8, 6, 1024);
-    }
-    fail("there is no encoder preset '", name, "': choose nano, lite, mini or base");
-  }
-};
-
-/// A learned vector, [1, width]; initial values from N(0, 0.02).
-class LearnedTokenImpl : public Leaf<LearnedTokenImpl> {
- public:
-  explicit LearnedTokenImpl(std::int64_t width) : width(width) { reset(); }
-
-  void reset() override { own("token", &LearnedTokenImpl::token, torch::zeros({1, width})); }
-
-  void initialize(const at::Generator& generator) override {
-    torch::NoGradGuard no_grad;
-    token.normal_(0.0, 0.02, generator);
-  }
-
-  void pretty_print(std::ostream& stream) const override { stream << "rino::LearnedToken(" << width << ")"; }
-
-  /// [count, width], the same vector in every row.
-  at::Tensor forward(std::int64_t count) { return token.expand({count, width}); }
-
-  std::int64_t width;
-  at::Tensor token;
-};
-
-TORCH_MODULE(LearnedToken);
-
 /// What an encoder makes of Tokens.
 struct Embeddings {
-  at::Tensor jets;          ///< [S, width]: one embedding per sequence
+  at::Tensor jets;          ///< [S, outputs]: one embedding per sequence
   at::Tensor constituents;  ///< [T, width]: one per token, in the tokens' order
 };
 
-/// The paper's encoder: linear embedding of tokens, a class token in front, pre-norm transformer blocks, LayerNorm.
-/// No positional encoding: the result does not depend on the order of the tokens of a sequence. Only tokens that
-/// exist are computed, so that no padding can change a result.
+/// A transformer encoder of jets: linear embedding of tokens, a class token in front, pre-norm blocks, a last norm. The
+/// defaults are the paper's; its successor's norms, feed-forward parts, registers and positions are options.
 ///
-/// On a CPU the whole network is run by fused kernels (`kernels`), which differ from the tree of modules by rounding
-/// and, in training, by the values that dropout picks.
+/// The result does not depend on the order of the tokens of a sequence. Only tokens that exist are computed, so that no
+/// padding can change a result. Of tokens that `Tokens::masked` hides, only their positions are seen.
 ///
-/// Source: arXiv:2509.07486, section 3.
+/// On a CPU fused kernels (`kernels`) run the whole network where its embedding is the paper's, else all behind the
+/// embedding; they differ from the tree of modules by rounding and, in training, by the values that dropout picks.
+///
+/// Sources: arXiv:2509.07486, section 3; the public configuration of its successor.
 ///
 /// Example:
 /// @code
@@ -152,116 +75,137 @@ struct Embeddings {
 class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
  public:
   /// Values are those PyTorch's modules would start from once `initialize` was called.
+  /// @throws rino::Error for options that make no network.
   explicit JetEncoderImpl(const JetEncoderOptions& options = {}) : options(options) {
     require(options.inputs > 0 && options.width > 0 && options.layers >= 0 && options.feedforward > 0,
             "inputs, width, layers and feedforward are ", options.inputs, ", ", options.width, ", ", options.layers,
             " and ", options.feedforward, ": choose positive numbers");
+    require(options.registers >= 0, "registers is ", options.registers, ": choose 0 for none or a positive number");
+    require(options.positions == Positions::none || options.inputs >= 2, "inputs is ", options.inputs,
+            ": polar positions are found from the last two features, delta eta and delta phi");
     reset();
   }
 
   void reset() override {
-    embedding = register_module("embedding", Linear(LinearOptions{options.inputs, options.width}));
+    const std::int64_t width = options.width;
+    const NormOptions norm_options{width, options.norm, options.norm_eps};
+    embedding = register_module("embedding", Linear(LinearOptions{options.inputs, width}));
+    if (options.embedding_norm) {
+      embedding_norm = register_module("embedding_norm", Norm(norm_options));
+    }
     if (options.class_token == ClassToken::jet) {
       const auto jet_inputs = static_cast<std::int64_t>(kJetFeatures.size());
-      jet_embedding = register_module("class_token", Linear(LinearOptions{jet_inputs, options.width}));
+      jet_embedding = register_module("class_token", Linear(LinearOptions{jet_inputs, width}));
     } else {
-      learned_token = register_module("class_token", LearnedToken(options.width));
+      learned_token = register_module("class_token", LearnedTokens(LearnedTokensOptions{width}));
+    }
+    if (options.registers > 0) {
+      registers = register_module("registers", LearnedTokens(LearnedTokensOptions{width, options.registers}));
+    }
+    if (options.masked_token == MaskedToken::learned) {
+      masked_token = register_module("masked_token", LearnedTokens(LearnedTokensOptions{width}));
+    }
+    if (options.positions == Positions::polar) {
+      positions = register_module("positions",
+                                  PolarPositions(PolarPositionsOptions{width, options.radial_bins, options.angular_bins,
+                                                                       options.radial_knee, options.radial_range}));
     }
     blocks = register_module("blocks", torch::nn::ModuleList());
     for (std::int64_t layer = 0; layer < options.layers; ++layer) {
-      blocks->push_back(TransformerBlock(
-          TransformerBlockOptions{options.width, options.heads, options.feedforward, options.dropout}));
+      blocks->push_back(TransformerBlock(TransformerBlockOptions{width, options.heads, options.feedforward,
+                                                                 options.dropout, options.norm, options.norm_eps,
+                                                                 options.feedforward_kind, options.layer_scale}));
     }
-    norm = register_module("norm", LayerNorm(LayerNormOptions{options.width}));
+    norm = register_module("norm", Norm(norm_options));
+    pool = register_module("pool", Pool(PoolOptions{width, options.pooling}));
   }
 
   void pretty_print(std::ostream& stream) const override {
     stream << "rino::JetEncoder(inputs " << options.inputs << ", width " << options.width << ", heads " << options.heads
            << ", layers " << options.layers << ", feedforward " << options.feedforward << ", dropout "
-           << options.dropout << ", class token " << to_string(options.class_token) << ")";
+           << options.dropout << ", class token " << to_string(options.class_token) << ", registers "
+           << options.registers << ", positions " << to_string(options.positions) << ", pooling "
+           << to_string(options.pooling) << ")";
   }
 
   /// Embeddings of jets and of constituents.
-  /// @throws rino::Error if the tokens do not have `options.inputs` features.
+  /// @throws rino::Error if the tokens do not have `options.inputs` features, or their mask does not fit them.
   Embeddings forward(const Tokens& tokens) {
-    if (is_fused(tokens)) {
+    check(tokens);
+    const bool fast = is_fused(tokens);
+    if (fast && embeds_plainly(tokens)) {
       const fused::EncoderResult result = run_fused(tokens, /*firsts=*/false);
-      return {result.jets, result.constituents};
+      return {pool(result.jets, result.constituents, tokens), result.constituents};
     }
-    const Layout layout(tokens);
-    const Packing packing = plan(tokens, layout);
-    at::Tensor x = embed_rows(tokens, layout);
-    for (const auto& block : *blocks) {
-      x = block->as<TransformerBlock>()->forward(x, packing);
-    }
-    x = norm(x);
-    return {x.index_select(0, packing.firsts), x.index_select(0, index(layout.token_rows, tokens))};
+    const SequenceLayout layout(tokens, options.registers);
+    const at::Tensor x = run_blocks(tokens, layout, fast, /*firsts=*/false);
+    const at::Tensor constituents = x.index_select(0, index(layout.token_rows, tokens));
+    return {pool(x.index_select(0, index(layout.class_rows, tokens)), constituents, tokens), constituents};
   }
 
-  /// `forward(tokens).jets`, [S, width], without computing in the last block what only constituents need.
+  /// `forward(tokens).jets`, [S, outputs]; where class tokens are the jets' embeddings, without computing in the last
+  /// block what only constituents need.
   at::Tensor embed_jets(const Tokens& tokens) {
-    if (blocks->is_empty()) {
+    if (options.pooling != Pooling::token) {
       return forward(tokens).jets;
     }
-    if (is_fused(tokens)) {
+    check(tokens);
+    const bool fast = is_fused(tokens);
+    if (fast && embeds_plainly(tokens)) {
       return run_fused(tokens, /*firsts=*/true).jets;
     }
-    const Layout layout(tokens);
-    const Packing packing = plan(tokens, layout);
-    at::Tensor x = embed_rows(tokens, layout);
-    for (std::size_t layer = 0; layer < blocks->size(); ++layer) {
-      x = blocks->at<TransformerBlockImpl>(layer).forward(x, packing, /*firsts=*/layer + 1 == blocks->size());
-    }
-    return norm(x);
+    return run_blocks(tokens, SequenceLayout(tokens, options.registers), fast, /*firsts=*/true);
   }
 
   JetEncoderOptions options;
   EncoderKernels kernels = EncoderKernels::automatic;
   Linear embedding{nullptr};
-  Linear jet_embedding{nullptr};
-  LearnedToken learned_token{nullptr};
+  Norm embedding_norm{nullptr};          ///< empty unless `options.embedding_norm`
+  Linear jet_embedding{nullptr};         ///< empty with a learned class token
+  LearnedTokens learned_token{nullptr};  ///< empty with a class token from the jet
+  LearnedTokens registers{nullptr};      ///< empty without registers
+  LearnedTokens masked_token{nullptr};   ///< empty unless `MaskedToken::learned`
+  PolarPositions positions{nullptr};     ///< empty without positions
   torch::nn::ModuleList blocks{nullptr};
-  LayerNorm norm{nullptr};
+  Norm norm{nullptr};
+  Pool pool{nullptr};
 
  private:
-  /// The packed rows inside the network: every sequence's class token, then its tokens.
-  struct Layout {
-    std::vector<std::int64_t> lengths;     ///< [S] with the class token
-    std::vector<std::int64_t> source;      ///< [S+T] row in (class tokens, tokens) of every packed row
-    std::vector<std::int64_t> token_rows;  ///< [T] packed row of every token
-
-    explicit Layout(const Tokens& tokens) {
-      const std::int64_t sequences = tokens.sequences();
-      const auto rows = static_cast<std::size_t>(sequences + tokens.offsets.back());
-      source.reserve(rows);
-      token_rows.reserve(rows);
-      for (std::int64_t s = 0; s < sequences; ++s) {
-        lengths.push_back(tokens.length(s) + 1);
-        source.push_back(s);
-        for (std::int64_t i = 0; i < tokens.length(s); ++i) {
-          token_rows.push_back(static_cast<std::int64_t>(source.size()));
-          source.push_back(sequences + tokens.first(s) + i);
-        }
-      }
-    }
-  };
-
-  /// The tensors in the order of fused::encode.
-  std::vector<at::Tensor> parameter_list() const {
+  /// The embedding's tensors in the order of fused::encode.
+  std::vector<at::Tensor> embedding_parameters() const {
     std::vector<at::Tensor> list{embedding->weight, embedding->bias};
     if (jet_embedding) {
       list.insert(list.end(), {jet_embedding->weight, jet_embedding->bias});
     } else {
       list.push_back(learned_token->token);
     }
+    return list;
+  }
+
+  /// The others in its order, behind those of `list`; all contiguous.
+  std::vector<at::Tensor> with_block_parameters(std::vector<at::Tensor> list) const {
+    const auto add = [&list](const auto& layer) {
+      list.push_back(layer->weight);
+      if (layer->bias.defined()) {
+        list.push_back(layer->bias);
+      }
+    };
     for (const auto& module : *blocks) {
-      const auto* block = module->as<TransformerBlockImpl>();
-      list.insert(list.end(),
-                  {block->norm1->weight, block->norm1->bias, block->attention->qkv->weight, block->attention->qkv->bias,
-                   block->attention->out->weight, block->attention->out->bias, block->norm2->weight, block->norm2->bias,
-                   block->linear1->weight, block->linear1->bias, block->linear2->weight, block->linear2->bias});
+      const auto* const block = module->as<TransformerBlockImpl>();
+      add(block->norm1);
+      add(block->attention->qkv);
+      add(block->attention->out);
+      if (block->scale1) {
+        list.push_back(block->scale1->scale);
+      }
+      add(block->norm2);
+      add(block->swiglu ? block->swiglu->linear1 : block->linear1);
+      add(block->swiglu ? block->swiglu->linear2 : block->linear2);
+      if (block->scale2) {
+        list.push_back(block->scale2->scale);
+      }
     }
-    list.insert(list.end(), {norm->weight, norm->bias});
+    add(norm);
     for (at::Tensor& tensor : list) {
       tensor = tensor.contiguous();
     }
@@ -269,7 +213,19 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
   }
 
   fused::Shape shape() const {
-    return {0, options.width, options.heads, options.layers, options.feedforward, norm->options.eps};
+    return {.width = options.width,
+            .heads = options.heads,
+            .layers = options.layers,
+            .feedforward = options.feedforward,
+            .eps = options.norm_eps,
+            .rms = options.norm == NormKind::rms,
+            .gated = options.feedforward_kind == FeedForwardKind::swiglu,
+            .scaled = options.layer_scale != 0};
+  }
+
+  /// Whether the rows of the first block are maps of the features and a class token alone, which fused::encode makes.
+  bool embeds_plainly(const Tokens& tokens) const {
+    return !registers && !embedding_norm && !positions && !(masked_token && tokens.masked.defined());
   }
 
   /// Why the fused kernels cannot take these tokens; nullptr: they can.
@@ -309,8 +265,8 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
     return why == nullptr;
   }
 
-  fused::EncoderResult run_fused(const Tokens& tokens, bool firsts) {
-    check(tokens);
+  /// What the fused kernels are to do, with new dropout where it is active.
+  fused::EncoderCall fused_call(const Tokens& tokens, bool firsts) {
     fused::EncoderCall call;
     call.shape = shape();
     call.learned = options.class_token == ClassToken::learned;
@@ -321,32 +277,76 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
     if (dropout->active()) {
       call.dropout = {dropout->probability, dropout->draw_seed()};
     }
-    return fused::encode(call, tokens, parameter_list());
+    return call;
+  }
+
+  fused::EncoderResult run_fused(const Tokens& tokens, bool firsts) {
+    const std::vector<at::Tensor> parameters = with_block_parameters(embedding_parameters());
+    if (!tokens.masked.defined()) {
+      return fused::encode(fused_call(tokens, firsts), tokens, parameters);
+    }
+    Tokens visible = tokens;
+    visible.features = visible_features(tokens);
+    return fused::encode(fused_call(tokens, firsts), visible, parameters);
   }
 
   void check(const Tokens& tokens) const {
     require(tokens.features.dim() == 2 && tokens.features.size(1) == options.inputs, "the tokens have shape ",
             tokens.features.sizes(), " but the encoder takes ", options.inputs,
             " features: make them with the feature set of the encoder's recipe");
+    require(!tokens.masked.defined() || (tokens.masked.scalar_type() == at::kBool && tokens.masked.dim() == 1 &&
+                                         tokens.masked.size(0) == tokens.features.size(0)),
+            "the mask of ", tokens.features.size(0), " tokens is ",
+            tokens.masked.defined() ? tokens.masked.toString() : "", " of shape ",
+            tokens.masked.defined() ? tokens.masked.sizes() : at::IntArrayRef(),
+            ": give one bool per token, true where it is hidden");
   }
 
   static at::Tensor index(const std::vector<std::int64_t>& values, const Tokens& tokens) {
     return index_tensor(std::span<const std::int64_t>(values), tokens.features.device());
   }
 
-  static Packing plan(const Tokens& tokens, const Layout& layout) {
-    return Packing::plan(layout.lengths, tokens.features.options());
+  /// [T, F]: 0 where a token is masked.
+  static at::Tensor visible_features(const Tokens& tokens) {
+    return tokens.masked.defined() ? tokens.features.masked_fill(tokens.masked.unsqueeze(1), 0) : tokens.features;
   }
 
-  /// [S + T, width]: the input of the first block.
-  at::Tensor embed_rows(const Tokens& tokens, const Layout& layout) {
-    check(tokens);
-    const at::Tensor class_tokens =
-        options.class_token == ClassToken::jet ? jet_embedding(tokens.jet_features) : learned_token(tokens.sequences());
+  /// [T, width]: what goes into the first block in the tokens' rows.
+  at::Tensor embed_tokens(const Tokens& tokens) {
+    at::Tensor x = embedding(visible_features(tokens));
+    if (embedding_norm) {
+      x = embedding_norm(x);
+    }
+    if (masked_token && tokens.masked.defined()) {
+      x = at::where(tokens.masked.unsqueeze(1), masked_token->token, x);
+    }
+    return positions ? x + positions(tokens.features) : x;
+  }
+
+  /// [rows, width]: the input of the first block, in the order of `layout`.
+  at::Tensor embed_rows(const Tokens& tokens, const SequenceLayout& layout) {
+    const std::int64_t sequences = tokens.sequences();
+    std::vector<at::Tensor> parts{jet_embedding ? jet_embedding(tokens.jet_features) : learned_token(sequences)};
+    if (registers) {
+      parts.push_back(registers(sequences));
+    }
+    parts.push_back(embed_tokens(tokens));
     // Autocast may have made them bfloat16; what the blocks add to stays as exact as the tokens.
-    return at::cat({class_tokens, embedding(tokens.features)})
-        .to(tokens.features.scalar_type())
-        .index_select(0, index(layout.source, tokens));
+    return at::cat(parts).to(tokens.features.scalar_type()).index_select(0, index(layout.source, tokens));
+  }
+
+  /// Blocks and last norm: [rows, width], or [S, width] of the sequences' first rows.
+  at::Tensor run_blocks(const Tokens& tokens, const SequenceLayout& layout, bool fast, bool firsts) {
+    at::Tensor x = embed_rows(tokens, layout);
+    if (fast) {
+      return fused::encode_rows(fused_call(tokens, firsts), x, layout.lengths, with_block_parameters({}));
+    }
+    const Packing packing = Packing::plan(layout.lengths, tokens.features.options());
+    for (std::size_t layer = 0; layer < blocks->size(); ++layer) {
+      const bool last = layer + 1 == blocks->size();
+      x = blocks->at<TransformerBlockImpl>(layer).forward(x, packing, firsts && last);
+    }
+    return norm(firsts && blocks->is_empty() ? x.index_select(0, packing.firsts) : x);
   }
 
   std::shared_ptr<fused::Workspace> workspace_ = std::make_shared<fused::Workspace>();

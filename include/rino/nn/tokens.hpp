@@ -24,6 +24,7 @@ struct Tokens {
   std::vector<std::int64_t> offsets{0};  ///< [S+1]: tokens of sequence s are rows offsets[s] .. offsets[s+1]-1
   std::vector<std::int64_t> view;        ///< [S]: which view a sequence is
   std::vector<std::int64_t> jet;         ///< [S]: which jet of the batch a sequence shows
+  at::Tensor masked;                     ///< [T], bool: whose features are hidden from the encoder; undefined: no one's
 
   std::int64_t sequences() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
   std::int64_t length(std::int64_t s) const {
@@ -66,6 +67,9 @@ struct Tokens {
     Tokens moved = *this;
     moved.features = features.to(options, /*non_blocking=*/features.is_pinned());
     moved.jet_features = jet_features.to(options, /*non_blocking=*/jet_features.is_pinned());
+    if (masked.defined()) {
+      moved.masked = masked.to(options.device());
+    }
     return moved;
   }
 
@@ -78,15 +82,31 @@ struct Tokens {
   }
 
   /// The first `views` views alone; their sequences must stand before those of the others, as `tokenize` puts them.
-  Tokens first_views(std::int64_t views) const {
-    const auto last = std::find_if(view.begin(), view.end(), [views](std::int64_t v) { return v >= views; });
-    const auto count = last - view.begin();
+  Tokens first_views(std::int64_t views) const { return some_views(0, views); }
+
+  /// The views `first` to `first + count - 1` alone, which are then views 0 to `count - 1`; sequences must stand in the
+  /// order of their views.
+  Tokens some_views(std::int64_t first, std::int64_t count) const {
+    const auto begin = std::lower_bound(view.begin(), view.end(), first);
+    const auto end = std::lower_bound(begin, view.end(), first + count);
+    const std::int64_t from = begin - view.begin();
+    const std::int64_t to = end - view.begin();
+    const std::int64_t row = offsets[static_cast<std::size_t>(from)];
     Tokens part;
-    part.offsets.assign(offsets.begin(), offsets.begin() + count + 1);
-    part.view.assign(view.begin(), last);
-    part.jet.assign(jet.begin(), jet.begin() + count);
-    part.features = features.narrow(0, 0, part.offsets.back());
-    part.jet_features = jet_features.narrow(0, 0, count);
+    part.offsets.assign(offsets.begin() + from, offsets.begin() + to + 1);
+    part.view.assign(begin, end);
+    part.jet.assign(jet.begin() + from, jet.begin() + to);
+    for (std::int64_t& offset : part.offsets) {
+      offset -= row;
+    }
+    for (std::int64_t& v : part.view) {
+      v -= first;
+    }
+    part.features = features.narrow(0, row, part.offsets.back());
+    part.jet_features = jet_features.narrow(0, from, to - from);
+    if (masked.defined()) {
+      part.masked = masked.narrow(0, row, part.offsets.back());
+    }
     return part;
   }
 

@@ -3,12 +3,14 @@
 #include <cmath>
 #include <cstdint>
 #include <tuple>
+#include <vector>
 
 #include <ATen/ATen.h>
 
 #include <rino/core/error.hpp>
 #include <rino/core/fields.hpp>
 #include <rino/nn/flat_parameters.hpp>
+#include <rino/train/parameter_groups.hpp>
 
 namespace rino {
 
@@ -19,6 +21,8 @@ struct AdamWOptions {
   double beta2 = 0.999;
   double eps = 1e-6;
   double weight_decay = 0.01;
+  bool decay_all = true;
+  double layer_decay = 1.0;
   double clip = 3.0;
 
   bool operator==(const AdamWOptions&) const = default;
@@ -30,14 +34,17 @@ struct AdamWOptions {
         Field{"beta1", &Self::beta1, "", "decay of the mean of the gradients"},
         Field{"beta2", &Self::beta2, "", "decay of the mean of their squares"},
         Field{"eps", &Self::eps, "", "added to the root of the latter"},
-        Field{"weight_decay", &Self::weight_decay, "", "decoupled decay of all parameters"},
+        Field{"weight_decay", &Self::weight_decay, "", "decoupled decay of the parameters"},
+        Field{"decay_all", &Self::decay_all, "", "of norms, biases, layer scales and tokens, too"},
+        Field{"layer_decay", &Self::layer_decay, "",
+              "factor of the learning rate from each layer of the encoder to the one before; 1: off"},
         Field{"clip", &Self::clip, "", "largest norm of the gradient, it is scaled down to it; 0: off"},
     };
   }
 };
 
-/// AdamW (Loshchilov and Hutter, arXiv:1711.05101) on one flat buffer, with clipping of the gradient's norm.
-/// Equals `torch.optim.AdamW` after `torch.nn.utils.clip_grad_norm_`.
+/// AdamW (Loshchilov and Hutter, arXiv:1711.05101) on one flat buffer, with clipping of the gradient's norm, and with
+/// learning rates and decay by `parameter_groups`. Equals `torch.optim.AdamW` after `torch.nn.utils.clip_grad_norm_`.
 class AdamW {
  public:
   /// @throws rino::Error for options outside their ranges.
@@ -48,12 +55,15 @@ class AdamW {
         mean_(at::zeros_like(values_)),
         square_(at::zeros_like(values_)),
         // float32, as at::_fused_adamw_ wants it: exact up to 16 million steps
-        step_(at::zeros({}, values_.options().dtype(at::kFloat))) {
+        step_(at::zeros({}, values_.options().dtype(at::kFloat))),
+        groups_(parameter_groups(parameters.slots(), options.layer_decay, options.decay_all)) {
     require(options.lr > 0 && options.eps > 0 && options.weight_decay >= 0 && options.clip >= 0, "lr, eps, ",
             "weight_decay and clip are ", options.lr, ", ", options.eps, ", ", options.weight_decay, " and ",
             options.clip, ": lr and eps must be above 0, the others 0 or more");
     require(0 <= options.beta1 && options.beta1 < 1 && 0 <= options.beta2 && options.beta2 < 1, "beta1 and beta2 are ",
             options.beta1, " and ", options.beta2, ": choose both in [0, 1)");
+    require(0 < options.layer_decay && options.layer_decay <= 1, "layer_decay is ", options.layer_decay,
+            ": choose 1 for off or a factor above 0");
   }
 
   /// One step with the gradients in the buffer, which it clears.
@@ -87,8 +97,13 @@ class AdamW {
       gradients_.mul_((options_.clip / (norm + 1e-6)).clamp_max(1.0));
     }
     step_.add_(1);
-    at::_fused_adamw_({values_}, {gradients_}, {mean_}, {square_}, {}, {step_}, lr, options_.beta1, options_.beta2,
-                      options_.weight_decay, options_.eps, /*amsgrad=*/false, /*maximize=*/false);
+    for (const ParameterGroup& group : groups_) {
+      const auto part = [&group](const at::Tensor& buffer) { return buffer.narrow(0, group.begin, group.size); };
+      at::_fused_adamw_({part(values_)}, {part(gradients_)}, {part(mean_)}, {part(square_)}, {}, {step_},
+                        lr * group.lr_scale, options_.beta1, options_.beta2, group.decays ? options_.weight_decay : 0.0,
+                        options_.eps, /*amsgrad=*/false,
+                        /*maximize=*/false);
+    }
     gradients_.zero_();
   }
 
@@ -103,6 +118,7 @@ class AdamW {
   at::Tensor mean_;
   at::Tensor square_;
   at::Tensor step_;
+  std::vector<ParameterGroup> groups_;
 };
 
 }  // namespace rino

@@ -28,7 +28,7 @@ class JetSource {
  public:
   virtual ~JetSource() = default;
 
-  /// Jets of an epoch, by which a run's length and schedules are counted.
+  /// Jets of an epoch, by which a run's length and schedules are counted; of several processes, those of this one.
   virtual std::int64_t size() const = 0;
 
   /// The next `count` jets.
@@ -41,24 +41,33 @@ class JetSource {
   /// @throws rino::Error if there is no such position.
   virtual void seek(const std::vector<std::int64_t>& position) = 0;
 
-  /// Numbers that differ for other jets or another order of them.
+  /// Goes to where a run of another number of processes stood.
+  /// @param positions  of the sources of all of them.
+  virtual void seek_others(const std::vector<std::vector<std::int64_t>>& positions) = 0;
+
+  /// Numbers that differ for other jets or another order of them; the same for all processes, however many.
   virtual std::vector<std::int64_t> fingerprint() const = 0;
 };
 
 /// Jets in memory. Every pass is a new order, drawn from the seed; the last jets, too few for a batch, are left out of
-/// it.
+/// it. Several processes that have all jets each take their own part of every batch: together they do what one does.
 template <std::floating_point Scalar>
 class ShuffledJets final : public JetSource<Scalar> {
  public:
-  ShuffledJets(Jets<Scalar> jets, std::uint64_t seed) : jets_(std::move(jets)), seed_(seed) {}
+  /// @param rank, ranks  this process and their number.
+  ShuffledJets(Jets<Scalar> jets, std::uint64_t seed, std::int64_t rank = 0, std::int64_t ranks = 1)
+      : jets_(std::move(jets)), seed_(seed), rank_(rank), ranks_(ranks) {
+    require(0 <= rank && rank < ranks, "the process is ", rank, " of ", ranks, ": they count from 0");
+  }
 
-  std::int64_t size() const override { return jets_.size(); }
+  std::int64_t size() const override { return jets_.size() / ranks_; }
 
   /// @throws rino::Error if `count` is below 1 or above size().
   JetBatch<Scalar> next(std::int64_t count) override {
-    require(1 <= count && count <= jets_.size(), count, " jets were asked for, of ", jets_.size(),
+    require(1 <= count && count <= size(), count, " jets were asked for, of ", size(),
             ": give 1 to the number of jets");
-    if (first_ + count > jets_.size()) {
+    const std::int64_t all = count * ranks_;
+    if (first_ + all > jets_.size()) {
       ++pass_;
       first_ = 0;
     }
@@ -67,8 +76,8 @@ class ShuffledJets final : public JetSource<Scalar> {
       order_ = random.permutation(jets_.size());
       order_pass_ = pass_;
     }
-    const std::span<const std::int64_t> picks(order_.data() + first_, static_cast<std::size_t>(count));
-    first_ += count;
+    const std::span<const std::int64_t> picks(order_.data() + first_ + rank_ * count, static_cast<std::size_t>(count));
+    first_ += all;
     return {jets_.select(picks), position()};
   }
 
@@ -79,6 +88,12 @@ class ShuffledJets final : public JetSource<Scalar> {
             "there is no such place in these jets: give the position that was kept of them");
     pass_ = position[0];
     first_ = position[1];
+  }
+
+  /// All processes stand at the same place.
+  void seek_others(const std::vector<std::vector<std::int64_t>>& positions) override {
+    require(!positions.empty(), "no position was given: give those of all processes");
+    seek(positions.front());
   }
 
   /// Of many jets it looks at some thousands, evenly spread (FNV-1a of their momenta).
@@ -102,6 +117,8 @@ class ShuffledJets final : public JetSource<Scalar> {
 
   Jets<Scalar> jets_;
   std::uint64_t seed_;
+  std::int64_t rank_;
+  std::int64_t ranks_;
   std::int64_t pass_ = 0;
   std::int64_t first_ = 0;
   std::vector<std::int64_t> order_;

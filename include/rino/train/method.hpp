@@ -21,6 +21,7 @@ struct TrainingClock {
   std::int64_t steps_per_epoch = 1;
   std::int64_t epochs = 1;
   std::uint64_t seed = 0;
+  std::int64_t first_jet = 0;  ///< place of a batch's first jet in the step's batch of all processes
 
   double epoch() const { return static_cast<double>(step) / static_cast<double>(steps_per_epoch); }
   std::int64_t steps() const { return steps_per_epoch * epochs; }
@@ -45,6 +46,11 @@ struct MethodLoss {
 /// - `after_step(student, clock)`: after the optimiser's step.
 /// - `state()`: tensors beyond the trained module that a checkpoint must hold, by name, to be copied into on resume.
 /// - `release()`: gives ordinary tensors back.
+///
+/// It may have two more:
+/// - `connect(ranks)`: with which processes the batch is shared, before training. A method without it is trained by
+///   the mean of the processes' gradients; that is all where its loss is a mean over jets that do not know each other.
+/// - `snapshot()`: tensors of the last step that show how training goes, by name.
 template <typename M>
 concept Method = requires(M method, const M fixed, const Tokens& tokens, const TrainingClock& clock,
                           const FlatParameters& student, const at::TensorOptions& options) {

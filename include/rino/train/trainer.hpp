@@ -21,6 +21,7 @@
 
 #include <rino/core/error.hpp>
 #include <rino/core/fields.hpp>
+#include <rino/core/ranks.hpp>
 #include <rino/io/safetensors.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/nn/flat_parameters.hpp>
@@ -41,7 +42,10 @@ struct TrainingOptions {
   std::int64_t batch_size = 1000;
   double warmup = 0.1;
   double warmup_start = 0.0;
+  Rise warmup_shape = Rise::linear;
   double final_lr = 1e-2;
+  double average = 0.0;
+  std::int64_t accumulate = 1;
   std::int64_t seed = 1;
   std::int64_t loader_threads = 1;
   Precision precision = Precision::float32;
@@ -52,12 +56,18 @@ struct TrainingOptions {
     using Self = TrainingOptions;
     return std::tuple{
         Field{"epochs", &Self::epochs, "", "passes through the jets"},
-        Field{"batch_size", &Self::batch_size, "jets", "jets of a step"},
-        Field{"warmup", &Self::warmup, "", "share of the run in which the learning rate rises in a straight line"},
+        Field{"batch_size", &Self::batch_size, "jets", "jets of a step, on all processes together"},
+        Field{"warmup", &Self::warmup, "", "share of the run in which the learning rate rises"},
         Field{"warmup_start", &Self::warmup_start, "", "where it starts, as a share of its peak"},
+        Field{"warmup_shape", &Self::warmup_shape, "", "how it rises: 'linear' or 'cosine'"},
         Field{"final_lr", &Self::final_lr, "", "where its cosine ends, as a share of its peak"},
-        Field{"seed", &Self::seed, "", "of initial values, order of jets, drawn views and dropout"},
-        Field{"loader_threads", &Self::loader_threads, "", "threads that prepare views ahead; never change a result"},
+        Field{"average", &Self::average, "",
+              "momentum of a moving average of the trained weights, for evaluation; 0: none", kOwnChoice},
+        Field{"accumulate", &Self::accumulate, "",
+              "parts of a step's batch that are computed one after the other, for want of memory", kOwnChoice},
+        Field{"seed", &Self::seed, "", "of initial values, order of jets, drawn views, masks and dropout", kOwnChoice},
+        Field{"loader_threads", &Self::loader_threads, "", "threads that prepare views ahead; never change a result",
+              kOwnChoice},
         Field{"precision", &Self::precision, "", "of the encoders' products: 'float32' or 'bf16'; all else is float32"},
     };
   }
@@ -70,6 +80,7 @@ struct StepReport {
   double loss = 0;
   double lr = 0;
   double gradient_norm = 0;                             ///< before clipping
+  bool skipped = false;                                 ///< loss or gradient were not finite, nothing was changed
   double waited = 0;                                    ///< seconds spent waiting for the loader, part of `seconds`
   double seconds = 0;                                   ///< seconds in all
   std::vector<std::pair<std::string, double>> metrics;  ///< of the method
@@ -80,6 +91,10 @@ struct StepReport {
 ///
 /// Jets in memory are in a new order every epoch (`ShuffledJets`); a `JetSource` of your own streams them from
 /// anywhere.
+///
+/// Several processes (`Ranks`) train one network together: each on its part of every step's batch, with the mean of
+/// their gradients. All calls of step, state, save and restore are collective then. They do what one process does with
+/// the whole batch, up to rounding, and dropout.
 template <Method M, std::floating_point Scalar = double>
 class Trainer {
  public:
@@ -87,17 +102,19 @@ class Trainer {
 
   /// @param source  of the jets; nobody else may use it until the trainer is finished.
   /// @param device  where the networks train; `type` is float or double.
-  /// @throws rino::Error for options outside their ranges or fewer than two jets.
+  /// @param ranks   the processes that train together; each has a source of its own.
+  /// @throws rino::Error for options outside their ranges, fewer than two jets, or processes with different jets.
   Trainer(M method, std::shared_ptr<Source> source, const ViewTokenizerOptions& tokenizer,
           const AdamWOptions& optimizer, const TrainingOptions& options, at::Device device = at::kCPU,
-          at::ScalarType type = at::kFloat)
+          at::ScalarType type = at::kFloat, Ranks ranks = {})
       : method_(std::move(method)),
         source_(std::move(source)),
         tokenizer_(tokenizer),
         options_(options),
         peak_lr_(optimizer.lr),
-        placement_(at::TensorOptions(device).dtype(type)) {
-    const std::int64_t jets = source_->size();
+        placement_(at::TensorOptions(device).dtype(type)),
+        ranks_(std::move(ranks)) {
+    const std::int64_t jets = least(source_->size()) * ranks_.size();
     require(jets >= 2, "there are ", jets, " jets to train on: give two or more");
     require(options.epochs >= 1 && options.batch_size >= 2, "epochs and batch_size are ", options.epochs, " and ",
             options.batch_size, ": choose 1 or more and 2 or more");
@@ -106,23 +123,34 @@ class Trainer {
             options.final_lr, ": warmup is a share of the run in [0, 1], the others are 0 or more");
     require(options.precision == Precision::float32 || type == at::kFloat, "precision is bf16 but the networks are ",
             type, ": choose precision float32, or networks of float32");
-    batch_ = std::min(options.batch_size, jets);
+    require(0 <= options.average && options.average < 1, "average is ", options.average,
+            ": choose 0 for none or a momentum below 1");
+    share_batch(jets);
     position_ = source_->position();
     clock_.steps_per_epoch = jets / batch_;
     clock_.epochs = options.epochs;
     clock_.seed = static_cast<std::uint64_t>(options.seed);
+    require_same_data();
+    if constexpr (requires { method_.connect(ranks_); }) {
+      method_.connect(ranks_);
+    }
     method_.to(placement_);
     student_.emplace(method_.trained(), /*trainable=*/true);
     method_.start();
     optimizer_.emplace(*student_, optimizer);
+    if (options.average > 0) {
+      average_ = student_->values().clone();
+    }
   }
 
-  /// Trains on jets in memory.
+  /// Trains on jets in memory, which all processes have.
   Trainer(M method, Jets<Scalar> jets, const ViewTokenizerOptions& tokenizer, const AdamWOptions& optimizer,
-          const TrainingOptions& options, at::Device device = at::kCPU, at::ScalarType type = at::kFloat)
+          const TrainingOptions& options, at::Device device = at::kCPU, at::ScalarType type = at::kFloat,
+          const Ranks& ranks = {})
       : Trainer(std::move(method),
-                std::make_shared<ShuffledJets<Scalar>>(std::move(jets), static_cast<std::uint64_t>(options.seed)),
-                tokenizer, optimizer, options, device, type) {}
+                std::make_shared<ShuffledJets<Scalar>>(std::move(jets), static_cast<std::uint64_t>(options.seed),
+                                                       ranks.rank(), ranks.size()),
+                tokenizer, optimizer, options, device, type, ranks) {}
 
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
@@ -134,7 +162,23 @@ class Trainer {
   std::int64_t steps() const { return clock_.steps(); }
   std::int64_t steps_per_epoch() const { return clock_.steps_per_epoch; }
   bool done() const { return clock_.step >= clock_.steps(); }
+  /// Jets of a step, on all processes together.
   std::int64_t batch_size() const { return batch_; }
+  const Ranks& ranks() const { return ranks_; }
+  /// Steps so far whose loss or gradient was not finite.
+  std::int64_t skipped() const { return skipped_; }
+  /// The jets of the last step, on this process.
+  const Jets<Scalar>& batch() const { return jets_; }
+  /// The moving average of the trained module's tensors, by name; nothing where `average` is 0.
+  std::vector<std::pair<std::string, at::Tensor>> average() const {
+    std::vector<std::pair<std::string, at::Tensor>> tensors;
+    std::int64_t begin = 0;
+    for (const TensorSlot& slot : average_.defined() && student_ ? student_->slots() : std::vector<TensorSlot>{}) {
+      tensors.emplace_back(slot.name, average_.narrow(0, begin, slot.tensor().numel()).view(slot.tensor().sizes()));
+      begin += slot.tensor().numel();
+    }
+    return tensors;
+  }
   M& method() { return method_; }
   const TrainingClock& clock() const { return clock_; }
 
@@ -146,13 +190,15 @@ class Trainer {
   double learning_rate(std::int64_t step) const {
     const auto total = static_cast<double>(clock_.steps());
     return peak_lr_ * warmup_cosine_schedule(options_.warmup_start, 1.0, options_.final_lr, static_cast<double>(step),
-                                             options_.warmup * total, total);
+                                             options_.warmup * total, total, options_.warmup_shape);
   }
 
   /// One step. On a GPU it waits once: after the backward pass loss, norm of the gradient and metrics come back in one
   /// transfer, before anything is changed; what follows runs while the next step begins on the CPU.
-  /// @throws rino::Error once all steps are done, or if the loss or the gradient is not finite (nothing was changed by
-  ///         that step).
+  ///
+  /// A step whose loss or gradient is not finite changes nothing and is reported as skipped.
+  /// @throws rino::Error once all steps are done, or if this is the third step in a row that is not finite: `batch()`
+  ///         has its jets, and nothing was changed.
   StepReport step() {
     require(!done(), "all ", steps(), " steps are done: a new run with more epochs goes further");
     require(student_.has_value(), "this trainer was finished: make a new one and resume from its checkpoint");
@@ -167,26 +213,36 @@ class Trainer {
     Batch batch = loader_->next();
     StepReport report;
     report.waited = seconds_since(start);
-    const Tokens tokens = batch.tokens.to(placement_);
     report.step = clock_.step;
     report.epoch = clock_.epoch();
     report.lr = learning_rate(clock_.step);
+    jets_ = std::move(batch.jets);
 
     // Whatever mode the caller is in.
     const at::AutoGradMode with_gradient(true);
     const Autocast outside(Precision::float32, placement_.device().type());
-    const MethodLoss result = loss_of(tokens);
-    result.loss.backward();
+    const MethodLoss result = loss_and_gradient(batch.parts);
     const at::Tensor norm = optimizer_->gradient_norm();
     read(result, norm, report);
-    if (!std::isfinite(report.loss)) {
-      fail("the loss of step ", clock_.step, " is ", report.loss,
-           ": lower the learning rate or raise the temperatures, and resume from the last checkpoint");
+    report.skipped = !std::isfinite(report.loss) || !std::isfinite(report.gradient_norm);
+    if (report.skipped) {
+      student_->gradients().zero_();
+      require(in_a_row_ + 1 < kPatience, "the loss was ", report.loss, " and the norm of the gradient ",
+              report.gradient_norm, " in step ", clock_.step, ", the last of ", kPatience,
+              " in a row that were not finite: look at its jets, lower the learning rate or raise the temperatures, ",
+              "and resume from the last checkpoint");
+      ++skipped_;
+      ++in_a_row_;
+    } else {
+      in_a_row_ = 0;
+      optimizer_->update(report.lr, norm);
+      if (average_.defined()) {
+        const at::NoGradGuard no_grad;
+        average_.lerp_(student_->values(), 1.0 - options_.average);
+      }
+      method_.after_step(*student_, clock_);
     }
-    optimizer_->require_finite(report.gradient_norm);
-    optimizer_->update(report.lr, norm);
-    method_.after_step(*student_, clock_);
-    advance(report.loss);
+    advance(report);
     position_ = std::move(batch.position);
     report.seconds = seconds_since(start);
     return report;
@@ -199,22 +255,27 @@ class Trainer {
     for (const auto& [name, tensor] : named_state()) {
       file.tensors.emplace_back(name, tensor.detach().to(at::kCPU).clone());
     }
-    file.tensors.emplace_back("trainer.progress", at::tensor({static_cast<double>(clock_.step), epoch_loss_, best_loss_,
-                                                              static_cast<double>(best_epoch_)},
-                                                             at::kDouble));
+    file.tensors.emplace_back(
+        "trainer.progress",
+        at::tensor({static_cast<double>(clock_.step), epoch_loss_, static_cast<double>(epoch_steps_), best_loss_,
+                    static_cast<double>(best_epoch_), static_cast<double>(skipped_), static_cast<double>(in_a_row_)},
+                   at::kDouble));
     file.tensors.emplace_back("trainer.data", fingerprint());
-    file.tensors.emplace_back("trainer.position", at::tensor(position_, at::kLong));
+    const at::Tensor mine = at::tensor(position_, at::kLong).unsqueeze(0).to(placement_.device());
+    file.tensors.emplace_back("trainer.position", ranks_.gather(mine).cpu());
     return file;
   }
 
-  /// Writes `state()` under `path`, whole or not at all.
+  /// Writes `state()` under `path`, whole or not at all; of several processes the first one does.
   void save(const std::filesystem::path& path, const std::map<std::string, std::string>& metadata = {}) {
     Safetensors file = state();
     file.metadata = metadata;
-    write_safetensors(path, file);
+    if (ranks_.rank() == 0) {
+      write_safetensors(path, file);
+    }
   }
 
-  /// Goes on from a checkpoint of the same recipe and jets.
+  /// Goes on from a checkpoint of the same recipe and jets, of as many processes or another number.
   /// @throws rino::Error naming the first tensor that is missing or of another shape, or the jets that differ;
   ///         nothing was changed then.
   void restore(const Safetensors& file) {
@@ -230,16 +291,14 @@ class Trainer {
     }
     require(file.contains("trainer.progress") && file.contains("trainer.data") && file.contains("trainer.position"),
             "the file holds no training state: give a checkpoint, not an encoder");
-    require(file.at("trainer.progress").numel() == 4, "'trainer.progress' has ", file.at("trainer.progress").numel(),
-            " numbers of 4: the checkpoint is damaged or of another version");
+    require(file.at("trainer.progress").numel() == 7 && file.at("trainer.position").dim() == 2,
+            "'trainer.progress' and 'trainer.position' have shapes ", file.at("trainer.progress").sizes(), " and ",
+            file.at("trainer.position").sizes(), ": the checkpoint is damaged or of another version of rino");
     require(file.at("trainer.data").equal(fingerprint()), "the checkpoint was made with other jets, batch size or ",
             "seed: resuming goes on with the same ones; start a new run instead");
     loader_.reset();
-    const at::Tensor place = file.at("trainer.position").to(at::kLong).contiguous();
-    std::vector<std::int64_t> position(place.const_data_ptr<std::int64_t>(),
-                                       place.const_data_ptr<std::int64_t>() + place.numel());
-    source_->seek(position);
-    position_ = std::move(position);
+    seek(file.at("trainer.position").to(at::kLong).contiguous());
+    position_ = source_->position();
     const at::NoGradGuard no_grad;
     for (const auto& [name, tensor] : mine) {
       tensor.copy_(file.at(name));
@@ -247,8 +306,11 @@ class Trainer {
     const at::Tensor progress = file.at("trainer.progress");
     clock_.step = static_cast<std::int64_t>(progress[0].item<double>());
     epoch_loss_ = progress[1].item<double>();
-    best_loss_ = progress[2].item<double>();
-    best_epoch_ = static_cast<std::int64_t>(progress[3].item<double>());
+    epoch_steps_ = static_cast<std::int64_t>(progress[2].item<double>());
+    best_loss_ = progress[3].item<double>();
+    best_epoch_ = static_cast<std::int64_t>(progress[4].item<double>());
+    skipped_ = static_cast<std::int64_t>(progress[5].item<double>());
+    in_a_row_ = static_cast<std::int64_t>(progress[6].item<double>());
   }
 
   /// Gives the method's modules ordinary tensors back; no step can follow.
@@ -263,20 +325,109 @@ class Trainer {
   }
 
  private:
+  /// Steps in a row that may not be finite before the run is given up.
+  static constexpr std::int64_t kPatience = 3;
+
   /// What a step trains on.
   struct Batch {
-    Tokens tokens;
+    std::vector<Tokens> parts;
+    Jets<Scalar> jets;
     std::vector<std::int64_t> position;  ///< of the source behind these jets
   };
+
+  /// The least of a number over all processes.
+  std::int64_t least(std::int64_t number) const {
+    const at::Tensor mine = at::full({1}, -number, placement_.dtype(at::kLong));
+    return -ranks_.maximum(mine).template item<std::int64_t>();
+  }
+
+  /// How many jets of a step this process takes, and in how many parts.
+  void share_batch(std::int64_t jets) {
+    const std::int64_t parts = options_.accumulate;
+    require(parts >= 1, "accumulate is ", parts, ": choose 1 or more");
+    const std::int64_t unit = parts * ranks_.size();
+    require(options_.batch_size % unit == 0, "batch_size is ", options_.batch_size, ", which ", ranks_.size(),
+            " processes cannot share evenly in parts of ", parts, ": choose a multiple of ", unit);
+    batch_ = std::min(options_.batch_size, jets / unit * unit);
+    require(batch_ > 0, "there are ", jets, " jets for ", ranks_.size(), " processes and ", parts,
+            " parts of a batch: give more jets");
+    own_batch_ = batch_ / ranks_.size();
+  }
+
+  /// @throws rino::Error on all processes if their jets, order or numbers differ.
+  void require_same_data() const {
+    if (ranks_.alone()) {
+      return;
+    }
+    std::vector<std::int64_t> numbers = source_->fingerprint();
+    numbers.insert(numbers.end(), {clock_.steps(), batch_, options_.seed});
+    const at::Tensor all = ranks_.gather(at::tensor(numbers, at::kLong).unsqueeze(0).to(placement_.device())).cpu();
+    for (std::int64_t r = 1; r < all.size(0); ++r) {
+      require(all[r].equal(all[0]), "process ", r, " of ", all.size(0),
+              " has other jets, another order of them or other numbers than process 0: give all the same files, ",
+              "in the same order, and the same recipe");
+    }
+  }
 
   static double seconds_since(std::chrono::steady_clock::time_point start) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
 
   /// The method's loss, its networks in the precision that was asked for.
-  MethodLoss loss_of(const Tokens& tokens) {
+  MethodLoss loss_of(const Tokens& tokens, const TrainingClock& clock) {
     const Autocast autocast(options_.precision, placement_.device().type());
-    return method_.loss(tokens, clock_);
+    return method_.loss(tokens, clock);
+  }
+
+  /// The loss and metrics, the mean over the batch's parts and over all processes, as the gradients in the buffer are.
+  MethodLoss loss_and_gradient(const std::vector<Tokens>& parts) {
+    const auto count = static_cast<double>(parts.size());
+    MethodLoss all;
+    TrainingClock clock = clock_;
+    clock.first_jet = ranks_.rank() * own_batch_;
+    for (const Tokens& part : parts) {
+      MethodLoss result = loss_of(part.to(placement_), clock);
+      (parts.size() == 1 ? result.loss : result.loss / count).backward();
+      result.loss = result.loss.detach();
+      clock.first_jet += own_batch_ / static_cast<std::int64_t>(parts.size());
+      if (!all.loss.defined()) {
+        all = std::move(result);
+        continue;
+      }
+      all.loss = all.loss + result.loss;
+      for (std::size_t m = 0; m < all.metrics.size(); ++m) {
+        all.metrics[m].second = all.metrics[m].second + result.metrics[m].second;
+      }
+    }
+    if (parts.size() > 1) {
+      all.loss = all.loss / count;
+      for (auto& [name, value] : all.metrics) {
+        value = value / count;
+      }
+    }
+    if (!ranks_.alone()) {
+      // One call for all gradients: they lie one behind the other.
+      at::Tensor gradients = student_->gradients();
+      ranks_.sum_(gradients);
+      gradients.div_(static_cast<double>(ranks_.size()));
+      average_over_ranks(all);
+    }
+    return all;
+  }
+
+  void average_over_ranks(MethodLoss& result) const {
+    std::vector<at::Tensor> numbers{result.loss};
+    for (const auto& [name, value] : result.metrics) {
+      numbers.push_back(value);
+    }
+    for (at::Tensor& number : numbers) {
+      number = number.to(placement_.dtype(at::kDouble));
+    }
+    const at::Tensor means = ranks_.mean(at::stack(numbers));
+    result.loss = means[0];
+    for (std::size_t m = 0; m < result.metrics.size(); ++m) {
+      result.metrics[m].second = means[static_cast<std::int64_t>(m) + 1];
+    }
   }
 
   /// Everything that a step has computed, in one transfer from where it was computed.
@@ -301,12 +452,18 @@ class Trainer {
 
   /// Takes the jets of one step; what it returns makes their tokens.
   std::function<Batch()> begin(std::int64_t number) {
-    return [this, number, taken = source_->next(batch_)] {
+    return [this, number, taken = source_->next(own_batch_)] {
       const std::vector<Resolution> resolutions = method_.resolutions(clock_at(number));
-      const Tokens tokens = placement_.dtype() == at::kDouble
-                                ? tokenizer_.template operator()<double>(taken.jets, resolutions)
-                                : tokenizer_.template operator()<float>(taken.jets, resolutions);
-      return Batch{placement_.device().is_cuda() ? tokens.pin_memory() : tokens, taken.position};
+      Batch batch{{}, taken.jets, taken.position};
+      const std::int64_t size = own_batch_ / options_.accumulate;
+      for (std::int64_t first = 0; first < own_batch_; first += size) {
+        const Jets<Scalar> some = size == own_batch_ ? taken.jets : taken.jets.slice(first, first + size);
+        const Tokens tokens = placement_.dtype() == at::kDouble
+                                  ? tokenizer_.template operator()<double>(some, resolutions)
+                                  : tokenizer_.template operator()<float>(some, resolutions);
+        batch.parts.push_back(placement_.device().is_cuda() ? tokens.pin_memory() : tokens);
+      }
+      return batch;
     };
   }
 
@@ -315,16 +472,35 @@ class Trainer {
     return {number, clock_.steps_per_epoch, clock_.epochs, clock_.seed};
   }
 
-  void advance(double loss) {
-    epoch_loss_ += loss;
+  void advance(const StepReport& report) {
+    if (!report.skipped) {
+      epoch_loss_ += report.loss;
+      ++epoch_steps_;
+    }
     ++clock_.step;
     if (clock_.step % clock_.steps_per_epoch == 0) {
-      const double mean = epoch_loss_ / static_cast<double>(clock_.steps_per_epoch);
-      if (mean < best_loss_) {
+      const double mean = epoch_loss_ / static_cast<double>(epoch_steps_);
+      if (mean < best_loss_) {  // never of an epoch without a finite step
         best_loss_ = mean;
         best_epoch_ = clock_.step / clock_.steps_per_epoch - 1;
       }
       epoch_loss_ = 0;
+      epoch_steps_ = 0;
+    }
+  }
+
+  /// @param positions  of the sources of all processes of a run, [ranks, numbers].
+  void seek(const at::Tensor& positions) {
+    const std::int64_t width = positions.size(1);
+    std::vector<std::vector<std::int64_t>> places;
+    for (std::int64_t r = 0; r < positions.size(0); ++r) {
+      const auto* const begin = positions.template const_data_ptr<std::int64_t>() + r * width;
+      places.emplace_back(begin, begin + width);
+    }
+    if (positions.size(0) == ranks_.size()) {
+      source_->seek(places[static_cast<std::size_t>(ranks_.rank())]);
+    } else {
+      source_->seek_others(places);
     }
   }
 
@@ -337,6 +513,9 @@ class Trainer {
     tensors.emplace_back("adamw.mean", optimizer_->mean());
     tensors.emplace_back("adamw.square", optimizer_->square());
     tensors.emplace_back("adamw.steps", optimizer_->steps());
+    if (average_.defined()) {
+      tensors.emplace_back("average", average_);
+    }
     return tensors;
   }
 
@@ -354,13 +533,20 @@ class Trainer {
   TrainingOptions options_;
   double peak_lr_;
   at::TensorOptions placement_;
-  std::int64_t batch_ = 0;
+  Ranks ranks_;
+  std::int64_t batch_ = 0;      // jets of a step
+  std::int64_t own_batch_ = 0;  // those of them that this process takes
   TrainingClock clock_;
+  Jets<Scalar> jets_;  // of the last step
+  std::int64_t skipped_ = 0;
+  std::int64_t in_a_row_ = 0;
   double epoch_loss_ = 0;
+  std::int64_t epoch_steps_ = 0;
   double best_loss_ = std::numeric_limits<double>::infinity();
   std::int64_t best_epoch_ = -1;
   std::optional<FlatParameters> student_;
   std::optional<AdamW> optimizer_;
+  at::Tensor average_;                     // [P] of the student's values
   std::unique_ptr<Loader<Batch>> loader_;  // last: its threads use the members above
 };
 

@@ -22,6 +22,7 @@
 #include <rino/nn/bf16/gemm.inc>
 #include <rino/nn/fused/norm.inc>
 #include <rino/nn/fused/attention.inc>
+#include <rino/nn/fused/packed.inc>
 #include <rino/nn/fused/encoder.inc>
 // clang-format on
 

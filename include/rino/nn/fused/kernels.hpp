@@ -38,6 +38,8 @@ using enum fused::BlockTensor;
 #include <rino/simd/each_target.inc>
 #define RINO_SIMD_KERNELS <rino/nn/fused/attention.inc>
 #include <rino/simd/each_target.inc>
+#define RINO_SIMD_KERNELS <rino/nn/fused/packed.inc>
+#include <rino/simd/each_target.inc>
 #define RINO_SIMD_KERNELS <rino/nn/fused/encoder.inc>
 #include <rino/simd/each_target.inc>
 

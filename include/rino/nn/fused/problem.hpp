@@ -8,19 +8,23 @@ namespace rino::fused {
 
 using Index = std::int64_t;
 
-/// Sizes of the encoder that the kernels run, see `JetEncoderOptions`.
+/// Sizes and kinds of the encoder that the kernels run, see `JetEncoderOptions`.
 struct Shape {
-  Index inputs = 0;  ///< columns E of the embedding's input
+  Index inputs = 0;  ///< columns E of the embedding's input; 0: the rows are given as they enter the first block
   Index width = 0;   ///< W
   Index heads = 0;
   Index layers = 0;
   Index feedforward = 0;  ///< F
-  double eps = 1e-5;      ///< of the layer norms
+  double eps = 1e-5;      ///< of the norms
+  bool rms = false;       ///< RMSNorm, which has no bias, in place of LayerNorm
+  bool gated = false;     ///< SwiGLU in place of GELU: linear1 makes F gates, then the F values that they multiply
+  bool scaled = false;    ///< LayerScale: a learned factor per column at the end of both branches
 
   Index head_width() const { return width / heads; }
+  Index hidden() const { return gated ? 2 * feedforward : feedforward; }  ///< columns that linear1 makes
 };
 
-/// The tensors of a block, in the order in which `TransformerBlock` registers them.
+/// The tensors of a block, in the order in which they are given to `encode`; those that the shape has not are left out.
 enum BlockTensor : int {
   kNorm1Weight,
   kNorm1Bias,
@@ -28,22 +32,27 @@ enum BlockTensor : int {
   kQkvBias,
   kOutWeight,
   kOutBias,
+  kScale1,  ///< these two are for the caller of the kernels to fold into the linear layers before them
   kNorm2Weight,
   kNorm2Bias,
   kLinear1Weight,
   kLinear1Bias,
   kLinear2Weight,
   kLinear2Bias,
+  kScale2,
   kBlockTensors,
 };
 
-/// Where every parameter lies: one flat buffer for all gradients.
+/// Where every parameter lies: one flat buffer for all gradients. Tensors that the shape has not are of size 0.
 class ParameterMap {
  public:
   explicit ParameterMap(const Shape& shape) {
     const Index w = shape.width;
     const Index f = shape.feedforward;
-    sizes_ = {w, w, 3 * w * w, 3 * w, w * w, w, w, w, f * w, f, w * f, w};
+    const Index h = shape.hidden();
+    const Index bias = shape.rms ? 0 : w;
+    const Index scale = shape.scaled ? w : 0;
+    sizes_ = {w, bias, 3 * w * w, 3 * w, w * w, w, scale, w, bias, h * w, h, w * f, w, scale};
     offsets_[0] = w * shape.inputs;
     for (std::size_t t = 0; t < kBlockTensors; ++t) {
       offsets_[t + 1] = offsets_[t] + sizes_[t];
@@ -51,6 +60,7 @@ class ParameterMap {
     block_ = offsets_[kBlockTensors] - offsets_[0];
     norm_ = offsets_[0] + shape.layers * block_;
     width_ = w;
+    bias_ = bias;
   }
 
   Index embedding() const { return 0; }  ///< [W, E]
@@ -60,7 +70,8 @@ class ParameterMap {
   Index size(BlockTensor tensor) const { return sizes_[static_cast<std::size_t>(tensor)]; }
   Index norm_weight() const { return norm_; }
   Index norm_bias() const { return norm_ + width_; }
-  Index total() const { return norm_ + 2 * width_; }
+  Index norm_bias_size() const { return bias_; }
+  Index total() const { return norm_ + width_ + bias_; }
 
  private:
   std::array<Index, kBlockTensors> sizes_{};
@@ -68,9 +79,10 @@ class ParameterMap {
   Index block_ = 0;
   Index norm_ = 0;
   Index width_ = 0;
+  Index bias_ = 0;
 };
 
-/// Pointers to the tensors of a block, by BlockTensor; row-major and contiguous.
+/// Pointers to the tensors of a block, by BlockTensor; row-major and contiguous, null where there is none.
 template <typename T>
 struct BlockParameters {
   const T* tensor[kBlockTensors] = {};
@@ -82,7 +94,7 @@ struct Parameters {
   const T* embedding = nullptr;  ///< [W, E]
   const BlockParameters<T>* blocks = nullptr;
   const T* norm_weight = nullptr;
-  const T* norm_bias = nullptr;
+  const T* norm_bias = nullptr;  ///< null with RMSNorm
 };
 
 /// Which values a training pass drops: a function of seed, place and position alone, so that the backward pass
@@ -116,7 +128,7 @@ constexpr std::uint32_t dropout_key(std::uint32_t seed, Index layer, DropoutSite
 /// The sequences that a pass works on.
 template <typename T>
 struct Batch {
-  const T* inputs = nullptr;      ///< [rows, E] of the embedding, class rows first in every sequence
+  const T* inputs = nullptr;  ///< [rows, E] of the embedding, class rows first in every sequence; or the rows [rows, W]
   const Index* starts = nullptr;  ///< [sequences + 1] first packed row of every sequence
   Index rows = 0;
   Index sequences = 0;
@@ -136,11 +148,12 @@ struct Saved {
   T* last = nullptr;      ///< [rows or sequences, W] input of the last norm
 };
 
-/// What comes out; constituents stay null with `firsts`.
+/// What comes out: jets, with constituents unless `firsts`; or all rows, where they are not null.
 template <typename T>
 struct Outputs {
   T* jets = nullptr;          ///< [sequences, W]
   T* constituents = nullptr;  ///< [rows - sequences, W]
+  T* rows = nullptr;          ///< [rows, W]
 };
 
 /// What the backward pass is given and adds to.
@@ -148,8 +161,9 @@ template <typename T>
 struct Gradients {
   const T* jets = nullptr;          ///< [sequences, W], null for zero
   const T* constituents = nullptr;  ///< [rows - sequences, W], null for zero
+  const T* rows = nullptr;          ///< [rows, W], null where jets and constituents came out
   T* parameters = nullptr;          ///< as ParameterMap says; added to
-  T* inputs = nullptr;              ///< [rows, E], written; null where not wanted
+  T* inputs = nullptr;              ///< as those of Batch, written; null where not wanted
 };
 
 /// Everything that a pass over a chunk needs to know.

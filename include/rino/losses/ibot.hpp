@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+
+#include <ATen/ATen.h>
+
+#include <rino/core/error.hpp>
+#include <rino/core/ranks.hpp>
+#include <rino/nn/precision.hpp>
+
+namespace rino {
+
+/// Cross-entropy between the teacher's assignments of masked constituents and the student's softmax, averaged over the
+/// masked constituents of each jet, then over jets.
+///
+/// Source: iBOT, arXiv:2111.07832, equation 2.
+///
+/// @param assignments  teacher's probabilities [M, K] of the M masked constituents, which it has seen; no gradient.
+/// @param scores       student's scores [M, K], which has not.
+/// @param counts       int64 [J], masked constituents of each jet that has some, 1 or more, M together; the rows stand
+///                     in the order of these jets.
+/// @param temperature  the student's, above 0.
+/// @param ranks        processes over all of whose jets the mean is; equal ones if the mean of their losses is taken.
+/// @returns            the loss, a scalar of float32 (float64 for double scores), under autocast too; 0 of no jets.
+/// @throws rino::Error for shapes that do not fit or a temperature that is not above 0.
+inline at::Tensor ibot_loss(const at::Tensor& assignments, const at::Tensor& scores, const at::Tensor& counts,
+                            double temperature, const Ranks& ranks = {}) {
+  require(scores.dim() == 2 && assignments.sizes() == scores.sizes(), "teacher assignments ", assignments.sizes(),
+          " and student scores ", scores.sizes(), " do not fit: give [M, K] twice");
+  require(counts.dim() == 1 && counts.scalar_type() == at::kLong && counts.size(0) <= scores.size(0) &&
+              (counts.size(0) > 0) == (scores.size(0) > 0),
+          "counts are ", counts.scalar_type(), " ", counts.sizes(), " of ", scores.size(0),
+          " masked constituents: give int64 [J], the number of each jet that has some");
+  require(temperature > 0, "the student's temperature is ", temperature, ": choose one above 0");
+  const Autocast off(Precision::float32, scores.device().type());
+  const auto type = scores.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const at::Tensor own = at::full({}, static_cast<double>(counts.size(0)), scores.options().dtype(type));
+  const at::Tensor jets = (ranks.sum(own) / static_cast<double>(ranks.size())).clamp_min(1e-30);
+  const at::Tensor weights = (1.0 / counts.to(type) / jets).repeat_interleave(counts, 0, scores.size(0));
+  const at::Tensor log_p = (scores.to(type) / temperature).log_softmax(1);
+  return -((assignments.detach().to(type) * log_p).sum(1) * weights).sum();
+}
+
+}  // namespace rino

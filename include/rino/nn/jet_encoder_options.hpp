@@ -1,0 +1,131 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
+
+#include <rino/core/error.hpp>
+#include <rino/core/fields.hpp>
+#include <rino/core/named_enum.hpp>
+#include <rino/jets/features.hpp>
+#include <rino/nn/block.hpp>
+#include <rino/nn/norm.hpp>
+#include <rino/nn/polar_positions.hpp>
+#include <rino/nn/pooling.hpp>
+
+namespace rino {
+
+/// Where the class token of a sequence comes from.
+enum class ClassToken {
+  jet,      ///< a linear map of the jet's features: the paper's choice, the same in every view of a jet
+  learned,  ///< one learned vector: no short-cut to agreement between views
+};
+
+template <>
+inline constexpr std::array enum_names<ClassToken> = {
+    std::pair{ClassToken::jet, std::string_view("jet")},
+    std::pair{ClassToken::learned, std::string_view("learned")},
+};
+
+/// What the encoder sees of a masked constituent beside its position.
+enum class MaskedToken {
+  zero,     ///< features of 0, which stand for the mean ones
+  learned,  ///< one learned vector in place of the embedded features
+};
+
+template <>
+inline constexpr std::array enum_names<MaskedToken> = {
+    std::pair{MaskedToken::zero, std::string_view("zero")},
+    std::pair{MaskedToken::learned, std::string_view("learned")},
+};
+
+/// Options of `JetEncoder`; the defaults are the paper's nano.
+struct JetEncoderOptions {
+  std::int64_t inputs = static_cast<std::int64_t>(kTokenFeatures.size());
+  std::int64_t width = 32;
+  std::int64_t heads = 4;
+  std::int64_t layers = 4;
+  std::int64_t feedforward = 128;
+  double dropout = 0.1;
+  ClassToken class_token = ClassToken::jet;
+  std::int64_t registers = 0;
+  NormKind norm = NormKind::layer;
+  double norm_eps = 1e-5;
+  bool embedding_norm = false;
+  FeedForwardKind feedforward_kind = FeedForwardKind::gelu;
+  double layer_scale = 0.0;
+  Positions positions = Positions::none;
+  std::int64_t radial_bins = 100;
+  std::int64_t angular_bins = 100;
+  double radial_knee = 0.96;
+  double radial_range = 5.60;
+  Pooling pooling = Pooling::token;
+  MaskedToken masked_token = MaskedToken::zero;
+
+  bool operator==(const JetEncoderOptions&) const = default;
+
+  /// Size of a jet's embedding.
+  std::int64_t outputs() const { return pooling == Pooling::both ? 2 * width : width; }
+
+  static constexpr auto fields() {
+    using Self = JetEncoderOptions;
+    return std::tuple{
+        Field{"width", &Self::width, "", "size of the embedding and of every token"},
+        Field{"heads", &Self::heads, "", "attention heads; must divide the width"},
+        Field{"layers", &Self::layers, "", "transformer blocks"},
+        Field{"feedforward", &Self::feedforward, "", "width of a block's hidden layer"},
+        Field{"dropout", &Self::dropout, "", "probability, in training"},
+        Field{"class_token", &Self::class_token, "", "'jet': from the jet's log E, log pT, eta, phi; or 'learned'"},
+        Field{"registers", &Self::registers, "", "learned tokens beside the class token, of no output of their own"},
+        Field{"norm", &Self::norm, "", "'layer' or 'rms'"},
+        Field{"norm_eps", &Self::norm_eps, "", "added to the variance that a norm divides by"},
+        Field{"embedding_norm", &Self::embedding_norm, "", "whether the embedded features are normalised"},
+        Field{"feedforward_kind", &Self::feedforward_kind, "",
+              "'gelu', or 'swiglu': width -> 2 x feedforward -> width"},
+        Field{"layer_scale", &Self::layer_scale, "",
+              "initial value of the learned scales of a block's two branches; 0: no scales"},
+        Field{"positions", &Self::positions, "",
+              "'none', or 'polar': a learned table is added to the embedded features"},
+        Field{"radial_bins", &Self::radial_bins, "", "of the table"},
+        Field{"angular_bins", &Self::angular_bins, "", "of the table; they close to a circle"},
+        Field{"radial_knee", &Self::radial_knee, "",
+              "standardised radius around which the bins change from equal to growing widths"},
+        Field{"radial_range", &Self::radial_range, "", "standardised radius where the last bin ends"},
+        Field{"pooling", &Self::pooling, "",
+              "what the jet's embedding is: class 'token', 'mean' of the constituents, 'attention' or 'both' of the "
+              "first"},
+        Field{"masked_token", &Self::masked_token, "",
+              "what is seen of a masked constituent: 'zero' features or 'learned'"},
+    };
+  }
+
+  /// The four sizes of arXiv:2509.07486: nano, lite, mini, base. @throws rino::Error for another name.
+  static JetEncoderOptions preset(const std::string& name) {
+    JetEncoderOptions options;
+    const auto size = [&](std::int64_t width, std::int64_t heads, std::int64_t layers, std::int64_t feedforward) {
+      options.width = width;
+      options.heads = heads;
+      options.layers = layers;
+      options.feedforward = feedforward;
+      return options;
+    };
+    if (name == "nano") {
+      return size(32, 4, 4, 128);
+    }
+    if (name == "lite") {
+      return size(64, 4, 4, 256);
+    }
+    if (name == "mini") {
+      return size(128, 8, 6, 512);
+    }
+    if (name == "base") {
+      return size(256, 8, 6, 1024);
+    }
+    fail("there is no encoder preset '", name, "': choose nano, lite, mini or base");
+  }
+};
+
+}  // namespace rino

@@ -1,0 +1,85 @@
+#pragma once
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <rino/nn/flat_parameters.hpp>
+
+namespace rino {
+
+/// Consecutive values of a flat buffer that the optimiser treats alike.
+struct ParameterGroup {
+  std::int64_t begin = 0;
+  std::int64_t size = 0;
+  double lr_scale = 1.0;  ///< of the learning rate
+  bool decays = true;     ///< whether weight decay acts on them
+};
+
+namespace detail {
+
+/// Number of the block that a tensor of an encoder belongs to, -1 for one in front of all blocks, `kTop` for what comes
+/// behind them, by the tensor's name.
+inline constexpr std::int64_t kTop = -2;
+
+inline std::int64_t block_of(std::string_view name) {
+  constexpr std::string_view encoder = "encoder.";
+  constexpr std::string_view blocks = "blocks.";
+  if (!name.starts_with(encoder)) {
+    return kTop;
+  }
+  name.remove_prefix(encoder.size());
+  if (name.starts_with("norm.") || name.starts_with("pool.")) {
+    return kTop;
+  }
+  if (!name.starts_with(blocks)) {
+    return -1;
+  }
+  name.remove_prefix(blocks.size());
+  std::int64_t block = 0;
+  std::from_chars(name.data(), name.data() + name.size(), block);
+  return block;
+}
+
+/// Matrices decay; norms, biases and scales, which have one dimension, do not, nor tokens and positions.
+inline bool is_matrix(const TensorSlot& slot) {
+  return slot.tensor().dim() >= 2 && slot.leaf_name == "weight";
+}
+
+}  // namespace detail
+
+/// Groups of the optimiser, in the buffer's order.
+///
+/// The learning rate falls by `layer_decay` from every layer of the module `encoder` to the one before it: its heads
+/// and last norm have the whole rate, block b of L the power L - b, what lies before the blocks L + 1
+/// (BEiT, arXiv:2106.08254).
+///
+/// @param decay_all  weight decay of every value, not of matrices alone.
+inline std::vector<ParameterGroup> parameter_groups(const std::vector<TensorSlot>& slots, double layer_decay,
+                                                    bool decay_all) {
+  std::int64_t layers = 0;
+  for (const TensorSlot& slot : slots) {
+    layers = std::max(layers, detail::block_of(slot.name) + 1);
+  }
+  std::vector<ParameterGroup> groups;
+  std::int64_t begin = 0;
+  for (const TensorSlot& slot : slots) {
+    const std::int64_t block = detail::block_of(slot.name);
+    const std::int64_t below = block == detail::kTop ? 0 : layers - block;
+    const ParameterGroup group{begin, slot.tensor().numel(), std::pow(layer_decay, static_cast<double>(below)),
+                               decay_all || detail::is_matrix(slot)};
+    begin += group.size;
+    if (!groups.empty() && groups.back().lr_scale == group.lr_scale && groups.back().decays == group.decays) {
+      groups.back().size += group.size;
+    } else {
+      groups.push_back(group);
+    }
+  }
+  return groups;
+}
+
+}  // namespace rino
