@@ -24,8 +24,9 @@ from pyrino.evaluate.domains import DomainComparison, compare
 from pyrino.finetune import Tagger, finetune, train_supervised
 from pyrino.generate import generate
 from pyrino.history import History
+from pyrino.inference import embed, predict
 from pyrino.jets import Jets
-from pyrino.losses import centered_assignment, dino_loss, koleo_loss, sinkhorn
+from pyrino.losses import centered_assignment, dino_loss, gram_loss, ibot_loss, koleo_loss, sinkhorn
 from pyrino.nn import Embeddings, JetEncoder, ProjectionHead, Tokens, tokenize
 from pyrino.outputs import embed_files, predict_files
 from pyrino.pretrain import PretrainingRun, Trainer, pretrain
@@ -69,14 +70,18 @@ __all__ = [
     "data",
     "dino_loss",
     "drop_soft",
+    "embed",
     "embed_files",
     "finetune",
     "generate",
+    "gram_loss",
     "hardest",
+    "ibot_loss",
     "koleo_loss",
     "mask_constituents",
     "open_dataset",
     "pack",
+    "predict",
     "predict_files",
     "pretrain",
     "read_jets",

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from pyrino.jets import Jets
 from pyrino.nn import JetEncoder, Tokens, load_weights, save_weights
 from pyrino.pretrain import claim_folder
 from pyrino.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pyrino.inference import Collection
 
 __all__ = ["Tagger", "finetune", "train_supervised"]
 
@@ -75,13 +78,13 @@ class Tagger(torch.nn.Module):
         """Logits [S], one per sequence of the tokens."""
         return self.head(self.encoder(tokens, constituents=False).jets).squeeze(-1)
 
-    def predict(self, jets: Jets, *, batch_size: int = 1024, threads: int = 1) -> np.ndarray:
+    def predict(self, jets: Collection, *, batch_size: int = 1024, threads: int = 1) -> Any:
         """Probabilities of label 1.
 
         Parameters
         ----------
         jets
-            n jets.
+            n jets; or an awkward array or a collection of dask-awkward, as `pyrino.predict` takes them.
         batch_size
             Jets at a time.
         threads
@@ -90,17 +93,25 @@ class Tagger(torch.nn.Module):
         Returns
         -------
         numpy.ndarray
-            (n,) float64 in [0, 1].
+            (n,) float64 in [0, 1]; of the kind of `jets` if they are not `Jets`.
+
+        Notes
+        -----
+        The head is computed in double precision, so that the jets beside a jet change nothing, and on a copy in
+        evaluation mode, so that several threads may predict at once.
         """
-        embeddings = self.encoder.embed(jets, batch_size=batch_size, threads=threads)
-        training = self.training
-        self.eval()
-        try:
-            with torch.no_grad():
-                logits = self.head(torch.from_numpy(embeddings).to(self.encoder.device)).squeeze(-1)
-        finally:
-            self.train(training)
-        return torch.sigmoid(logits.double()).cpu().numpy()
+        if not isinstance(jets, Jets):
+            from pyrino.inference import predict
+
+            return predict(self, jets, batch_size=batch_size, threads=threads)
+        from scipy.special import expit
+
+        embeddings = torch.from_numpy(self.encoder.embed(jets, batch_size=batch_size, threads=threads))
+        head = copy.deepcopy(self.head).double().eval()
+        with torch.no_grad():
+            logits = head(embeddings.to(self.encoder.device, torch.float64)).squeeze(-1)
+        # Not torch's sigmoid, whose last bit depends on the place in the array.
+        return expit(logits.to(embeddings.dtype).double().cpu().numpy())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights (safetensors) with recipe and kind of head in the metadata, whole or not at all."""

@@ -1,0 +1,341 @@
+"""Embeddings and probabilities of jets wherever they are: `Jets`, awkward arrays, dask-awkward collections."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyrino._columns import awkward_column, cartesian, offsets_of
+from pyrino.errors import RinoError
+from pyrino.finetune import Tagger
+from pyrino.jets import Jets
+from pyrino.nn import JetEncoder
+
+if TYPE_CHECKING:
+    import awkward as ak
+    import dask_awkward as dak
+
+    Collection = Jets | ak.Array | dak.Array
+
+__all__ = ["embed", "predict"]
+
+Model = JetEncoder | Tagger
+#: What is computed of jets: (n, D) or (n,).
+Compute = Callable[[Jets], NDArray[Any]]
+
+#: What `JetEncoder.save`, `pretrain` and `finetune` call their files in a folder.
+_FILES: dict[type[Model], str] = {JetEncoder: "encoder.safetensors", Tagger: "tagger.safetensors"}
+#: Momenta of the vector library and of coffea in generic names, where a record of theirs says that it is a momentum.
+_GENERIC = {"x": "px", "y": "py", "z": "pz", "t": "E", "rho": "pt", "tau": "mass"}
+
+
+def embed(
+    encoder: JetEncoder | str | os.PathLike[str],
+    jets: Collection,
+    *,
+    resolution: int | str = "all",
+    batch_tokens: int = 65536,
+    batch_size: int | None = None,
+    threads: int = 1,
+    empty: str = "raise",
+) -> NDArray[Any] | ak.Array | dak.Array:
+    """Embeddings of jets, of the kind that the jets are of: NumPy for `Jets`, awkward for awkward, lazy for dask.
+
+    Parameters
+    ----------
+    encoder
+        Of width D; or the path of one, or of the folder of a run, which every process reads once and keeps. For
+        clusters, whose workers compute on the CPU: a path that all workers see is the cheapest; an encoder goes into
+        dask's graph, once, and dask warns of graphs above 10 MB.
+    jets
+        `Jets`; or an awkward array jets x var x records whose fields `Jets.from_awkward` takes, in GeV and radians, or
+        that is a momentum of the vector library or of coffea; or such a collection of dask-awkward (`uproot.dask`,
+        ``dask_awkward.from_parquet``). Awkward arrays may have one or more levels more, such as events x var x jets x
+        var x records; jets may be missing (None). Other fields are not read.
+    resolution, batch_tokens, batch_size, threads
+        As `JetEncoder.embed` takes them.
+    empty
+        Jets without constituents: "raise" an error, or give them "nan".
+
+    Returns
+    -------
+    numpy.ndarray or awkward.Array or dask_awkward.Array
+        ... x D of the encoder's dtype; in the place of every jet its embedding, or None where the jet is missing.
+
+    Raises
+    ------
+    RinoError
+        As `Jets.from_awkward` and `JetEncoder.embed`; if a jet has no constituents; if there is no encoder in that
+        path, or another when a worker reads it; if dask-awkward is absent or does not work with this dask.
+
+    Notes
+    -----
+    Where the encoder's kernels are the fused ones (see `JetEncoder.kernels`), a jet's embedding has the same bits
+    whatever jets are beside it, and so whatever the partitions are. The reference kernels agree to rounding. Several
+    threads may use one encoder; torch's number of threads is left as it is.
+
+    Examples
+    --------
+    >>> z = embed("runs/nano", events.FatJet.constituents.pf)            # in a coffea processor: events x var x D
+    >>> z = embed(encoder, dask_awkward.from_parquet("jets/*.parquet"))  # lazy; z.compute(), dask_awkward.to_parquet
+    >>> futures = client.map(lambda name: embed("runs/nano", read_jets(name)), files)
+    """
+    options = {"resolution": resolution, "batch_tokens": batch_tokens, "batch_size": batch_size, "threads": threads}
+    return _compute(_Call(JetEncoder, "embed", options, empty), encoder, jets)
+
+
+def predict(
+    tagger: Tagger | str | os.PathLike[str],
+    jets: Collection,
+    *,
+    batch_size: int = 1024,
+    threads: int = 1,
+    empty: str = "raise",
+) -> NDArray[np.float64] | ak.Array | dak.Array:
+    """A tagger's probabilities of label 1, of the kind that the jets are of.
+
+    Parameters
+    ----------
+    tagger
+        As `embed` takes an encoder.
+    jets, empty
+        As `embed` takes them.
+    batch_size, threads
+        As `Tagger.predict` takes them.
+
+    Returns
+    -------
+    numpy.ndarray or awkward.Array or dask_awkward.Array
+        float64 in [0, 1]; in the place of every jet its probability, or None where the jet is missing.
+
+    Raises
+    ------
+    RinoError
+        As `embed`.
+
+    Examples
+    --------
+    >>> p = predict("runs/tagger", events.FatJet.constituents.pf)
+    """
+    return _compute(_Call(Tagger, "predict", {"batch_size": batch_size, "threads": threads}, empty), tagger, jets)
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """A model by its path, to be read where it is used."""
+
+    kind: type[Model]
+    path: str
+    digest: str
+
+    def load(self) -> Model:
+        """The model.
+
+        Raises
+        ------
+        RinoError
+            If it is not the one any more that the path led to before: half of the results would be of another.
+        """
+        model, digest = _read(self.kind, self.path)
+        if digest != self.digest:
+            raise RinoError(
+                f"the weights in {self.path} are not those any more that the computation was made for: make it again"
+            )
+        return model
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What is asked of a model, as workers get it."""
+
+    kind: type[Model]
+    method: str
+    options: Mapping[str, Any]
+    empty: str
+
+    def __post_init__(self) -> None:
+        if self.empty not in ("raise", "nan"):
+            raise RinoError(f"empty = {self.empty!r}; choose 'raise' or 'nan'")
+
+    def of(self, model: Model) -> Compute:
+        """The method itself."""
+        return functools.partial(getattr(model, self.method), **self.options)
+
+    def __call__(self, model: Model | _Weights, array: ak.Array) -> ak.Array:
+        """Results for an awkward array, or for the type tracer of one."""
+        return _on_awkward(array, self.of(model.load() if isinstance(model, _Weights) else model), self.empty)
+
+
+def _compute(call: _Call, model: Model | str | os.PathLike[str], jets: Any) -> Any:
+    if isinstance(model, (str, os.PathLike)):
+        weights = _Weights(call.kind, os.path.abspath(model), _read(call.kind, model)[1])
+    elif isinstance(model, call.kind):
+        weights = None
+    else:
+        name = call.kind.__name__
+        raise RinoError(f"a {type(model).__name__} does not {call.method}; give a pyrino.{name} or the path of one")
+    if hasattr(type(jets), "__dask_graph__"):
+        return _lazy(call, weights or model, jets)
+    loaded = weights.load() if weights else model
+    if isinstance(jets, Jets):
+        return call.of(loaded)(jets)
+    import awkward as ak
+
+    if isinstance(jets, ak.Array):
+        return call(loaded, jets)
+    raise RinoError(
+        f"the jets are of type {type(jets).__name__}; give pyrino.Jets, an awkward array jets x var x records, or a "
+        f"collection of dask-awkward; of futures: client.map(functools.partial(pyrino.{call.method}, path), futures)"
+    )
+
+
+# --- models ---
+
+_READING = threading.Lock()
+
+
+def _read(kind: type[Model], path: str | os.PathLike[str]) -> tuple[Model, str]:
+    """A model and its digest; one that was read before is not read again unless its file has changed."""
+    place = Path(os.path.abspath(path))
+    file = place / _FILES[kind] if place.is_dir() else place
+    stamp = (file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else None
+    with _READING:  # all threads of a worker ask at once, first of all
+        return _read_once(kind, place, stamp)
+
+
+@functools.lru_cache(maxsize=4)
+def _read_once(kind: type[Model], place: Path, stamp: tuple[int, int] | None) -> tuple[Model, str]:
+    model = kind.load(place).eval()
+    return model, _digest(model)
+
+
+def _digest(model: Model) -> str:
+    """Of everything that decides the results: two models that have the same give the same."""
+    import xxhash
+
+    encoder = model.encoder if isinstance(model, Tagger) else model
+    state = xxhash.xxh3_128(f"{encoder.recipe.to_json()} {encoder.kernels}".encode())
+    for name, tensor in model.state_dict().items():
+        state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        state.update(tensor.detach().cpu().contiguous().numpy())
+    return state.hexdigest()
+
+
+# --- awkward arrays ---
+
+
+def _on_awkward(array: ak.Array, of: Compute, empty: str) -> ak.Array:
+    """What `of` says of the jets of an array, in the array's structure; touches the momenta of a type tracer."""
+    import awkward as ak
+
+    names = _momenta(array)
+    momenta = ak.typetracer.length_zero_if_typetracer(array[list(names)])
+
+    def of_lists(offsets: NDArray[np.int64], constituents: ak.Array) -> NDArray[Any]:
+        columns = {name: awkward_column(constituents[its], f"the field '{its}'") for its, name in names.items()}
+        return _of_jets(columns, np.diff(offsets), of, empty)
+
+    result = _in_place(ak.to_packed(momenta, highlevel=False), of_lists)
+    if ak.backend(array) == "typetracer":
+        result = result.to_typetracer(forget_length=True)
+    return ak.Array(result)
+
+
+def _momenta(array: ak.Array) -> dict[str, str]:
+    """The fields that are components of momentum, with their names in `Jets.from_awkward`."""
+    import awkward as ak
+
+    layout = ak.to_layout(array)
+    if not array.fields or layout.purelist_depth < 2:
+        raise RinoError(
+            f"the awkward array is of type {array.type}; give jets x var x records with fields such as px, py, pz, E "
+            "or pt, eta, phi, mass, which ak.zip makes of columns"
+        )
+    record = layout.purelist_parameter("__record__") or ""
+    generic = _GENERIC if record == "Momentum4D" or record.endswith("LorentzVector") else {}
+    names = {name: generic.get(name, name) for name in array.fields}
+    _, used = cartesian(dict.fromkeys(names.values(), np.empty(0)), np.zeros(1, dtype=np.int64))
+    return {its: name for its, name in names.items() if name in used}
+
+
+def _in_place(
+    layout: ak.contents.Content, of_lists: Callable[[NDArray[np.int64], ak.Array], NDArray[Any]]
+) -> ak.contents.Content:
+    """Results in the place of the jets, which are the innermost lists."""
+    import awkward as ak
+
+    if layout.is_option:
+        missing = layout.mask_as_bool(valid_when=False)
+        index = np.where(missing, -1, np.cumsum(~missing) - 1)
+        return ak.contents.IndexedOptionArray(ak.index.Index64(index), _in_place(layout.project(), of_lists))
+    if layout.is_indexed:
+        return _in_place(layout.project(), of_lists)
+    if not layout.is_list:
+        raise RinoError(f"the awkward array has {layout.form.type} where lists of constituents were expected")
+    lists = layout.to_ListOffsetArray64(True)
+    offsets = np.asarray(lists.offsets)
+    content = lists.content[: offsets[-1]]
+    if layout.purelist_depth > 2:
+        return ak.contents.ListOffsetArray(lists.offsets, _in_place(content, of_lists))
+    values = of_lists(offsets, ak.Array(content))
+    flat = ak.contents.NumpyArray(values.reshape(-1))
+    return flat if values.ndim == 1 else ak.contents.RegularArray(flat, values.shape[1], zeros_length=len(values))
+
+
+def _of_jets(columns: Mapping[str, NDArray[Any]], counts: NDArray[np.int64], of: Compute, empty: str) -> NDArray[Any]:
+    """Results for jets of so many constituents each."""
+    full = counts > 0
+    if empty == "raise" and not full.all():
+        raise RinoError(
+            f"jet {np.argmin(full)} of {len(full)} has no constituents: leave such jets out, or give empty='nan' to "
+            "get NaN for them"
+        )
+    offsets = offsets_of(counts[full])
+    found = of(Jets.from_columns(*cartesian(columns, offsets)[0], offsets))
+    if full.all():
+        return found
+    values = np.full((len(full), *found.shape[1:]), np.nan, dtype=found.dtype)
+    values[full] = found
+    return values
+
+
+# --- dask ---
+
+
+def _lazy(call: _Call, model: Model | _Weights, jets: Any) -> dak.Array:
+    """The collection of results, partition by partition."""
+    try:
+        import dask
+        import dask_awkward as dak
+        from packaging.version import Version
+    except ImportError as error:
+        raise RinoError(f"jets in a dask collection need dask-awkward ({error}): pip install 'pyrino[dask]'") from error
+    if Version(dak.__version__) < Version("2025.5") and Version(dask.__version__) >= Version("2025.4"):
+        # pip pairs them, as this dask-awkward did not yet know which dask it would not work with.
+        raise RinoError(
+            f"dask-awkward {dak.__version__} does not work with dask {dask.__version__}: pip install 'pyrino[dask]', "
+            "which brings versions that work together"
+        )
+    if not isinstance(jets, dak.Array):
+        raise RinoError(
+            f"the jets are a {type(jets).__name__}; give a collection of dask-awkward, or call pyrino.{call.method} "
+            f"on what it computes: dask.delayed(pyrino.{call.method})(path, jets)"
+        )
+    meta = call(model, jets._meta)
+    if isinstance(model, _Weights):
+        key = f"{model.path} {model.digest}"
+    else:
+        key = _digest(model)
+        # As it is now, and a node of its own: it goes to each worker once.
+        model = dask.delayed(copy.deepcopy(model).cpu(), name=f"{call.kind.__name__}-{key}", traverse=False)
+    token = dask.base.tokenize(jets, key, call.method, sorted(call.options.items()), call.empty)
+    return dak.map_partitions(call, model, jets, label=f"pyrino-{call.method}", token=token, meta=meta)
