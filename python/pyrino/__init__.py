@@ -27,7 +27,7 @@ from pyrino.history import History
 from pyrino.inference import embed, predict
 from pyrino.jets import Jets
 from pyrino.losses import centered_assignment, dino_loss, gram_loss, ibot_loss, koleo_loss, sinkhorn
-from pyrino.nn import Embeddings, JetEncoder, ProjectionHead, Tokens, tokenize
+from pyrino.nn import Embeddings, JetEncoder, ProjectionHead, Tokens, draw_masks, tokenize
 from pyrino.outputs import embed_files, predict_files
 from pyrino.pretrain import PretrainingRun, Trainer, pretrain
 from pyrino.recipe import Recipe
@@ -69,6 +69,7 @@ __all__ = [
     "compare",
     "data",
     "dino_loss",
+    "draw_masks",
     "drop_soft",
     "embed",
     "embed_files",

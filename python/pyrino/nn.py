@@ -20,7 +20,7 @@ from pyrino.jets import Jets
 from pyrino.recipe import Recipe
 from pyrino.views import _core_of
 
-__all__ = ["Embeddings", "JetEncoder", "ProjectionHead", "Tokens", "tokenize"]
+__all__ = ["Embeddings", "JetEncoder", "ProjectionHead", "Tokens", "draw_masks", "tokenize"]
 
 Tokens = _core.Tokens
 
@@ -372,6 +372,43 @@ def tokenize(
     """
     tokenizer = (recipe or Recipe.preset("nano"))._core.tokenizer()
     return tokenizer(_core_of(jets), [str(resolution) for resolution in resolutions], dtype, threads)
+
+
+def draw_masks(
+    tokens: Tokens, fraction: float = 0.25, *, seed: int = 0, step: int = 0, first: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which constituents to hide from a student: of each sequence's n tokens a share, at least one and at most n - 1.
+
+    Every choice is equally likely. Nothing is masked of a sequence of one token.
+
+    Parameters
+    ----------
+    tokens
+        Of one view.
+    fraction
+        Above 0 and below 1; rounded to a whole number of tokens.
+    seed, step
+        The choice depends on these and the number of the jet alone.
+    first
+        Added to the numbers of the jets: the place of the first one in the batch of all processes.
+
+    Returns
+    -------
+    rows : torch.Tensor
+        int64 [M], the masked tokens, rising; ``tokens.hide(mask)`` takes a bool per token.
+    counts : torch.Tensor
+        int64 [J], how many of each sequence that has some, as `ibot_loss` takes it.
+
+    Raises
+    ------
+    RinoError
+        For another fraction.
+
+    Notes
+    -----
+    iBOT, arXiv:2111.07832; the share is the production recipe's.
+    """
+    return _core.draw_masks(tokens, fraction, seed, step, first)
 
 
 def save_weights(path: str | os.PathLike[str], tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:

@@ -7,6 +7,7 @@
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
 
+#include <rino/nn/constituent_masks.hpp>
 #include <rino/nn/embed.hpp>
 #include <rino/nn/jet_encoder.hpp>
 #include <rino/nn/projection_head.hpp>
@@ -164,6 +165,14 @@ Raises RinoError for a mask of another shape or type.)")
         return rino::embedding_batches(jets, {.tokens = batch_tokens, .jets = batch_size});
       },
       "jets"_a, "batch_tokens"_a, "batch_size"_a, Release());
+
+  module.def(
+      "draw_masks",
+      [](const Tokens& tokens, double fraction, std::uint64_t seed, std::uint64_t step, std::int64_t first) {
+        const rino::ConstituentMasks masks = rino::draw_masks(tokens, fraction, seed, step, first);
+        return std::pair{as_tensor(masks.rows), as_tensor(masks.counts)};
+      },
+      "tokens"_a, "fraction"_a, "seed"_a, "step"_a, "first"_a, Release());
 
   bind_module<rino::ProjectionHeadImpl>(module, "ProjectionHead")
       .def("forward", &rino::ProjectionHeadImpl::forward, "embeddings"_a, Release());

@@ -817,7 +817,7 @@ TEST_CASE("the average of the weights follows them with its momentum", "[train][
 TEST_CASE("every layer has its learning rate, and matrices alone decay where that is asked for", "[train][adamw]") {
   rino::JetEncoderOptions encoder = small_encoder(0.0);
   encoder.class_token = rino::ClassToken::learned;
-  rino::EncoderWithHeads module(encoder, small_head(), /*particles=*/true);
+  rino::EncoderWithHeads module(encoder, small_head(), /*jets=*/true, /*particles=*/true);
   rino::initialize(*module, 1);
   module->to(at::kDouble);
   const rino::FlatParameters flat(*module, /*trainable=*/true);
@@ -861,7 +861,7 @@ TEST_CASE("every layer has its learning rate, and matrices alone decay where tha
 
 TEST_CASE("AdamW with groups equals LibTorch's AdamW with the same groups", "[train][adamw]") {
   rino::JetEncoderOptions encoder = small_encoder(0.0);
-  rino::EncoderWithHeads mine(encoder, small_head(), false);
+  rino::EncoderWithHeads mine(encoder, small_head(), /*jets=*/true, /*particles=*/false);
   rino::initialize(*mine, 1);
   mine->to(at::kDouble);
   const auto theirs = std::dynamic_pointer_cast<rino::EncoderWithHeadsImpl>(mine->clone());

@@ -380,7 +380,7 @@ def test_an_encoder_taken_from_a_trainer_is_a_copy(jets):
     assert trainer.encoder("teacher").norm.weight.any()
     del trainer
     assert np.isfinite(student.embed(jets)).all()
-    with pytest.raises(RinoError, match="no encoder 'both': choose 'teacher' or 'student'"):
+    with pytest.raises(RinoError, match="no encoder 'both': choose 'teacher', 'student' or 'average'"):
         Trainer(short(), jets).encoder("both")
 
 

@@ -138,18 +138,21 @@ struct SelfDistillationOptions {
 /// Encoder and projection heads: what student and teacher are made of.
 class EncoderWithHeadsImpl : public torch::nn::Cloneable<EncoderWithHeadsImpl> {
  public:
-  /// @param particles  whether there is a head for constituents beside the one for jets, of the same sizes.
-  EncoderWithHeadsImpl(const JetEncoderOptions& encoder_options, const ProjectionHeadOptions& head_options,
+  /// @param jets       whether there is a head for jets.
+  /// @param particles  and one for constituents, of the same sizes.
+  EncoderWithHeadsImpl(const JetEncoderOptions& encoder_options, const ProjectionHeadOptions& head_options, bool jets,
                        bool particles)
-      : encoder_options(encoder_options), head_options(head_options), particles(particles) {
+      : encoder_options(encoder_options), head_options(head_options), jets(jets), particles(particles) {
     reset();
   }
 
   void reset() override {
     encoder = register_module("encoder", JetEncoder(encoder_options));
     ProjectionHeadOptions sizes = head_options;
-    sizes.inputs = encoder_options.outputs();
-    head = register_module("head", ProjectionHead(sizes));
+    if (jets) {
+      sizes.inputs = encoder_options.outputs();
+      head = register_module("head", ProjectionHead(sizes));
+    }
     if (particles) {
       sizes.inputs = encoder_options.width;
       particle_head = register_module("particle_head", ProjectionHead(sizes));
@@ -158,6 +161,7 @@ class EncoderWithHeadsImpl : public torch::nn::Cloneable<EncoderWithHeadsImpl> {
 
   JetEncoderOptions encoder_options;
   ProjectionHeadOptions head_options;
+  bool jets;
   bool particles;
   JetEncoder encoder{nullptr};
   ProjectionHead head{nullptr};
@@ -182,7 +186,7 @@ class SelfDistillation {
   /// @throws rino::Error for options outside their ranges.
   SelfDistillation(const JetEncoderOptions& encoder, const ProjectionHeadOptions& head, ViewSetOptions views,
                    const SelfDistillationOptions& options, std::uint64_t seed)
-      : views_(std::move(views)), options_(options), student_(encoder, head, options.ibot > 0) {
+      : views_(std::move(views)), options_(options), student_(encoder, head, options.dino > 0, options.ibot > 0) {
     check(encoder);
     initialize(*student_, seed);
     teacher_ = EncoderWithHeads(std::dynamic_pointer_cast<EncoderWithHeadsImpl>(student_->clone()));

@@ -28,7 +28,7 @@ class FlatParameters {
                           [&](const TensorSlot& slot) { return slot.name == parameter.key(); }),
               "'", parameter.key(),
               "' belongs to a leaf that is none of rino's and cannot be trained: build the network ",
-              "from rino's own leaves (Linear, LayerNorm ...) or derive it from rino::Leaf");
+              "from rino's own leaves (Linear, Norm ...) or derive it from rino::Leaf");
     }
     std::vector<at::Tensor> pieces;
     for (const TensorSlot& slot : slots_) {

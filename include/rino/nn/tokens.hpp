@@ -68,7 +68,7 @@ struct Tokens {
     moved.features = features.to(options, /*non_blocking=*/features.is_pinned());
     moved.jet_features = jet_features.to(options, /*non_blocking=*/jet_features.is_pinned());
     if (masked.defined()) {
-      moved.masked = masked.to(options.device());
+      moved.masked = masked.to(options.device(), /*non_blocking=*/masked.is_pinned());
     }
     return moved;
   }
@@ -78,6 +78,9 @@ struct Tokens {
     Tokens pinned = *this;
     pinned.features = features.pin_memory();
     pinned.jet_features = jet_features.pin_memory();
+    if (masked.defined()) {
+      pinned.masked = masked.pin_memory();
+    }
     return pinned;
   }
 
