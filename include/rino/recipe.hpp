@@ -53,7 +53,7 @@ struct Recipe {
   bool operator==(const Recipe&) const = default;
 
   static constexpr std::string_view kWorkshop = "arXiv:2509.07486";
-  static constexpr std::string_view kProduction = "public configuration of RINO's successor";
+  static constexpr std::string_view kProduction = kProductionSource;
 
   static constexpr std::array<RecipePreset, 15> kPresets{{
       {"nano", "the paper's smallest", kWorkshop},

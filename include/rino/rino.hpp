@@ -41,8 +41,8 @@
 #include <rino/recipe.hpp>
 #include <rino/train/adamw.hpp>
 #include <rino/train/ema.hpp>
-#include <rino/train/loader.hpp>
 #include <rino/train/jet_source.hpp>
+#include <rino/train/loader.hpp>
 #include <rino/train/method.hpp>
 #include <rino/train/parameter_groups.hpp>
 #include <rino/train/process_group.hpp>

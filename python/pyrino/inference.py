@@ -80,8 +80,9 @@ def embed(
     Notes
     -----
     Where the encoder's kernels are the fused ones (see `JetEncoder.kernels`), a jet's embedding has the same bits
-    whatever jets are beside it, and so whatever the partitions are. The reference kernels agree to rounding. Several
-    threads may use one encoder; torch's number of threads is left as it is.
+    whatever jets are beside it, and so whatever the partitions are; with the production recipe's embedding a batch of
+    up to three constituents in all agrees to rounding only. So do the reference kernels. Several threads may use one
+    encoder; torch's number of threads is left as it is.
 
     Examples
     --------

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyrino import _core
 from pyrino.errors import RinoError
@@ -20,15 +20,52 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Recipe"]
+__all__ = ["Recipe", "RecipeNumber", "RecipePreset"]
+
+#: How a number says that no publication has it, and that it was changed by whoever made the recipe.
+OWN_CHOICE = "own choice"
+CHANGED = "changed"
+
+#: Sections that the workshop paper's numbers fill in every preset: its successor's configuration has none of them.
+_FINETUNING = ("finetune", "supervised")
+
+
+class RecipePreset(NamedTuple):
+    """A recipe that has a name."""
+
+    name: str
+    summary: str  #: what it is, in one line
+    source: str  #: its publication, or "own choice"
+
+
+class RecipeNumber(NamedTuple):
+    """One number of a recipe with all that is known of it."""
+
+    section: str
+    name: str
+    value: Any
+    published: Any  #: what the preset has that the recipe starts from
+    unit: str  #: "" where it has none
+    meaning: str
+    source: str  #: a publication; "own choice" where none has it; "changed" where it is not the preset's any more
+
+    @property
+    def key(self) -> str:
+        """Section and name, as in ``training.epochs``."""
+        return f"{self.section}.{self.name}"
+
+    @property
+    def changed(self) -> bool:
+        """Whether it is not what the preset has."""
+        return self.value != self.published
 
 
 class Recipe:
     """Every number of a training run, by section and name.
 
     The numbers, their defaults and their meanings are those of the C++ config structs; `print(recipe)` shows
-    them all. A bare name means the first section that has it: ``epochs`` is ``training.epochs``; write
-    ``recipe.finetune.epochs`` or ``{"finetune.epochs": 3}`` for the other.
+    them all, `describe` tells where each comes from. A bare name means the first section that has it: ``epochs``
+    is ``training.epochs``; write ``recipe.finetune.epochs`` or ``{"finetune.epochs": 3}`` for the other.
 
     Examples
     --------
@@ -54,8 +91,9 @@ class Recipe:
         Parameters
         ----------
         name
-            ``nano``, ``lite``, ``mini``, ``base``: the paper's four (arXiv:2509.07486); ``demo``, ``study``:
-            what ``make demo`` and ``make study`` run.
+            ``nano``, ``lite``, ``mini``, ``base``: the paper's four (arXiv:2509.07486); ``rino`` and its variants,
+            as ``rino-swapped``: its successor's, the production recipe; ``demo``, ``study``: what ``make demo`` and
+            ``make study`` run. `catalogue` has them all.
         **overrides
             Numbers by name, e.g. ``epochs=5``; dotted names go in as ``**{"finetune.epochs": 3}``.
 
@@ -64,7 +102,7 @@ class Recipe:
         RinoError
             For a name that does not exist, with the nearest that does.
         """
-        names = _core.Recipe.presets()
+        names = cls.presets()
         if name not in names:
             raise RinoError(f"there is no preset {name!r}{_nearest(name, names)}: choose one of {', '.join(names)}")
         recipe = cls()
@@ -76,7 +114,49 @@ class Recipe:
     @staticmethod
     def presets() -> list[str]:
         """The names of the presets."""
-        return list(_core.Recipe.presets())
+        return [preset.name for preset in Recipe.catalogue()]
+
+    @staticmethod
+    def catalogue() -> list[RecipePreset]:
+        """The presets with what they are and where their numbers come from."""
+        return [RecipePreset(name, summary, _source(source)) for name, summary, source in _core.Recipe.presets()]
+
+    def describe(self) -> list[RecipeNumber]:
+        """Every number with its unit, its meaning and where it comes from.
+
+        Examples
+        --------
+        >>> for number in Recipe.preset("rino", epochs=5).describe():
+        ...     if number.changed:
+        ...         print(number.key, number.published, "->", number.value)
+        training.epochs 100 -> 5
+        """
+        (source,) = (preset.source for preset in Recipe.catalogue() if preset.name == self.name)
+        workshop = next(preset.source for preset in Recipe.catalogue() if preset.name == "nano")
+        mine, preset, nano = (r.entries() for r in (self._core, _core.Recipe.preset(self.name), Recipe()._core))
+        numbers = []
+        for entry, published, default in zip(mine, preset, nano, strict=True):
+            if entry.value != published.value:
+                origin = CHANGED
+            elif entry.source and entry.value == default.value:
+                origin = _source(entry.source)
+            elif source == OWN_CHOICE:
+                origin = workshop if entry.value == default.value else OWN_CHOICE
+            else:
+                origin = workshop if entry.section in _FINETUNING else source
+            values = (_show(entry.value), _show(published.value))
+            numbers.append(RecipeNumber(entry.section, entry.name, *values, entry.unit, entry.meaning, origin))
+        return numbers
+
+    @property
+    def encoder_parameters(self) -> int:
+        """Number of parameters of the encoder, its table of positions included."""
+        return _count(self._core.make_encoder())
+
+    @property
+    def head_parameters(self) -> int:
+        """Number of trainable parameters of a projection head."""
+        return _count(self._core.make_head())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Recipe:
@@ -285,6 +365,15 @@ def _show(value: Any) -> Any:
     if isinstance(value, list):
         return [int(item) if item.isdigit() else item for item in value]
     return value
+
+
+def _source(text: str) -> str:
+    """C++ says "rino" where the choice is ours, which next to a preset of that name could mean both."""
+    return OWN_CHOICE if text == "rino" else text
+
+
+def _count(module: Any) -> int:
+    return sum(tensor.numel() for _, tensor in module.tensors())
 
 
 def _toml(value: Any) -> str:

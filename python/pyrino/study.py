@@ -6,11 +6,11 @@ import dataclasses
 import datetime
 import json
 import os
-import platform
+import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,13 +23,12 @@ from pyrino.data import read_jets
 from pyrino.errors import RinoError
 from pyrino.files import whole_file
 from pyrino.finetune import Tagger, finetune, train_supervised
-from pyrino.generate import DOMAINS, generate
+from pyrino.generate import generate
 from pyrino.jets import Jets
 from pyrino.nn import JetEncoder
 from pyrino.pretrain import PretrainingRun, pretrain
 from pyrino.recipe import Recipe
 from pyrino.transforms import hardest
-from pyrino.views import ViewGenerator
 
 __all__ = ["STUDIES", "Study", "run_study"]
 
@@ -43,7 +42,7 @@ class Study:
     """What a study generates, and how often it fine-tunes."""
 
     preset: str
-    """Name of the recipe."""
+    """Name of the recipe; with `recipes`, of the study."""
     pretraining_jets: int
     """QCD jets of the target domain, unlabelled."""
     labelled_jets: int
@@ -55,13 +54,50 @@ class Study:
     target: str = "collisions"
     """Unlabelled domain."""
     finetuning_seeds: int = 1
-    """Taggers of every kind; the table shows their mean and spread."""
+    """Taggers of every kind; the table shows their mean and spread. With `recipes`: of every pretraining, 1."""
+    recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Recipes to compare: by a name the ``preset`` and the numbers that replace its own. Each is pretrained on the same
+    jets with the same number of steps."""
+    pretraining_seeds: int = 1
+    """Pretrainings of each of `recipes`, with the seeds that follow the recipe's; every one is fine-tuned once."""
     seed: int = 2025
     """The generated samples have the seeds 10 * seed + 0 (pretraining), 1 (target's test), 2 (labelled), 3 (source's
     test), so that no jet serves two purposes."""
 
 
-#: The studies by name; `make demo` and `make study` run them.
+#: What the compared recipes have alike: budget, boost and fine-tuning are the demo's (half as many epochs).
+_ALIKE = {
+    "jets.boost_to_pt": 750.0,
+    "optimizer.lr": 2e-3,
+    "training.epochs": 12,
+    "training.batch_size": 256,
+    "training.precision": "float32",
+    "finetune.hidden1": 8,
+    "finetune.hidden2": 4,
+    "finetune.probe_epochs": 4,
+    "finetune.epochs": 8,
+    "finetune.encoder_lr": 1e-3,
+    "finetune.positive_weight": 1.0,
+    "finetune.batch_size": 256,
+    "supervised.lr": 1e-3,
+    "supervised.epochs": 12,
+    "supervised.patience": 4,
+}
+
+#: The production recipe at nano's width; its table of positions has bins for as many jets as there are.
+_SHRUNK = {
+    "encoder.width": 32,
+    "encoder.heads": 4,
+    "encoder.layers": 4,
+    "encoder.feedforward": 64,
+    "encoder.radial_bins": 32,
+    "encoder.angular_bins": 32,
+    "head.prototypes": 256,
+    "head.hidden_width": 128,
+    "head.bottleneck": 32,
+}
+
+#: The studies by name; `make demo` and `make study` run the first two.
 STUDIES = {
     "demo": Study("demo", pretraining_jets=24_000, labelled_jets=12_000, test_jets=8_000, finetuning_seeds=3),
     "study": Study(
@@ -72,7 +108,24 @@ STUDIES = {
         sources=("simulation-wide", "simulation"),
         finetuning_seeds=10,
     ),
+    "recipes": Study(
+        "recipes",
+        pretraining_jets=24_000,
+        labelled_jets=12_000,
+        test_jets=8_000,
+        recipes={
+            "workshop": {"preset": "nano", **_ALIKE},
+            "production": {"preset": "rino", **_ALIKE, **_SHRUNK},
+        },
+        pretraining_seeds=3,
+    ),
 }
+
+_RECIPES_REMARK = (
+    "Both recipes are small and short here, so the comparison speaks of this size and budget and not of what either "
+    "reaches as published. What they have alike (boost, learning rates, fine-tuning) is the demo's, which was chosen "
+    "by looking at target labels of another sample; nothing was tuned for either recipe."
+)
 
 
 @dataclass
@@ -99,6 +152,31 @@ class _Sample:
     labels: np.ndarray
 
 
+@dataclass(frozen=True)
+class _Start:
+    """What a tagger starts from: a pretrained encoder, or its recipe alone, and a seed."""
+
+    seed: int
+    recipe: Recipe
+    encoder: JetEncoder
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A study at work: its plan, its place, its jets."""
+
+    plan: Study
+    out: Path
+    device: str
+    threads: int
+    progress: bool
+    times: _Times
+    unlabelled: Jets
+    target: _Sample
+    sources: dict[str, _Sample]
+    tests: dict[str, _Sample]
+
+
 def run_study(
     study: str | Study,
     out: str | os.PathLike[str],
@@ -114,11 +192,11 @@ def run_study(
     Parameters
     ----------
     study
-        "demo", "study", or a `Study`.
+        "demo", "study", "recipes", or a `Study`.
     out
         Folder for the generated jets (``data``), the runs and ``report.html``.
     recipe
-        In place of the study's preset.
+        In place of the study's preset; not where recipes are compared.
     device
         For pretraining: "cpu" or "cuda".
     workers
@@ -136,15 +214,17 @@ def run_study(
     Raises
     ------
     RinoError
-        If `out` holds a study with another plan or recipe, or as its stages do.
+        If `out` holds a study with another plan or recipe, recipes that are compared take different numbers of steps,
+        or as its stages do.
     """
-    from pyrino.report import write_report
+    from pyrino.report import installed_versions, write_report
+    from pyrino.report.describe import flow_entry, processor
 
     plan = _plan(study)
-    recipe = recipe or Recipe.preset(plan.preset)
+    recipes = _recipes(plan, recipe)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    _same_plan(out, plan, recipe)
+    _same_plan(out, plan, recipes)
     times = _Times()
     samples = _Samples(plan, out / "data", workers, progress)
 
@@ -154,44 +234,96 @@ def run_study(
         sources = {name: samples.labelled(name, plan.labelled_jets, purpose=2) for name in plan.sources}
         tests = {name: samples.labelled(name, plan.test_jets, purpose=3) for name in plan.sources}
 
-    with times.stage("pretraining"):
-        run = pretrain(recipe, unlabelled, out / "pretraining", resume=True, device=device, progress=progress)
-    encoder = run.encoder
-    untrained = JetEncoder(recipe, seed=recipe.training.seed)
-
-    transfers = []
-    for name, source in sources.items():
-        with times.stage(f"fine-tuning on {name}"):
-            taggers = _taggers(encoder, source, out / "taggers" / name, plan, recipe, threads, progress)
-        with times.stage(f"testing taggers from {name}"):
-            transfers.append(_transfer(taggers, name, source, tests[name], target, plan, threads))
-
-    with times.stage("examining the embedding"):
-        first = plan.sources[0]
-        embedding, probes = _embedding(encoder, untrained, target, tests[first], first, plan, threads)
+    job = _Job(plan, out, device, threads, progress, times, unlabelled, target, sources, tests)
+    if plan.recipes:
+        parts, seeds = _compare(job, recipes)
+        title = f"the recipes {' and '.join(recipes)}"
+    else:
+        (only,) = recipes.values()
+        parts, seeds = _examine(job, only)
+        title = plan.preset
 
     result: dict[str, Any] = {
-        "title": f"rino: {plan.preset}",
+        "title": f"rino: {title}",
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "demo": plan in STUDIES.values(),
+        "demo": plan in STUDIES.values() and not plan.recipes,
         "domains": _domains(plan),
-        "pretraining": _pretraining(run, encoder, unlabelled, recipe, plan),
+        **parts,
+        "jet": flow_entry(
+            _first_top(target), next(iter(recipes.values())).jets.radius, "a top jet of the target domain"
+        ),
+        "stages": times.stages,
+        "seeds": {"samples": plan.seed, **seeds},
+        "versions": installed_versions(),
+        "machine": f"{processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {device}",
+    }
+    return write_report(result, out)
+
+
+def _examine(job: _Job, recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
+    """One pretraining, taggers of several seeds from it, and the embedding: parts of the result, and the seeds."""
+    from pyrino.report.describe import pretraining_entry
+
+    plan = job.plan
+    with job.times.stage("pretraining"):
+        run = _pretrain(job, recipe, job.out / "pretraining")
+    encoder = run.encoder
+    untrained = JetEncoder(recipe, seed=recipe.training.seed)
+    starts = [_Start(seed, recipe, encoder) for seed in range(plan.finetuning_seeds)]
+    transfers = [_finetune(job, starts, name, job.out / "taggers" / name) for name in job.sources]
+    with job.times.stage("examining the embedding"):
+        first = plan.sources[0]
+        embedding, probes = _embedding(encoder, untrained, job.target, job.tests[first], first, plan, job.threads)
+    parts = {
+        "pretraining": pretraining_entry(run, plan.target, len(job.unlabelled)),
         "transfers": transfers,
         "probes": probes,
         "embedding": embedding,
-        "jet": _flow_jet(target, recipe),
         "recipe": recipe.to_dict(),
-        "stages": times.stages,
-        "seeds": {
-            "samples": plan.seed,
-            "pretraining": recipe.training.seed,
-            "fine-tuning": list(range(plan.finetuning_seeds)),
-        },
-        "versions": _versions(),
-        "machine": f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {device}",
     }
-    return write_report(result, out)
+    return parts, {"pretraining": recipe.training.seed, "fine-tuning": [start.seed for start in starts]}
+
+
+def _compare(job: _Job, recipes: dict[str, Recipe]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Several pretrainings of every recipe, each fine-tuned with its own seed: parts of the result, and the seeds."""
+    from pyrino.report.describe import compared_entry
+
+    compared, transfers, seeds = [], [], {}
+    for name, recipe in recipes.items():
+        starts, runs = [], []
+        for seed in range(recipe.training.seed, recipe.training.seed + job.plan.pretraining_seeds):
+            mine = recipe.replace(**{"training.seed": seed})
+            with job.times.stage(f"pretraining {name}, seed {seed}"):
+                runs.append(_pretrain(job, mine, job.out / "pretraining" / f"{name}_{seed}"))
+            starts.append(_Start(seed, mine, runs[-1].encoder))
+        seeds[f"pretraining and fine-tuning, {name}"] = [start.seed for start in starts]
+        compared.append(compared_entry(name, runs, job.plan.target, len(job.unlabelled)))
+        for source in job.sources:
+            folder = job.out / "taggers" / name / source
+            transfer = _finetune(job, starts, source, folder, f" ({name})")
+            transfers.append({**transfer, "recipe": name, "pretrainings": len(starts)})
+    remarks = {"remarks": [_RECIPES_REMARK]} if job.plan in STUDIES.values() else {}
+    parts = {
+        "recipes": compared,
+        "transfers": transfers,
+        "recipe": {name: recipe.to_dict() for name, recipe in recipes.items()},
+        **remarks,
+    }
+    return parts, seeds
+
+
+def _pretrain(job: _Job, recipe: Recipe, folder: Path) -> PretrainingRun:
+    return pretrain(recipe, job.unlabelled, folder, resume=True, device=job.device, progress=job.progress)
+
+
+def _finetune(job: _Job, starts: Sequence[_Start], source: str, folder: Path, which: str = "") -> dict[str, Any]:
+    """Taggers from one source, and how they do."""
+    labelled = job.sources[source]
+    with job.times.stage(f"fine-tuning on {source}{which}"):
+        taggers = _taggers(starts, labelled, folder, job.threads, job.progress)
+    with job.times.stage(f"testing taggers from {source}{which}"):
+        return _transfer(taggers, source, labelled, job.tests[source], job.target, job.plan, job.threads)
 
 
 class _Samples:
@@ -225,33 +357,32 @@ class _Samples:
 
 
 def _taggers(
-    encoder: JetEncoder,
-    source: _Sample,
-    folder: Path,
-    plan: Study,
-    recipe: Recipe,
-    threads: int,
-    progress: bool,
+    starts: Sequence[_Start], source: _Sample, folder: Path, threads: int, progress: bool
 ) -> dict[str, list[Tagger]]:
-    """Taggers by strategy, one per seed; finished ones are read back."""
+    """Taggers by strategy, one per start; finished ones are read back."""
     labelled = (source.jets, source.labels)
-    makers: dict[str, Callable[[int, Path], Tagger]] = {
-        "supervised": lambda seed, out: train_supervised(
-            recipe, labelled, out=out, seed=seed, threads=threads, progress=progress
-        ),
-        "linear": lambda seed, out: finetune(
-            encoder, labelled, head="linear", out=out, recipe=recipe, seed=seed, threads=threads, progress=progress
-        ),
-        "mlp": lambda seed, out: finetune(
-            encoder, labelled, head="mlp", out=out, recipe=recipe, seed=seed, threads=threads, progress=progress
-        ),
-    }
+
+    def supervised(start: _Start, out: Path) -> Tagger:
+        return train_supervised(start.recipe, labelled, out=out, seed=start.seed, threads=threads, progress=progress)
+
+    def pretrained(head: str) -> Callable[[_Start, Path], Tagger]:
+        return lambda start, out: finetune(
+            start.encoder,
+            labelled,
+            head=head,
+            out=out,
+            recipe=start.recipe,
+            seed=start.seed,
+            threads=threads,
+            progress=progress,
+        )
+
     taggers: dict[str, list[Tagger]] = {}
-    for strategy, make in makers.items():
-        for seed in range(plan.finetuning_seeds):
-            out = folder / f"{strategy}_{seed}"
+    for strategy, make in (("supervised", supervised), ("linear", pretrained("linear")), ("mlp", pretrained("mlp"))):
+        for start in starts:
+            out = folder / f"{strategy}_{start.seed}"
             done = (out / "tagger.safetensors").is_file()
-            taggers.setdefault(strategy, []).append(Tagger.load(out) if done else make(seed, out))
+            taggers.setdefault(strategy, []).append(Tagger.load(out) if done else make(start, out))
     return taggers
 
 
@@ -315,7 +446,7 @@ def _embedding(
         for label, number in classes.items()
     }
     embedding = {
-        "dimension": encoder.width,
+        "dimension": z.shape[1],
         "effective_rank": effective_rank(z),
         "similarity": {"resolutions": [str(r) for r in _RESOLUTIONS], **similarity},
         "pca": pca_entry(groups),
@@ -324,65 +455,20 @@ def _embedding(
     return embedding, probes
 
 
-def _pretraining(run: PretrainingRun, encoder: JetEncoder, jets: Jets, recipe: Recipe, plan: Study) -> dict[str, Any]:
-    history = run.history
-    every = max(1, history.rows // 1000)
-    drawn = f", {recipe.views.student_drawn} drawn a step" if recipe.views.student_drawn else ""
-    boost = f"; every jet boosted to pT = {recipe.jets.boost_to_pt:g} GeV" if recipe.jets.boost_to_pt else ""
-    return {
-        "domain": plan.target,
-        "preset": recipe.name,
-        "n_parameters": sum(p.numel() for p in encoder.parameters()),
-        "n_jets": len(jets),
-        "jets_seen": run.jets_seen,
-        "n_prototypes": recipe.head.prototypes,
-        "views": (
-            f"teacher {_list(recipe.views.teacher)}; student those and {_list(recipe.views.student)}{drawn}"
-            f"; {recipe.encoder.class_token} class token{boost}"
-        ),
-        "history": {name: history[name][::every].tolist() for name in history if name not in ("waited", "seconds")},
-    }
+def _first_top(sample: _Sample) -> Jets:
+    first = int(np.flatnonzero(sample.labels == 1)[0])
+    return sample.jets[first : first + 1]
 
 
-def _flow_jet(target: _Sample, recipe: Recipe) -> dict[str, Any]:
-    """The first top jet of the target along the flow."""
-    resolutions: list[int | str] = [1, 2, 3, 8, "all"]
-    first = int(np.flatnonzero(target.labels == 1)[0])
-    views = ViewGenerator(resolutions, radius=recipe.jets.radius)(target.jets[first : first + 1])
-    return {
-        "views": [view.p4.tolist() for view in views],
-        "resolutions": resolutions,
-        "radius": recipe.jets.radius,
-        "title": "a top jet of the target domain",
-    }
+def _domains(plan: Study) -> list[Any]:
+    from pyrino.report.describe import domain_entry
 
-
-def _domains(plan: Study) -> list[dict[str, Any]]:
-    tunes = {14: "Monash", 21: "A14"}
-    rows = []
-    for name in (plan.target, *plan.sources):
-        domain = DOMAINS[name]
-        event = (
-            f"Poisson({domain.overlay_mean:g}) soft events laid over" if domain.overlay_mean else "no underlying event"
-        )
-        kept = f", the {domain.max_constituents} hardest constituents" if domain.max_constituents else ""
-        counts = (
-            {"pretraining": plan.pretraining_jets, "test": plan.test_jets}
-            if name == plan.target
-            else {"labelled": plan.labelled_jets, "test": plan.test_jets}
-        )
-        rows.append(
-            {
-                "name": name,
-                "role": "target: stands for real collisions" if name == plan.target else "source: labelled simulation",
-                "generator": f"Pythia 8, {tunes.get(domain.tune, domain.tune)} tune, "
-                f"{domain.com_energy / 1000:g} TeV, {event}",
-                "detector": "tracks, photon and hadron towers, smeared" if domain.detector else "none",
-                "selection": f"anti-kT R = {domain.radius:g}, {domain.pt_min:g} < pT < {domain.pt_max:g} GeV{kept}",
-                "n_jets": counts,
-            }
-        )
-    return rows
+    target = {"pretraining": plan.pretraining_jets, "test": plan.test_jets}
+    source = {"labelled": plan.labelled_jets, "test": plan.test_jets}
+    return [
+        domain_entry(plan.target, "target: stands for real collisions", target),
+        *(domain_entry(name, "source: labelled simulation", source) for name in plan.sources),
+    ]
 
 
 def _plan(study: str | Study) -> Study:
@@ -393,31 +479,51 @@ def _plan(study: str | Study) -> Study:
     return STUDIES[study]
 
 
-def _same_plan(out: Path, plan: Study, recipe: Recipe) -> None:
+def _recipes(plan: Study, recipe: Recipe | None) -> dict[str, Recipe]:
+    """The recipe, or those that are compared, by name."""
+    if not plan.recipes:
+        if plan.pretraining_seeds != 1:
+            raise RinoError(f"pretraining_seeds is {plan.pretraining_seeds}: only a study with recipes takes several")
+        return {plan.preset: recipe or Recipe.preset(plan.preset)}
+    if recipe is not None:
+        raise RinoError("the study compares recipes of its own: change them in Study.recipes")
+    if plan.pretraining_seeds < 1 or plan.finetuning_seeds != 1:
+        raise RinoError(
+            f"pretraining_seeds and finetuning_seeds are {plan.pretraining_seeds} and {plan.finetuning_seeds}: where "
+            "recipes are compared, give 1 or more and 1"
+        )
+    recipes = {}
+    for name, numbers in plan.recipes.items():
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise RinoError(f"the recipe's name {name!r} becomes a folder's: use letters, digits, - and _")
+        if "preset" not in numbers:
+            raise RinoError(f"the recipe {name!r} has no preset: give the name of one that it starts from")
+        recipes[name] = Recipe.preset(numbers["preset"], **{k: v for k, v in numbers.items() if k != "preset"})
+    (first, model), *others = recipes.items()
+    for name, other in others:
+        for key in ("epochs", "batch_size"):
+            mine, theirs = getattr(model.training, key), getattr(other.training, key)
+            if mine != theirs:
+                raise RinoError(
+                    f"training.{key} is {mine} in {first!r} and {theirs} in {name!r}: recipes are compared after the "
+                    "same number of steps, give them the same"
+                )
+    return recipes
+
+
+def _same_plan(out: Path, plan: Study, recipes: dict[str, Recipe]) -> None:
     """Remember what `out` is for; refuse to mix two studies in one folder."""
     file = out / "study.json"
-    mine = json.loads(json.dumps({"study": dataclasses.asdict(plan), "recipe": recipe.to_dict()}))
+    numbers = {name: recipe.to_dict() for name, recipe in recipes.items()}
+    study = dataclasses.asdict(plan)
+    mine = json.loads(
+        json.dumps(
+            {"study": study, "recipes": numbers} if plan.recipes else {"study": study, "recipe": numbers[plan.preset]}
+        )
+    )
     if file.is_file():
         if json.loads(file.read_text()) != mine:
             raise RinoError(f"{out} holds a study with another plan or recipe: remove it or choose another folder")
         return
     with whole_file(file) as partial:
         partial.write_text(json.dumps(mine, indent=1))
-
-
-def _versions() -> dict[str, str]:
-    from pyrino.report import installed_versions
-
-    return installed_versions()
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def _list(values: Sequence[object]) -> str:
-    return ", ".join(str(value) for value in values)

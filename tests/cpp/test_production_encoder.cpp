@@ -712,24 +712,3 @@ TEST_CASE("parts that cannot be, and masks that do not fit, are errors", "[nn][p
   tokens.masked = mask.to(at::kFloat);
   CHECK(says(error_of([&] { encoder->embed_jets(tokens); }), "Float", "one bool per token"));
 }
-
-TEST_CASE("fused kernels that were asked for say which part they lack", "[nn][production]") {
-  const auto error = [](const auto& change, bool masked = false) {
-    JetEncoderOptions options;
-    options.inputs = 5;
-    change(options);
-    JetEncoder encoder = encoder_of(options, 510);
-    encoder->kernels = rino::EncoderKernels::fused;
-    return error_of([&] { encoder(some_tokens(511, masked)); });
-  };
-  CHECK(says(error([](auto& o) { o.norm = rino::NormKind::rms; }), "RMSNorm", "'auto' or 'reference'"));
-  CHECK(says(error([](auto& o) { o.feedforward_kind = rino::FeedForwardKind::swiglu; }), "SwiGLU"));
-  CHECK(says(error([](auto& o) { o.layer_scale = 0.1; }), "layer scales"));
-  CHECK(says(error([](auto& o) { o.registers = 1; }), "registers"));
-  CHECK(says(error([](auto& o) { o.embedding_norm = true; }), "norm after the embedding"));
-  CHECK(says(error([](auto& o) { o.positions = rino::Positions::polar; }), "positions"));
-  const auto learned = [](auto& o) { o.masked_token = rino::MaskedToken::learned; };
-  CHECK(says(error(learned, /*masked=*/true), "learned token stands in"));
-  CHECK(error(learned, /*masked=*/false) == "(no error)");
-  CHECK(error([](auto& o) { o.pooling = Pooling::mean; }, /*masked=*/true) == "(no error)");
-}

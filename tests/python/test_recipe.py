@@ -90,13 +90,171 @@ def test_the_presets_of_the_demonstration_use_what_carries_over():
     assert Recipe.preset("study").training.epochs > Recipe.preset("demo").training.epochs
 
 
+# ../shared/recipes.md section 2
+PRODUCTION = {
+    "jets": {
+        "algorithm": "kt",
+        "radius": 0.8,
+        "max_constituents": 90,
+        "boost_to_pt": 0.0,
+        "features": "logarithmic",
+        "normalization": "production",
+    },
+    "views": {"teacher": [6, 8, 16], "student": [2, 3, 4, "all"], "student_drawn": 3},
+    "encoder": {
+        "width": 256,
+        "heads": 16,
+        "layers": 8,
+        "feedforward": 1024,
+        "dropout": 0.0,
+        "class_token": "learned",
+        "registers": 4,
+        "norm": "rms",
+        "norm_eps": 1e-5,
+        "embedding_norm": True,
+        "feedforward_kind": "swiglu",
+        "layer_scale": 0.01,
+        "positions": "polar",
+        "radial_bins": 100,
+        "angular_bins": 100,
+        "radial_knee": 0.96,
+        "radial_range": 5.60,
+        "pooling": "token",
+    },
+    "head": {"prototypes": 2048, "hidden_layers": 2, "hidden_width": 1024, "bottleneck": 256},
+    "loss": {
+        "dino": 1.0,
+        "ibot": 1.0,
+        "mask_fraction": 0.25,
+        "gram": 0.0,
+        "koleo": 0.1,
+        "student_temperature": 0.10,
+        "teacher_temperature_start": 0.04,
+        "teacher_temperature_end": 0.04,
+        "assignment": "sinkhorn",
+        "sinkhorn_iterations": 3,
+        "momentum_start": 0.995,
+        "momentum_end": 0.997,
+    },
+    "optimizer": {
+        "lr": 3e-3,
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "eps": 1e-6,
+        "weight_decay": 0.05,
+        "layer_decay": 0.9,
+        "clip": 3.0,
+    },
+    "training": {
+        "epochs": 100,
+        "batch_size": 3000,
+        "warmup": 20 / 100,
+        "warmup_start": 1e-6,
+        "warmup_shape": "cosine",
+        "final_lr": 0.05,
+        "precision": "bf16",
+    },
+}
+VARIANTS = {
+    "rino-mixed": {"views.teacher": [2, 4, 8, 16], "views.student": [3, 6, "all"]},
+    "rino-swapped": {"views.teacher": [2, 3, 4], "views.student": [6, 8, 16, "all"]},
+    "rino-no-positions": {"encoder.positions": "none"},
+    "rino-dino": {"loss.ibot": 0.0},
+    "rino-ibot": {"loss.dino": 0.0, "loss.koleo": 0.0, "encoder.pooling": "mean"},
+    "rino-cambridge": {"jets.algorithm": "cambridge"},
+    "rino-antikt": {"jets.algorithm": "antikt"},
+    "rino-slow-teacher": {"loss.teacher_temperature_end": 0.07, "loss.momentum_end": 0.999},
+}
+
+
+def test_the_production_preset_has_its_numbers():
+    recipe = Recipe.preset("rino")
+    for section, numbers in PRODUCTION.items():
+        for key, value in numbers.items():
+            assert getattr(getattr(recipe, section), key) == value, f"{section}.{key}"
+    assert recipe.encoder_parameters == 8_427_264 + 2_560_000
+    assert recipe.head_parameters == 2_099_456
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_is_one_setting_away_and_differs_in_what_it_says_alone(tmp_path, name):
+    (tmp_path / "r.toml").write_text(f'preset = "{name}"\n')
+    variant, original = (recipe.to_dict() for recipe in (Recipe.load(tmp_path / "r.toml"), Recipe.preset("rino")))
+    assert (variant.pop("preset"), original.pop("preset")) == (name, "rino")
+    found = {
+        f"{section}.{key}": value
+        for section, numbers in variant.items()
+        for key, value in numbers.items()
+        if original[section][key] != value
+    }
+    assert found == VARIANTS[name]
+
+
 def test_every_preset_makes_its_networks():
-    assert Recipe.presets() == ["nano", "lite", "mini", "base", "demo", "study"]
+    assert Recipe.presets() == [*SIZES, "rino", *VARIANTS, "demo", "study"]
     for name in Recipe.presets():
         recipe = Recipe.preset(name)
         assert recipe.name == name
-        rino.JetEncoder(recipe, seed=0)
-        rino.ProjectionHead(recipe, seed=0)
+        if not name.startswith("rino-"):
+            rino.JetEncoder(recipe, seed=0)
+            rino.ProjectionHead(recipe, seed=0)
+
+
+def test_parameters_are_counted_without_initial_values():
+    for name in ("nano", "base", "rino-ibot"):
+        recipe = Recipe.preset(name)
+        assert recipe.encoder_parameters == sum(p.numel() for p in rino.JetEncoder(recipe, seed=0).parameters())
+        assert recipe.head_parameters == sum(p.numel() for p in rino.ProjectionHead(recipe, seed=0).parameters())
+    assert Recipe.preset("nano").encoder_parameters == 51_424
+    assert Recipe.preset("nano").head_parameters == 6_272
+
+
+# --- where numbers come from ---
+
+WORKSHOP_PAPER, SUCCESSOR = "arXiv:2509.07486", "public configuration of RINO's successor"
+
+
+def sources(recipe: Recipe) -> dict[str, str]:
+    return {number.key: number.source for number in recipe.describe()}
+
+
+def test_the_catalogue_says_what_each_preset_is_and_where_it_is_from():
+    known = {preset.name: preset for preset in Recipe.catalogue()}
+    assert list(known) == Recipe.presets()
+    assert all(preset.summary for preset in known.values())
+    assert {known[name].source for name in SIZES} == {WORKSHOP_PAPER}
+    assert {known[name].source for name in ("rino", *VARIANTS)} == {SUCCESSOR}
+    assert {known[name].source for name in ("demo", "study")} == {"own choice"}
+
+
+def test_a_number_comes_from_the_publication_of_its_preset():
+    nano = sources(Recipe.preset("nano"))
+    assert nano["views.teacher"] == nano["optimizer.lr"] == nano["finetune.epochs"] == WORKSHOP_PAPER
+    rino = sources(Recipe.preset("rino"))
+    assert rino["views.teacher"] == rino["optimizer.lr"] == rino["jets.radius"] == SUCCESSOR
+    assert rino["finetune.epochs"] == rino["supervised.lr"] == WORKSHOP_PAPER
+    assert nano["training.seed"] == rino["training.seed"] == "own choice"
+    assert sources(Recipe.preset("rino-swapped")) == rino
+
+
+def test_a_number_of_the_demonstration_is_the_papers_unless_it_differs():
+    demo, nano = Recipe.preset("demo").to_dict(), Recipe.preset("nano").to_dict()
+    from_nano = sources(Recipe.preset("nano"))
+    for key, source in sources(Recipe.preset("demo")).items():
+        section, name = key.split(".")
+        assert source == (from_nano[key] if demo[section][name] == nano[section][name] else "own choice")
+
+
+def test_a_changed_number_says_so_with_what_was_published(tmp_path):
+    file = tmp_path / "r.toml"
+    file.write_text('preset = "rino"\n[training]\nepochs = 7\nseed = 3\n[views]\nteacher = [6, 8, 16]\n')
+    changed = [number for number in Recipe.load(file).describe() if number.changed]
+    assert [(n.key, n.published, n.value, n.source) for n in changed] == [
+        ("training.epochs", 100, 7, "changed"),
+        ("training.seed", 1, 3, "changed"),
+    ]
+    assert changed[0].meaning == "passes through the jets"
+    assert not [number for name in Recipe.presets() for number in Recipe.preset(name).describe() if number.changed]
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest():

@@ -26,8 +26,8 @@ from pyrino.report import (
     verdict,
     write_report,
 )
-from pyrino.report.page import format_measurement
-from pyrino.report.verdict import best, difference, mean_error
+from pyrino.report.tables import format_measurement
+from pyrino.report.verdict import best, compare_recipes, difference, mean_error
 
 CLASSES = ("QCD", "top")
 
@@ -739,3 +739,197 @@ class TestEntries:
 
     def test_versions_are_those_installed(self):
         assert installed_versions()["numpy"] == np.__version__
+
+
+def compared(name: str, seeds: int = 3, **more: Any) -> dict[str, Any]:
+    """A recipe as the study of recipes describes it."""
+    return {
+        "name": name,
+        "preset": "nano",
+        "summary": "the paper's smallest",
+        "source": "arXiv:2509.07486",
+        "losses": "1 DINO, 1 KoLeo",
+        "published_parameters": 51424,
+        "steps": 1116,
+        "batch_size": 256,
+        "seeds": list(range(1, seeds + 1)),
+        "seconds": [100.0 + seed for seed in range(seeds)],
+        "changes": [
+            {"number": "training.epochs", "published": "100", "here": "12", "meaning": "passes through the jets"},
+            {"number": "finetune.epochs", "published": "100", "here": "8", "meaning": "of head and encoder after that"},
+        ],
+        "pretraining": {
+            "domain": "collisions",
+            "preset": "nano",
+            "n_parameters": 51424,
+            "n_jets": 24000,
+            "jets_seen": 285696,
+            "n_prototypes": 16,
+            "views": "teacher 1, 2, 3, 4; student those and 8, 16, 32, 64, all; jet class token",
+            "history": history(300, 16),
+        },
+    } | more
+
+
+@pytest.fixture(scope="module")
+def comparison() -> dict[str, Any]:
+    """Two recipes; the second is shrunk, has another loss, and does better."""
+    production = compared(
+        "production",
+        preset="rino",
+        summary="the production recipe",
+        losses="1 DINO, 1 iBOT, 0.1 KoLeo",
+        published_parameters=10_987_264,
+        changes=[
+            {"number": "encoder.width", "published": "256", "here": "32", "meaning": "size of every token"},
+            {"number": "training.epochs", "published": "100", "here": "12", "meaning": "passes through the jets"},
+        ],
+    )
+    production["pretraining"] = production["pretraining"] | {"n_parameters": 71_000, "n_prototypes": 256}
+    transfers = [
+        transfer(n=1000, mlp=mlp) | {"recipe": name, "pretrainings": 3}
+        for name, mlp in (("workshop", (2.3, 0.8)), ("production", (3.2, 0.05)))
+    ]
+    result = realistic_result(n=600, seeds=1, steps=50)
+    for part in ("pretraining", "probes", "embedding"):
+        del result[part]
+    return result | {
+        "title": "rino: the recipes workshop and production",
+        "demo": False,
+        "recipes": [compared("workshop"), production],
+        "transfers": transfers,
+        "remarks": ["Both recipes are small and short here."],
+    }
+
+
+@pytest.fixture(scope="module")
+def comparison_page(comparison, tmp_path_factory) -> Page:
+    return Page(write_report(comparison, tmp_path_factory.mktemp("comparison")))
+
+
+class TestRecipes:
+    def test_their_table_has_mean_and_spread_of_the_seeds(self, comparison, comparison_page):
+        for entry in comparison["transfers"]:
+            for tagger in entry["taggers"]:
+                if tagger["sample"] == "target_truncated":
+                    continue
+                for name in ("accuracy", "auc"):
+                    seeds = tagger["metrics"][name]["seed_values"]
+                    assert f"{np.mean(seeds):.3f} ± {np.std(seeds, ddof=1):.3f}" in comparison_page.text
+        table = comparison_page.text.partition("The recipes from simulation-wide")[2].partition("Mean ±")[0]
+        heads = ["supervised (scratch)", "pretrained + linear head", "pretrained + MLP head"]
+        places = [table.index(words) for words in heads]
+        assert places == sorted(places)
+        assert all(table.count(name) == 3 for name in ("workshop", "production"))
+        for column in ("collisions: accuracy at 0.5", "collisions: AUC", "simulation-wide: accuracy at 0.5"):
+            assert column in table
+
+    def test_come_first_with_what_they_are_and_what_was_changed(self, comparison_page):
+        text = comparison_page.text
+        for words in (
+            "each pretrained 3 times without labels on the same 24,000 jets of collisions, 1,116 steps of 256 jets",
+            "nano: the paper's smallest",
+            "71,000 parameters (published: 10,987,264)",
+            "1 DINO, 1 iBOT, 0.1 KoLeo",
+            "1,116 steps of 256 jets, 101 s",
+            "What is not as published",
+            "Both recipes are small and short here.",
+        ):
+            assert words in text
+        places = [
+            text.index(words)
+            for words in (
+                "The recipe production beside",
+                "The recipes from",
+                "What the recipes are",
+                "workshop: taggers",
+            )
+        ]
+        assert places == sorted(places)
+
+    def test_changes_stand_under_networks_pretraining_and_fine_tuning(self, comparison_page):
+        table = comparison_page.text.partition("What is not as published")[2].partition("Published →")[0]
+        assert (
+            table.split()
+            == (
+                "meaning workshop production networks encoder.width size of every token – 256 → 32 "
+                "pretraining training.epochs passes through the jets 100 → 12 100 → 12 "
+                "fine-tuning and from scratch finetune.epochs of head and encoder after that 100 → 8 –"
+            ).split()
+        )
+
+    def test_recipes_as_published_have_no_table_of_changes(self, comparison, tmp_path):
+        recipes = [recipe | {"changes": []} for recipe in comparison["recipes"]]
+        assert "What is not as published" not in Page(write_report(comparison | {"recipes": recipes}, tmp_path)).text
+
+    def test_the_better_one_is_bold_where_the_difference_is_measured(self, comparison, comparison_page):
+        (verdict,) = compare_recipes(comparison["transfers"])
+        assert verdict.outcome == "helps"
+        mlp = comparison["transfers"][1]["taggers"][2]
+        assert (mlp["strategy"], mlp["sample"]) == ("mlp", "target")
+        seeds = mlp["metrics"]["accuracy"]["seed_values"]
+        assert f"{np.mean(seeds):.3f} ± {np.std(seeds, ddof=1):.3f}" in comparison_page.bold
+
+    @pytest.mark.parametrize(
+        ("accuracies", "aucs", "outcome", "words"),
+        [
+            ((0.80, 0.90), (0.95, 0.95), "helps", "accuracy at 0.5 rises by 10.0 ± 0.3 points"),
+            ((0.90, 0.80), (0.95, 0.95), "hurts", "accuracy at 0.5 falls by 10.0 ± 0.3 points"),
+            ((0.80, 0.90), (0.96, 0.95), "mixed", "separation (AUC) gets worse"),
+            ((0.80, 0.80), (0.95, 0.95), "no difference", "does not change measurably (+0.0 ± 0.3 points)"),
+        ],
+    )
+    def test_their_verdict_follows_the_pretrained_networks_on_the_target(self, accuracies, aucs, outcome, words):
+        pair = [
+            measured(0.7, accuracy, auc=(0.9, auc)) | {"recipe": name}
+            for name, accuracy, auc in zip("ab", accuracies, aucs, strict=True)
+        ]
+        (found,) = compare_recipes(pair)
+        assert found.outcome == outcome
+        assert found.headline.startswith("The recipe b beside a on collisions: ")
+        assert words in found.headline
+        assert "both from scratch, on collisions: +0.0 ± 0.3 points in accuracy" in said(found)
+
+    def test_their_verdict_tells_what_pretraining_adds_to_each(self):
+        pair = [measured(0.7, 0.8) | {"recipe": "a"}, measured(0.75, 0.9) | {"recipe": "b"}]
+        (found,) = compare_recipes(pair)
+        assert "against from scratch: a +10.0 ± 0.3 points in accuracy" in said(found)
+        assert "b +15.0 ± 0.3 points in accuracy" in said(found)
+        assert "one training each does not show the spread between seeds" in said(found)
+
+    def test_their_verdict_says_how_many_pretrainings_there_were(self, comparison):
+        (found,) = compare_recipes(comparison["transfers"])
+        assert "mean over 3 seeds, each a pretraining and a fine-tuning of its own" in said(found)
+        alone = [entry | {"pretrainings": 1} for entry in comparison["transfers"]]
+        assert "of fine-tunings from one pretraining" in said(compare_recipes(alone)[0])
+        own = said(verdict(check_result(comparison)["transfers"][0]))
+        assert "every fine-tuning starts from a pretraining of its own" in own
+
+    def test_without_a_common_head_there_is_no_verdict(self):
+        pair = [measured(0.7, 0.8) | {"recipe": name} for name in "ab"]
+        pair[1]["taggers"] = pair[1]["taggers"][:1]
+        assert compare_recipes(pair)[0].outcome == "not compared"
+
+    def test_a_third_is_compared_with_the_first(self):
+        three = [measured(0.7, accuracy) | {"recipe": n} for n, accuracy in zip("abc", (0.8, 0.9, 0.7), strict=True)]
+        assert [found.outcome for found in compare_recipes(three)] == ["helps", "hurts"]
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda r: r.pop("recipes"), "neither of 'pretraining' and 'recipes'"),
+            (lambda r: r.update(pretraining=r["recipes"][0]["pretraining"]), "both of 'pretraining' and 'recipes'"),
+            (lambda r: r["transfers"][1].update(recipe="other"), r"\[1\]\['recipe'\] is 'other'; give one of workshop"),
+            (lambda r: r["transfers"][0].pop("recipe"), r"\[0\]\['recipe'\] is None; give one of workshop"),
+            (lambda r: r["transfers"][1].update(recipe="workshop"), r"\[1\] is a second workshop from simulation-wide"),
+            (lambda r: r["recipes"][0].pop("losses"), r"\['recipes'\]\[0\] lacks 'losses'"),
+        ],
+    )
+    def test_a_mistake_is_named(self, comparison, change, message):
+        result = copy.deepcopy(comparison)
+        change(result)
+        with pytest.raises(RinoError, match=message):
+            check_result(result)
+
+    def test_json_makes_the_round_trip(self, comparison, comparison_page):
+        assert read_report(comparison_page.path.parent) == check_result(comparison)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
+
 import numpy as np
 import pytest
 
 import pyrino as rino
 from pyrino.report import read_report
-from pyrino.study import Study, run_study
+from pyrino.study import STUDIES, Study, run_study
 
 PLAN = Study("demo", pretraining_jets=80, labelled_jets=80, test_jets=80, finetuning_seeds=2, seed=7)
 
@@ -90,5 +93,174 @@ def test_a_folder_of_another_study_is_refused(finished):
 
 
 def test_an_unknown_study_is_an_error_that_names_the_known():
-    with pytest.raises(rino.RinoError, match="demo, study"):
+    with pytest.raises(rino.RinoError, match="demo, study, recipes"):
         run_study("dmo", "unused")
+
+
+# --- several recipes beside each other ---
+
+SMALL = {
+    "training.epochs": 2,
+    "training.batch_size": 40,
+    "training.precision": "float32",
+    "finetune.epochs": 1,
+    "finetune.probe_epochs": 1,
+    "supervised.epochs": 1,
+}
+PRODUCTION = {
+    "encoder.width": 16,
+    "encoder.heads": 2,
+    "encoder.layers": 1,
+    "encoder.feedforward": 16,
+    "encoder.radial_bins": 4,
+    "encoder.angular_bins": 4,
+    "head.prototypes": 8,
+    "head.hidden_width": 16,
+    "head.bottleneck": 8,
+}
+COMPARISON = dataclasses.replace(
+    PLAN,
+    preset="tiny",
+    finetuning_seeds=1,
+    pretraining_seeds=2,
+    recipes={"workshop": {"preset": "nano", **SMALL}, "production": {"preset": "rino", **SMALL, **PRODUCTION}},
+)
+NAMES = ("workshop", "production")
+
+
+@pytest.fixture(scope="module")
+def compared(finished, tmp_path_factory):
+    """A comparison of two recipes on the jets that the other study generated."""
+    out = tmp_path_factory.mktemp("recipes")
+    shutil.copytree(finished[0] / "data", out / "data")
+    run_study(COMPARISON, out, workers=1, progress=False)
+    return out, read_report(out)
+
+
+def test_every_recipe_is_pretrained_with_every_seed(compared):
+    out, result = compared
+    folders = sorted(path.name for path in (out / "pretraining").iterdir())
+    assert folders == ["production_1", "production_2", "workshop_1", "workshop_2"]
+    assert [recipe["seeds"] for recipe in result["recipes"]] == [[1, 2], [1, 2]]
+    one, two = (rino.JetEncoder.load(out / "pretraining" / f"production_{seed}") for seed in (1, 2))
+    assert not one.state_dict()["embedding.weight"].equal(two.state_dict()["embedding.weight"])
+    assert (one.recipe.training.seed, two.recipe.training.seed) == (1, 2)
+    assert one.recipe.replace(seed=2) == two.recipe
+
+
+def test_all_recipes_take_the_same_steps_on_the_same_jets(compared):
+    _, result = compared
+    budgets = {(r["steps"], r["batch_size"], r["pretraining"]["jets_seen"]) for r in result["recipes"]}
+    assert budgets == {(4, 40, 160)}
+
+
+def test_what_was_shrunk_follows_from_the_recipes(compared):
+    _, result = compared
+    workshop, production = result["recipes"]
+    assert [workshop["preset"], production["preset"]] == ["nano", "rino"]
+    assert production["published_parameters"] == 10_987_264
+    changed = {change["number"]: (change["published"], change["here"]) for change in production["changes"]}
+    assert changed.keys() == (SMALL | PRODUCTION).keys()
+    assert changed["encoder.width"] == ("256", "16") and changed["training.precision"] == ("bf16", "float32")
+    assert {change["number"] for change in workshop["changes"]} == SMALL.keys() - {"training.precision"}
+    assert workshop["losses"] == "1 DINO, 1 KoLeo" and production["losses"] == "1 DINO, 1 iBOT, 0.1 KoLeo"
+
+
+def test_the_comparison_has_the_numbers_of_the_taggers_on_disk(compared):
+    out, result = compared
+    assert [transfer["recipe"] for transfer in result["transfers"]] == list(NAMES)
+    parts = [
+        rino.read_jets(out / "data" / "simulation-wide" / process / f"simulation-wide_{process}_s73_000.parquet")
+        for process in ("qcd", "top")
+    ]
+    jets = rino.Jets.concatenate(parts)
+    labels = jets.labels == 8
+    for transfer in result["transfers"]:
+        assert transfer["pretrainings"] == 2
+        folder = out / "taggers" / transfer["recipe"] / "simulation-wide"
+        for entry in transfer["taggers"]:
+            if entry["sample"] == "source":
+                taggers = [rino.Tagger.load(folder / f"{entry['strategy']}_{seed}") for seed in (1, 2)]
+                by_hand = [np.mean((tagger.predict(jets) > 0.5) == labels) for tagger in taggers]
+                assert entry["metrics"]["accuracy"]["seed_values"] == pytest.approx(by_hand, abs=1e-12)
+
+
+def test_every_tagger_starts_from_the_pretraining_of_its_seed(compared):
+    """The encoder's learning rate is too small to hide where it started."""
+    out, _ = compared
+    for seed, other in ((1, 2), (2, 1)):
+        tuned = rino.Tagger.load(out / "taggers" / "workshop" / "simulation-wide" / f"mlp_{seed}").encoder
+        near, far = (
+            rino.JetEncoder.load(out / "pretraining" / f"workshop_{n}").embedding.weight for n in (seed, other)
+        )
+        moved = (tuned.embedding.weight - near).abs().max()
+        assert moved < 1e-3 < (tuned.embedding.weight - far).abs().max()
+
+
+def test_the_page_sets_the_recipes_beside_each_other(compared):
+    out, result = compared
+    page = (out / "report.html").read_text(encoding="utf-8")
+    for words in (
+        "The recipes workshop, production: each pretrained 2 times",
+        "The recipes from simulation-wide to collisions",
+        "The recipe production beside workshop on collisions",
+        "256\N{NO-BREAK SPACE}→\N{NO-BREAK SPACE}16",
+        "published: 10,987,264",
+        "production: taggers from simulation-wide to collisions",
+    ):
+        assert words in page, words
+    assert "How the setting was chosen" not in page
+    assert result["recipe"].keys() == {"workshop", "production"}
+
+
+def test_a_comparison_is_taken_up_run_by_run(compared):
+    out, _ = compared
+    lost = out / "pretraining" / "production_2"
+    shutil.rmtree(lost)
+    taggers = {path: path.stat().st_mtime_ns for path in (out / "taggers").rglob("*.safetensors")}
+    weights = rino.JetEncoder.load(out / "pretraining" / "workshop_1").state_dict()
+    run_study(COMPARISON, out, workers=1, progress=False)
+    assert (lost / "encoder.safetensors").is_file()
+    assert {path: path.stat().st_mtime_ns for path in taggers} == taggers
+    again = rino.JetEncoder.load(out / "pretraining" / "workshop_1").state_dict()
+    assert all(again[name].equal(weights[name]) for name in weights)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"recipes": {"a": {"preset": "nano"}, "b": {"preset": "rino"}}}, "batch_size is 1000 in 'a' and 3000 in 'b'"),
+        ({"recipes": {"a": {"preset": "nano"}, "b": {"preset": "nano", "epochs": 3}}}, "epochs is 100 in 'a' and 3"),
+        ({"recipes": {"a/b": {"preset": "nano"}}}, "'a/b' becomes a folder's"),
+        ({"recipes": {"a": {"preset": "nana"}}}, "no preset 'nana'"),
+        ({"recipes": {"a": {"epochs": 3}}}, "'a' has no preset"),
+        ({"pretraining_seeds": 0}, "pretraining_seeds and finetuning_seeds are 0 and 1"),
+        ({"finetuning_seeds": 2}, "pretraining_seeds and finetuning_seeds are 2 and 2"),
+        ({"recipes": {}}, "pretraining_seeds is 2: only a study with recipes"),
+    ],
+)
+def test_a_comparison_that_makes_no_sense_is_refused_before_it_starts(tmp_path, changes, match):
+    with pytest.raises(rino.RinoError, match=match):
+        run_study(dataclasses.replace(COMPARISON, **changes), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_comparison_takes_no_other_recipe(tmp_path):
+    with pytest.raises(rino.RinoError, match="recipes of its own"):
+        run_study(COMPARISON, tmp_path / "out", recipe=tiny_recipe())
+
+
+def test_the_compared_recipes_have_budget_and_fine_tuning_of_the_demonstration():
+    plan, demo = STUDIES["recipes"], rino.Recipe.preset("demo")
+    assert plan.pretraining_seeds == 3 and plan.finetuning_seeds == 1
+    sizes = ("pretraining_jets", "labelled_jets", "test_jets", "sources", "target")
+    assert all(getattr(plan, size) == getattr(STUDIES["demo"], size) for size in sizes)
+    for numbers in plan.recipes.values():
+        recipe = rino.Recipe.preset(numbers["preset"], **{k: v for k, v in numbers.items() if k != "preset"})
+        for section in ("finetune", "supervised"):
+            assert recipe.to_dict()[section] == demo.to_dict()[section]
+        assert recipe.jets.boost_to_pt == demo.jets.boost_to_pt
+        assert recipe.optimizer.lr == demo.optimizer.lr
+        assert recipe.training.batch_size == demo.training.batch_size
+        assert recipe.training.epochs * 2 == demo.training.epochs
+        assert recipe.encoder.width == demo.encoder.width

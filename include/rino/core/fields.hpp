@@ -28,6 +28,9 @@ struct Field {
 /// The source of a default that no publication has.
 inline constexpr const char* kOwnChoice = "rino";
 
+/// The source of the production recipe, and of the defaults of its parts in recipes that do not have them.
+inline constexpr const char* kProductionSource = "public configuration of RINO's successor";
+
 /// What a field's value looks like outside C++: enumerations and resolutions travel by their names.
 using FieldValue = std::variant<bool, std::int64_t, double, std::string, std::vector<std::string>>;
 

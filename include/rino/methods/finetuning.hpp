@@ -52,7 +52,7 @@ struct FinetuningOptions {
         Field{"hidden2", &Self::hidden2, "", "second hidden width of the MLP head"},
         Field{"head_dropout", &Self::head_dropout, "", "dropout of the MLP head"},
         Field{"normalized_head", &Self::normalized_head, "",
-              "last layer as in the authors' heads: normalised on both sides, logit in [-1, 1]"},
+              "last layer as in the authors' heads: normalised on both sides, logit in [-1, 1]", kOwnChoice},
         Field{"probe_epochs", &Self::probe_epochs, "", "of the head on the frozen encoder"},
         Field{"epochs", &Self::epochs, "", "of head and encoder after that"},
         Field{"probe_lr", &Self::probe_lr, "", "learning rate of the head on the frozen encoder"},
@@ -82,9 +82,10 @@ struct SupervisedOptions {
     using Self = SupervisedOptions;
     return std::tuple{
         Field{"lr", &Self::lr, "", "peak learning rate of encoder and head"},
-        Field{"epochs", &Self::epochs, "", "at most"},
-        Field{"patience", &Self::patience, "", "epochs without a better validation loss after which it stops"},
-        Field{"validation", &Self::validation, "", "share of the labelled jets that is set aside for that"},
+        Field{"epochs", &Self::epochs, "", "at most", kOwnChoice},
+        Field{"patience", &Self::patience, "", "epochs without a better validation loss after which it stops",
+              kOwnChoice},
+        Field{"validation", &Self::validation, "", "share of the labelled jets that is set aside for that", kOwnChoice},
     };
   }
 };

@@ -117,7 +117,7 @@ struct SelfDistillationOptions {
         Field{"dino", &Self::dino, "", "weight of the agreement between views of a jet; 0: off"},
         Field{"ibot", &Self::ibot, "", "weight of the agreement on masked constituents (iBOT); 0: off"},
         Field{"mask_fraction", &Self::mask_fraction, "",
-              "share of a jet's constituents that iBOT masks, at least one and not all"},
+              "share of a jet's constituents that iBOT masks, at least one and not all", kProductionSource},
         Field{"gram", &Self::gram, "",
               "weight of the agreement on the constituents' mutual cosines (Gram matrices); 0: off",
               "arXiv:2508.10104"},
@@ -128,7 +128,8 @@ struct SelfDistillationOptions {
         Field{"teacher_temperature_rise", &Self::teacher_temperature_rise, "", "share of the run in which it does so"},
         Field{"assignment", &Self::assignment, "", "'sinkhorn' or 'centering'"},
         Field{"sinkhorn_iterations", &Self::sinkhorn_iterations, "", "of Sinkhorn-Knopp"},
-        Field{"center_momentum", &Self::center_momentum, "", "of the centre, where centering is chosen"},
+        Field{"center_momentum", &Self::center_momentum, "", "of the centre, where centering is chosen",
+              "arXiv:2104.14294"},
         Field{"momentum_start", &Self::momentum_start, "", "of the teacher's moving average, first step"},
         Field{"momentum_end", &Self::momentum_end, "", "the same, last step; cosine in between"},
     };

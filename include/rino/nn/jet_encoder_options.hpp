@@ -89,16 +89,17 @@ struct JetEncoderOptions {
               "initial value of the learned scales of a block's two branches; 0: no scales"},
         Field{"positions", &Self::positions, "",
               "'none', or 'polar': a learned table is added to the embedded features"},
-        Field{"radial_bins", &Self::radial_bins, "", "of the table"},
-        Field{"angular_bins", &Self::angular_bins, "", "of the table; they close to a circle"},
+        Field{"radial_bins", &Self::radial_bins, "", "of the table", kProductionSource},
+        Field{"angular_bins", &Self::angular_bins, "", "of the table; they close to a circle", kProductionSource},
         Field{"radial_knee", &Self::radial_knee, "",
-              "standardised radius around which the bins change from equal to growing widths"},
-        Field{"radial_range", &Self::radial_range, "", "standardised radius where the last bin ends"},
+              "standardised radius around which the bins change from equal to growing widths", kProductionSource},
+        Field{"radial_range", &Self::radial_range, "", "standardised radius where the last bin ends",
+              kProductionSource},
         Field{"pooling", &Self::pooling, "",
               "what the jet's embedding is: class 'token', 'mean' of the constituents, 'attention' or 'both' of the "
               "first"},
         Field{"masked_token", &Self::masked_token, "",
-              "what is seen of a masked constituent: 'zero' features or 'learned'"},
+              "what is seen of a masked constituent: 'zero' features or 'learned'", kOwnChoice},
     };
   }
 

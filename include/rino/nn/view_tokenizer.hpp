@@ -47,7 +47,8 @@ struct ViewTokenizerOptions {
         Field{"algorithm", &Self::algorithm, "", "of the clustering: 'kt', 'cambridge' or 'antikt'"},
         Field{"radius", &Self::radius, "", "R of the clustering"},
         Field{"max_constituents", &Self::max_constituents, "", "the hardest that are kept before clustering; 0: all"},
-        Field{"boost_to_pt", &Self::boost_to_pt, "GeV", "pT every jet is boosted to along its own axis; 0: off"},
+        Field{"boost_to_pt", &Self::boost_to_pt, "GeV", "pT every jet is boosted to along its own axis; 0: off",
+              kOwnChoice},
         Field{"features", &Self::features, "", "of a token: 'full' (11), 'logarithmic' (7) or 'relative' (5)"},
         Field{"normalization", &Self::normalization, "", "of the features: 'workshop' or 'production'"},
     };

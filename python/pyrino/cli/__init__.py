@@ -28,7 +28,7 @@ from pyrino.cli import (
     pack,
     predict,
     pretrain,
-    recipe,
+    recipes,
     study,
 )
 from pyrino.cli.parser import HelpFormatter
@@ -36,7 +36,7 @@ from pyrino.errors import RinoError, RinoWarning
 
 __all__ = ["main", "make_parser"]
 
-_COMMANDS = (generate, info, compare, draw, pack, recipe, pretrain, finetune, evaluate, predict, embed, study, bench)
+_COMMANDS = (generate, info, compare, draw, pack, recipes, pretrain, finetune, evaluate, predict, embed, study, bench)
 
 _EXAMPLE = """\
 example, from collisions to a tagger:

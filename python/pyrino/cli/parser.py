@@ -106,7 +106,7 @@ def add_recipe_numbers(parser: argparse.ArgumentParser, options: dict[str, str],
         action="append",
         default=[],
         metavar="SECTION.NAME=VALUE",
-        help=f"any number of the recipe, such as {examples}; can be given several times; 'pyrino recipe NAME' "
+        help=f"any number of the recipe, such as {examples}; can be given several times; 'pyrino recipes show NAME' "
         "lists all, with units (default: the recipe's)",
     )
     parser.set_defaults(numbers=list(options.values()))

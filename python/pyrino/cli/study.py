@@ -19,11 +19,12 @@ def add(commands: Any) -> None:
         _run,
         usage="--out FOLDER [options]",
         summary="the main job from end to end: generate, pretrain, fine-tune, compare the domains, report",
-        description="demo takes minutes, study an hour or two on two cores.\n"
-        "Both end with FOLDER/report.html and FOLDER/report.json.",
-        example="pyrino study --preset demo --out runs/demo",
+        description="demo takes minutes, study an hour or two on two cores. recipes sets the workshop recipe and the\n"
+        "production recipe beside each other, three pretrainings each.\n"
+        "All end with FOLDER/report.html and FOLDER/report.json.",
+        example="pyrino study --preset demo --out runs/demo\npyrino study --preset recipes --out runs/recipes",
     )
-    parser.add_argument("--preset", default="demo", metavar="NAME", help="demo or study")
+    parser.add_argument("--preset", default="demo", metavar="NAME", help="demo, study or recipes")
     parser.add_argument(
         "--out",
         required=True,

@@ -11,13 +11,15 @@ import numpy as np
 
 from pyrino import plots
 from pyrino.evaluate.metrics import HEADLINE_METRICS, Measurement
-from pyrino.report.schema import SAMPLES, STRATEGIES, Probe, Result, Transfer
-from pyrino.report.verdict import best, verdict
+from pyrino.report.comparison import changes_table, comparison_table, recipes_table
+from pyrino.report.schema import SAMPLES, STRATEGIES, Pretraining, Probe, Result, Transfer
+from pyrino.report.tables import Cell, Group, Row, Table, format_measurement, format_seeds, mark_best
+from pyrino.report.verdict import compare_recipes, verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["format_measurement", "render_html"]
+__all__ = ["render_html"]
 
 _METRIC_NAMES = {
     "accuracy": "accuracy at 0.5",
@@ -42,32 +44,6 @@ _CAPTIONS = {
     "training": "Pretraining: the loss should fall, the entropy of the mean assignment stay near ln K (all "
     "prototypes in use), and that of one jet's assignment lie well below it.",
 }
-
-
-class Cell(NamedTuple):
-    """One entry of a table: its text, and whether it is measurably the best of its group."""
-
-    text: str
-    best: bool = False
-
-
-class Row(NamedTuple):
-    name: str
-    cells: list[Cell]
-
-
-class Group(NamedTuple):
-    """Rows on one sample, with a heading."""
-
-    heading: str
-    rows: list[Row]
-
-
-class Table(NamedTuple):
-    """A table of numbers: the first column names the rows."""
-
-    columns: list[str]
-    groups: list[Group]
 
 
 class Picture(NamedTuple):
@@ -99,6 +75,7 @@ def render_html(result: Result) -> str:
     environment.filters |= {"thousands": _thousands, "duration": _duration, "subscripts": _subscripts}
     template = environment.from_string((here / "template.html").read_text(encoding="utf-8"))
     probes = result.get("probes", [])
+    recipes = result.get("recipes", [])
     embedding = result.get("embedding", {})
     kinematics = embedding.get("kinematics")
     return template.render(
@@ -118,38 +95,13 @@ def render_html(result: Result) -> str:
         kinematics=_kinematics_table(kinematics) if kinematics else None,
         flow=_flow_picture(result),
         embedding_pictures=_embedding_pictures(result),
-        training=_training_picture(result),
+        recipes=recipes,
+        comparisons=_comparisons(result),
+        recipes_table=recipes_table(recipes) if recipes else None,
+        changes_table=changes_table(recipes) if recipes else None,
+        pretrainings=_pretrainings(result),
         total_seconds=sum(stage["seconds"] for stage in result["stages"]),
     )
-
-
-def format_measurement(measurement: Measurement, decimals: int | None = None) -> str:
-    """A number with its errors: value ± test sample, then ± standard deviation between seeds if several.
-
-    Parameters
-    ----------
-    measurement : Measurement
-        The number.
-    decimals : int, optional
-        Digits after the point; by default what the largest error deserves.
-    """
-    errors = [] if measurement["error"] is None else [measurement["error"]]
-    seeds = measurement.get("seed_values", [])
-    if len(seeds) > 1:
-        errors.append(float(np.std(seeds, ddof=1)))
-    if decimals is None:
-        decimals = _decimals(max(errors)) if errors and max(errors) > 0 else 0
-    words = [f"{x:.{decimals}f}" for x in (measurement["value"], *errors)]
-    if measurement.get("lower_bound", False):
-        return f"> {words[0]} (95% CL)"
-    return " ± ".join(words)
-
-
-def _decimals(error: float) -> int:
-    """Digits after the point that show two digits of an error that begins with 1 or 2, else one."""
-    exponent = math.floor(math.log10(error))
-    leading = error / 10.0**exponent
-    return max((1 if leading < 3 else 0) - exponent, 0)
 
 
 def _metric_cell(name: str, measurement: Measurement) -> str:
@@ -168,7 +120,7 @@ def _taggers_table(transfer: Transfer) -> Table:
         ]
         if not rows:
             continue
-        winners = {name: _winners([tagger["metrics"].get(name) for tagger in rows]) for name in shown}
+        winners = {name: mark_best([tagger["metrics"].get(name) for tagger in rows]) for name in shown}
         body = [
             Row(
                 STRATEGIES[tagger["strategy"]],
@@ -183,12 +135,6 @@ def _taggers_table(transfer: Transfer) -> Table:
         ]
         groups.append(Group(_sample_heading(transfer, sample, rows[0]["n_jets"]), body))
     return Table([_METRIC_NAMES[name] for name in shown], groups)
-
-
-def _winners(measurements: Sequence[Measurement | None]) -> list[bool]:
-    """`best` where every row of the group has the number, else nobody."""
-    present = [measurement for measurement in measurements if measurement is not None]
-    return best(present) if len(present) == len(measurements) else [False] * len(measurements)
 
 
 def _sample_heading(transfer: Transfer, sample: str, n_jets: int) -> str:
@@ -210,7 +156,7 @@ def _seeds_table(transfer: Transfer) -> Table | None:
             continue
         cells = [Cell(str(len(values[0])))]
         for seeds in values:
-            cells.append(Cell(f"{np.mean(seeds):.3f} ± {np.std(seeds, ddof=1):.3f}"))
+            cells.append(Cell(format_seeds(seeds)))
             cells.append(Cell(f"{min(seeds):.3f}–{max(seeds):.3f}"))
         rows.append(Row(STRATEGIES[tagger["strategy"]], cells))
     return Table(columns, [Group("", rows)]) if rows else None
@@ -229,7 +175,7 @@ def _probes_table(probes: Sequence[Probe]) -> Table:
                 pair = [found[encoder][metric] if encoder in found else None for encoder in encoders]
                 cells += [
                     Cell("–") if measurement is None else Cell(format_measurement(measurement, 3), wins)
-                    for measurement, wins in zip(pair, _winners(pair), strict=True)
+                    for measurement, wins in zip(pair, mark_best(pair), strict=True)
                 ]
             rows.append(Row(method, cells))
         groups.append(Group(sample, rows))
@@ -334,13 +280,41 @@ def _embedding_pictures(result: Result) -> list[Picture]:
     return pictures
 
 
-def _training_picture(result: Result) -> Picture | None:
-    history = result["pretraining"].get("history")
+def _comparisons(result: Result) -> list[dict[str, Any]]:
+    """Of the recipes, where there are several: one entry per source."""
+    if "recipes" not in result:
+        return []
+    entries = []
+    for source in dict.fromkeys(transfer["source"] for transfer in result["transfers"]):
+        mine = [transfer for transfer in result["transfers"] if transfer["source"] == source]
+        entries.append(
+            {
+                "source": source,
+                "target": mine[0]["target"],
+                "verdict": compare_recipes(mine),
+                "table": comparison_table(mine),
+            }
+        )
+    return entries
+
+
+def _pretrainings(result: Result) -> list[dict[str, Any]]:
+    """The pretraining, or that of every recipe's first seed."""
+    named = (
+        [(recipe["name"], recipe["pretraining"]) for recipe in result["recipes"]]
+        if "recipes" in result
+        else [("", result["pretraining"])]
+    )
+    return [{"name": name, "entry": entry, "picture": _training_picture(entry)} for name, entry in named]
+
+
+def _training_picture(pretraining: Pretraining) -> Picture | None:
+    history = pretraining.get("history")
     if not history:
         return None
     columns = {name: [math.nan if x is None else x for x in values] for name, values in history.items()}
     return _picture(
-        plots.training_curves(columns, result["pretraining"]["n_prototypes"]),
+        plots.training_curves(columns, pretraining["n_prototypes"]),
         "Training curves",
         _CAPTIONS["training"],
     )

@@ -23,6 +23,8 @@ from pyrino.evaluate.metrics import Measurement
 __all__ = [
     "SAMPLES",
     "STRATEGIES",
+    "Change",
+    "ComparedRecipe",
     "Domain",
     "Embedding",
     "FlowJet",
@@ -138,13 +140,68 @@ class Tagger(_TaggerValues, total=False):
     histogram: Histogram
 
 
-class Transfer(TypedDict):
-    """From one labelled source to the target: all taggers on all samples."""
-
+class _TransferValues(TypedDict):
     source: str
     target: str
     n_labelled: int
     taggers: list[Tagger]
+
+
+class Transfer(_TransferValues, total=False):
+    """From one labelled source to the target: all taggers on all samples.
+
+    `recipe` is the name of the recipe of all of them, where several are compared; `pretrainings` how many pretrained
+    encoders the fine-tunings start from, 1 where it is left out.
+    """
+
+    recipe: str
+    pretrainings: int
+
+
+class Change(TypedDict):
+    """A number that is not what the recipe's preset has: its name, both values and its meaning."""
+
+    number: str
+    published: str
+    here: str
+    meaning: str
+
+
+class ComparedRecipe(TypedDict):
+    """One of several recipes that were pretrained on the same jets with the same number of steps.
+
+    Attributes
+    ----------
+    name, preset, summary, source : str
+        What the report calls it, the preset it starts from, what that is and where it was published.
+    losses : str
+        The losses with their weights, in words.
+    published_parameters : int
+        Parameters of the preset's encoder; those of this one are in `pretraining`.
+    steps, batch_size : int
+        Of one pretraining; jets.
+    seeds : list of int
+        One pretraining each.
+    seconds : list of float
+        Time of each pretraining.
+    changes : list of Change
+        Where it departs from its preset.
+    pretraining : Pretraining
+        That of the first seed.
+    """
+
+    name: str
+    preset: str
+    summary: str
+    source: str
+    losses: str
+    published_parameters: int
+    steps: int
+    batch_size: int
+    seeds: list[int]
+    seconds: list[float]
+    changes: list[Change]
+    pretraining: Pretraining
 
 
 class Probe(TypedDict):
@@ -216,7 +273,6 @@ class _ResultValues(TypedDict):
     command: str
     demo: bool
     domains: list[Domain]
-    pretraining: Pretraining
     transfers: list[Transfer]
     stages: list[Stage]
     seeds: dict[str, int | list[int]]
@@ -232,18 +288,22 @@ class Result(_ResultValues, total=False):
         Heading, date and time, and the command that made it.
     demo : bool
         The recipe is the demo's; the page then says how its setting was chosen.
-    domains, pretraining, transfers, stages, seeds, versions
-        As typed; one transfer per source, at least one.
+    domains, transfers, stages, seeds, versions
+        As typed; one transfer per source (and recipe), at least one.
+    pretraining, recipes
+        One of the two: how the encoder was pretrained, or the recipes that are compared.
     probes, embedding, jet
         Left out where they were not made.
     recipe : dict
-        Every number of the recipe, kept in ``report.json``.
+        Every number of the recipe, or of every recipe by its name, kept in ``report.json``.
     machine : str
         Processor, number of cores, device.
     remarks : list of str
         Further sentences for the end of the page.
     """
 
+    pretraining: Pretraining
+    recipes: list[ComparedRecipe]
     probes: list[Probe]
     embedding: Embedding
     jet: FlowJet
@@ -258,14 +318,29 @@ def check_result(result: Mapping[str, Any]) -> Result:
     Raises
     ------
     RinoError
-        If a key is missing or unknown, a value has another type or is not finite, there is no transfer, or a
-        transfer has no two taggers to compare; the message names the place.
+        If a key is missing or unknown, a value has another type or is not finite, there is no transfer, a transfer
+        has no two taggers to compare, or its recipe is none of those there are; the message names the place.
     """
     plain = _plain(result, "result")
     _check(plain, Result, "result")
+    if ("pretraining" in plain) == ("recipes" in plain):
+        has = "both" if "recipes" in plain else "neither"
+        raise RinoError(f"result has {has} of 'pretraining' and 'recipes'; give one of them")
     if not plain["transfers"]:
         raise RinoError("result['transfers'] is empty; give at least one source with its taggers")
+    names = [recipe["name"] for recipe in plain.get("recipes", [])]
+    shown: set[tuple[str, str]] = set()
     for i, transfer in enumerate(plain["transfers"]):
+        if names:
+            name = transfer.get("recipe")
+            if name not in names:
+                place = f"result['transfers'][{i}]['recipe']"
+                raise RinoError(f"{place} is {name!r}; give one of {', '.join(names)}")
+            if (name, transfer["source"]) in shown:
+                raise RinoError(
+                    f"result['transfers'][{i}] is a second {name} from {transfer['source']}; give each once"
+                )
+            shown.add((name, transfer["source"]))
         where = f"result['transfers'][{i}]['taggers']"
         if not transfer["taggers"]:
             raise RinoError(f"{where} is empty; give the supervised and the pretrained taggers")

@@ -18,7 +18,7 @@ from pyrino.errors import RinoError
 from pyrino.evaluate.metrics import Measurement
 from pyrino.report.schema import Probe, Tagger, Transfer
 
-__all__ = ["Difference", "Statement", "Verdict", "best", "difference", "mean_error", "verdict"]
+__all__ = ["Difference", "Statement", "Verdict", "best", "compare_recipes", "difference", "mean_error", "verdict"]
 
 #: A difference is called measured from this many of its errors on.
 SIGNIFICANCE = 2.0
@@ -46,13 +46,13 @@ class Statement(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What one transfer shows.
+    """What one transfer shows, or two recipes beside each other.
 
     Attributes
     ----------
     outcome : str
-        Of pretraining on the target: "helps" or "hurts" (accuracy at 0.5 or AUC or both, and neither goes
-        the other way), "mixed", "no difference", or "not compared".
+        Of pretraining, or of the other recipe, on the target: "helps" or "hurts" (accuracy at 0.5 or AUC or both, and
+        neither goes the other way), "mixed", "no difference", or "not compared".
     headline : str
         The same in one sentence.
     statements : list of Statement
@@ -136,8 +136,84 @@ def verdict(transfer: Transfer, probes: Sequence[Probe] = ()) -> Verdict:
     if ("supervised", "target_truncated") in taggers:
         statements.append(_truncation(taggers["supervised", "target_truncated"], scratch, tuned))
     statements += _frozen(probes, target)
-    statements.append(_errors(scratch, tuned))
+    statements.append(_errors(scratch, tuned, transfer))
     return Verdict(outcome, headline, statements)
+
+
+def compare_recipes(transfers: Sequence[Transfer]) -> list[Verdict]:
+    """What each further recipe gives beside the first, from the same labelled source to the same target.
+
+    Compared are the pretrained networks with the MLP head (the linear one where there is no MLP); accuracy at 0.5 and
+    AUC on the target decide, as in `verdict`.
+
+    Parameters
+    ----------
+    transfers : sequence of Transfer
+        One per recipe, each with its ``recipe``.
+    """
+    first, *others = transfers
+    return [_beside(first, other) for other in others]
+
+
+def _beside(first: Transfer, other: Transfer) -> Verdict:
+    names = (first.get("recipe", "the first"), other.get("recipe", "the other"))
+    a, b = ({(tagger["strategy"], tagger["sample"]): tagger for tagger in t["taggers"]} for t in (first, other))
+    target = first["target"]
+    both = a.keys() & b.keys()
+    head = next((head for head in ("mlp", "linear") if (head, "target") in both), None)
+    if head is None:
+        return Verdict(
+            "not compared", f"The recipe {names[1]} beside {names[0]}: not both were tested on {target}.", []
+        )
+
+    def change(strategy: str, sample: str) -> str:
+        one, two = a[strategy, sample], b[strategy, sample]  # type: ignore[index]
+        return f"{_points(_of(two, one, 'accuracy'))} in accuracy, {_signed(_of(two, one, 'auc'))} in AUC"
+
+    mine, theirs = b[head, "target"], a[head, "target"]  # type: ignore[index]
+    accuracy, auc = _of(mine, theirs, "accuracy"), _of(mine, theirs, "auc")
+    headline = (
+        f"The recipe {names[1]} beside {names[0]} on {target}: {_change_of_accuracy(accuracy)}, {_change_of_auc(auc)}."
+    )
+    statements = [
+        Statement(
+            "Accuracy at 0.5",
+            f"on {target} {names[0]} reaches {_value(theirs['metrics']['accuracy'])}, {names[1]} "
+            f"{_value(mine['metrics']['accuracy'])}{' with an MLP head' if head == 'mlp' else ' with a linear head'}; "
+            f"AUC {_value(theirs['metrics']['auc'])} and {_value(mine['metrics']['auc'])}.",
+        )
+    ]
+    if head == "mlp" and ("linear", "target") in both:
+        statements.append(Statement("Linear head", f"{change('linear', 'target')}."))
+    if (head, "source") in both:
+        statements.append(Statement("On the source", f"{change(head, 'source')}."))
+    if ("supervised", "target") in both:
+        statements.append(
+            Statement(
+                "Without pretraining",
+                f"the network of {names[1]} beside that of {names[0]}, both from scratch, on {target}: "
+                f"{change('supervised', 'target')}.",
+            )
+        )
+        gains = [
+            f"{name} {_points(_of(taggers[head, 'target'], taggers['supervised', 'target'], 'accuracy'))} in accuracy, "
+            f"{_signed(_of(taggers[head, 'target'], taggers['supervised', 'target'], 'auc'))} in AUC"
+            for name, taggers in zip(names, (a, b), strict=True)
+        ]
+        statements.append(Statement("What pretraining adds", f"on {target} against from scratch: {'; '.join(gains)}."))
+    statements.append(_errors_between(theirs, mine, first, other))
+    return Verdict(_outcome(accuracy.sign, auc.sign), headline, statements)
+
+
+def _errors_between(one: Tagger, two: Tagger, first: Transfer, other: Transfer) -> Statement:
+    seeds = min(_n_seeds(one), _n_seeds(two))
+    if seeds == 1:
+        return Statement(
+            "Errors", "of the test sample alone: one training each does not show the spread between seeds."
+        )
+    several = min(t.get("pretrainings", 1) for t in (first, other)) > 1
+    start = "each a pretraining and a fine-tuning of its own" if several else "of fine-tunings from one pretraining"
+    return Statement("Errors", f"test sample and mean over {seeds} seeds, {start}, in quadrature.")
 
 
 _OPENINGS: dict[Outcome, str] = {
@@ -284,12 +360,18 @@ def _frozen(probes: Sequence[Probe], target: str) -> list[Statement]:
     return [Statement("Frozen embedding", "; ".join(clauses) + ".")] if clauses else []
 
 
-def _errors(scratch: Tagger, tuned: Tagger) -> Statement:
+def _errors(scratch: Tagger, tuned: Tagger, transfer: Transfer) -> Statement:
     seeds = [_n_seeds(scratch), _n_seeds(tuned)]
     if min(seeds) > 1:
+        several = transfer.get("pretrainings", 1) > 1
+        start = (
+            "every fine-tuning starts from a pretraining of its own"
+            if several
+            else ("all fine-tunings start from one pretraining")
+        )
         words = (
             f"test sample and mean over training seeds ({seeds[0]} from scratch, {seeds[1]} fine-tuned), in "
-            "quadrature; all fine-tunings start from one pretraining."
+            f"quadrature; {start}."
         )
     else:
         which = "each network was" if max(seeds) == 1 else "one of the two networks was"

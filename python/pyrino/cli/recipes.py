@@ -1,0 +1,126 @@
+"""`pyrino recipes`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from pyrino.cli.common import table
+from pyrino.cli.parser import add_command, add_overwrite
+from pyrino.errors import RinoError
+from pyrino.files import whole_file
+from pyrino.pretrain import as_recipe
+from pyrino.recipe import CHANGED, Recipe
+
+__all__ = ["add"]
+
+_EXAMPLE = """
+pyrino recipes
+pyrino recipes show rino
+pyrino recipes show rino-swapped --toml mine.toml
+"""
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = add_command(
+        commands,
+        "recipes",
+        _run,
+        usage="[show RECIPE] [options]",
+        summary="the presets; with show and a name, every number with unit, meaning and where it comes from",
+        description='A TOML file chooses a preset by one line, preset = "rino-swapped"; its numbers below that line\n'
+        "replace the preset's own.",
+        example=_EXAMPLE,
+    )
+    parser.add_argument(
+        "words", nargs="*", metavar="[show] RECIPE", help="preset or TOML file; without it, the presets are listed"
+    )
+    parser.add_argument(
+        "--toml",
+        metavar="FILE",
+        help="write it as a TOML file to start from, with all meanings; - prints it (default: print a table)",
+    )
+    add_overwrite(parser, "FILE if it exists")
+
+
+def _run(args: argparse.Namespace) -> None:
+    words = args.words[1:] if args.words[:1] == ["show"] else args.words
+    if len(words) > 1:
+        raise RinoError(f"{' '.join(words)!r} are several recipes: write pyrino recipes show {words[-1]}")
+    if words:
+        if args.toml is None:
+            print(_numbers(words[0]))
+        else:
+            _write(as_recipe(words[0]), args.toml, args.overwrite)
+    elif args.words or args.toml is not None:
+        what = "show" if args.words else "--toml"
+        raise RinoError(f"{what} is without a recipe: write for example pyrino recipes show {Recipe().name}")
+    else:
+        print(_presets())
+
+
+def _write(recipe: Recipe, file: str, overwrite: bool) -> None:
+    if file == "-":
+        sys.stdout.write(recipe.to_toml())
+        return
+    with whole_file(Path(file), overwrite=overwrite) as partial:
+        partial.write_text(recipe.to_toml(), encoding="utf-8")
+    # A name that is not taken for a preset.
+    argument = file if file.endswith(".toml") or "/" in file else f"./{file}"
+    print(f"change numbers in {file}, then: pyrino pretrain {argument} --train PATH --out FOLDER")
+
+
+def _presets() -> str:
+    catalogue = Recipe.catalogue()
+    rows = [["recipe", "encoder", "what it is"]]
+    for preset in catalogue:
+        rows.append([preset.name, f"{Recipe.preset(preset.name).encoder_parameters:,} parameters", preset.summary])
+    header, *lines = table(rows, numbers=(1,)).splitlines()
+    shown = [header]
+    for number, (preset, line) in enumerate(zip(catalogue, lines, strict=True)):
+        if number == 0 or preset.source != catalogue[number - 1].source:
+            shown += ["", f"{preset.source}:"]
+        shown.append(line)
+    example = next((preset.name for preset in catalogue if "-" in preset.name), catalogue[-1].name)
+    return "\n".join(
+        [
+            *shown,
+            "",
+            f'preset = "{example}" in a TOML file chooses one; numbers below that line replace its own.',
+            "pyrino recipes show NAME prints every number, its meaning and where it comes from.",
+        ]
+    )
+
+
+def _numbers(name: str) -> str:
+    recipe = as_recipe(name)
+    preset = name in Recipe.presets()
+    # A file is compared with the preset it starts from, a variant with its original, another preset with nano.
+    base = Recipe.preset((recipe.name.partition("-")[0] if "-" in recipe.name else "nano") if preset else recipe.name)
+    differs = recipe != base
+    header = ["number", "value", *([f"in {base.name}"] if differs else []), "unit", "source", "meaning"]
+    rows = [header]
+    for number, other in zip(recipe.describe(), base.describe(), strict=True):
+        cells = [number.key, _text(number.value)]
+        if differs:
+            cells.append(_text(other.value) if other.value != number.value else "")
+        source = "this file" if number.source == CHANGED else number.source
+        rows.append([*cells, number.unit, source, number.meaning])
+    return f"{table(rows)}\n\n{_networks(recipe)}"
+
+
+def _networks(recipe: Recipe) -> str:
+    """How large the networks are, in words."""
+    size = recipe.encoder
+    positions = size.radial_bins * size.angular_bins * size.width if size.positions == "polar" else 0
+    inside = f", {positions:,} of them in the table of positions" if positions else ""
+    return f"encoder: {recipe.encoder_parameters:,} parameters{inside}; a head: {recipe.head_parameters:,}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,126 @@
+"""Entries of a `Result` made from runs, recipes and domains: what was trained on what, in words and numbers."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyrino.recipe import Recipe
+from pyrino.report.schema import ComparedRecipe, Domain, FlowJet, Pretraining
+
+if TYPE_CHECKING:
+    from pyrino.jets import Jets
+    from pyrino.pretrain import PretrainingRun
+
+__all__ = ["compared_entry", "domain_entry", "flow_entry", "pretraining_entry", "processor"]
+
+#: Pythia's tunes by their numbers.
+_TUNES = {14: "Monash", 21: "A14"}
+
+
+def pretraining_entry(run: PretrainingRun, domain: str, n_jets: int) -> Pretraining:
+    """How an encoder was pretrained on so many jets of a domain; at most a thousand steps of its history."""
+    recipe, history = run.recipe, run.history
+    every = max(1, history.rows // 1000)
+    drawn = f", {recipe.views.student_drawn} drawn a step" if recipe.views.student_drawn else ""
+    boost = f"; every jet boosted to pT = {recipe.jets.boost_to_pt:g} GeV" if recipe.jets.boost_to_pt else ""
+    columns = {name: history[name][::every].tolist() for name in history if name not in ("waited", "seconds")}
+    return {
+        "domain": domain,
+        "preset": recipe.name,
+        "n_parameters": recipe.encoder_parameters,
+        "n_jets": n_jets,
+        "jets_seen": run.jets_seen,
+        "n_prototypes": recipe.head.prototypes,
+        "views": (
+            f"teacher {_list(recipe.views.teacher)}; student those and {_list(recipe.views.student)}{drawn}"
+            f"; {recipe.encoder.class_token} class token{boost}"
+        ),
+        "history": {name: [x if math.isfinite(x) else None for x in column] for name, column in columns.items()},
+    }
+
+
+def compared_entry(name: str, runs: Sequence[PretrainingRun], domain: str, n_jets: int) -> ComparedRecipe:
+    """One of several recipes, from its pretrainings with several seeds.
+
+    What it is and where it departs from its preset follows from its numbers alone.
+    """
+    recipe = runs[0].recipe
+    preset = next(preset for preset in Recipe.catalogue() if preset.name == recipe.name)
+    losses = {"DINO": recipe.loss.dino, "iBOT": recipe.loss.ibot, "Gram": recipe.loss.gram, "KoLeo": recipe.loss.koleo}
+    return {
+        "name": name,
+        "preset": preset.name,
+        "summary": preset.summary,
+        "source": preset.source,
+        "losses": _list([f"{weight:g} {loss}" for loss, weight in losses.items() if weight]),
+        "published_parameters": Recipe.preset(recipe.name).encoder_parameters,
+        "steps": runs[0].history.rows,
+        "batch_size": recipe.training.batch_size,
+        "seeds": [run.recipe.training.seed for run in runs],
+        "seconds": [float(run.history["seconds"].sum()) for run in runs],
+        "changes": [
+            {
+                "number": number.key,
+                "published": _words(number.published),
+                "here": _words(number.value),
+                "meaning": number.meaning,
+            }
+            for number in recipe.describe()
+            if number.changed and number.key != "training.seed"
+        ],
+        "pretraining": pretraining_entry(runs[0], domain, n_jets),
+    }
+
+
+def domain_entry(name: str, role: str, n_jets: Mapping[str, int]) -> Domain:
+    """A generated domain, in words."""
+    from pyrino.generate import DOMAINS
+
+    domain = DOMAINS[name]
+    event = f"Poisson({domain.overlay_mean:g}) soft events laid over" if domain.overlay_mean else "no underlying event"
+    tune = _TUNES.get(domain.tune, domain.tune)
+    kept = f", the {domain.max_constituents} hardest constituents" if domain.max_constituents else ""
+    return {
+        "name": name,
+        "role": role,
+        "generator": f"Pythia 8, {tune} tune, {domain.com_energy / 1000:g} TeV, {event}",
+        "detector": "tracks, photon and hadron towers, smeared" if domain.detector else "none",
+        "selection": f"anti-kT R = {domain.radius:g}, {domain.pt_min:g} < pT < {domain.pt_max:g} GeV{kept}",
+        "n_jets": dict(n_jets),
+    }
+
+
+def flow_entry(jet: Jets, radius: float, title: str) -> FlowJet:
+    """One jet along the flow."""
+    from pyrino.views import ViewGenerator
+
+    resolutions: list[int | str] = [1, 2, 3, 8, "all"]
+    views = ViewGenerator(resolutions, radius=radius)(jet)
+    return {
+        "views": [view.p4.tolist() for view in views],
+        "resolutions": resolutions,
+        "radius": radius,
+        "title": title,
+    }
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _list(values: Sequence[object]) -> str:
+    return ", ".join(str(value) for value in values)
+
+
+def _words(value: Any) -> str:
+    """A number of a recipe as it stands in a table."""
+    return (_list(value) or "none") if isinstance(value, list) else str(value)
