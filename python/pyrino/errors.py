@@ -14,4 +14,7 @@ class RinoError(ValueError):
 
 
 class RinoWarning(UserWarning):
-    """Something was left out on request, and how much: the message says what, where and why."""
+    """What does not stop the work but should be known: something was left out on request, or training goes wrong.
+
+    The message says what, where and why, and what helps.
+    """

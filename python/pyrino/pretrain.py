@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from pyrino import _core
@@ -25,16 +23,22 @@ from pyrino.errors import RinoError, RinoWarning
 from pyrino.history import History
 from pyrino.jets import Jets
 from pyrino.nn import JetEncoder
+from pyrino.ranks import Ranks, Stopped, ranks_of
 from pyrino.recipe import Recipe
 from pyrino.views import _core_of
+from pyrino.watch import Watch
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 __all__ = ["PretrainingRun", "Trainer", "pretrain"]
 
 _CHECKPOINT = "checkpoint.safetensors"
 _ENCODER = "encoder.safetensors"
+_AVERAGE = "average.safetensors"
 _HISTORY = "history.parquet"
 _RECIPE = "recipe.toml"
-_FILES = (_CHECKPOINT, _ENCODER, _HISTORY, _RECIPE, "tensorboard")
+_FILES = (_CHECKPOINT, _ENCODER, _AVERAGE, _HISTORY, _RECIPE, "tensorboard", "failed")
 _REMEDY = "give resume=True to go on, overwrite=True to replace it, or another folder"
 
 
@@ -53,11 +57,19 @@ class Trainer:
     dtype
         "float32" or "float64": of weights, losses and everything that is kept. With float32 the recipe's
         ``training.precision`` "bf16" lets the encoders compute in bfloat16.
+    group
+        The processes that train together, each on its part of every batch: a ProcessGroup of ``torch.distributed``
+        (Gloo for a CPU, NCCL for CUDA devices) or `Ranks`. None: this one alone, also where torch.distributed was
+        initialised. All give the same recipe, and all jets or a stream opened with their own ``rank`` and
+        ``world_size``; all call `step`, `save` and `restore` together. A rank that is lost is noticed within
+        ``with pyrino.ranks.Ranks(group):`` only.
 
     Raises
     ------
     RinoError
-        For a recipe with numbers outside their ranges, fewer than two jets, or float64 with precision "bf16".
+        For a recipe with numbers outside their ranges, fewer than two jets, or float64 with precision "bf16"; for a
+        batch that the processes cannot share evenly, other jets on another of them, or a stream that is not the
+        rank's own.
 
     Examples
     --------
@@ -67,14 +79,29 @@ class Trainer:
     """
 
     def __init__(
-        self, recipe: Recipe, jets: Jets | JetStream, *, device: str | torch.device = "cpu", dtype: str = "float32"
+        self,
+        recipe: Recipe,
+        jets: Jets | JetStream,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: str = "float32",
+        group: Ranks | ProcessGroup | None = None,
     ) -> None:
         self.recipe = recipe.copy()
         device = torch.device(device)
         if device.type == "cuda" and not torch.cuda.is_available():
             raise RinoError(f"device is {str(device)!r} but torch sees no CUDA device: choose 'cpu'")
+        if device.type == "cuda" and device.index is None:
+            # Threads of its own have another current device.
+            device = torch.device("cuda", torch.cuda.current_device())
+        ranks = ranks_of(group)
         source = jets if isinstance(jets, JetStream) else _core_of(jets)
-        self._core = _core.Trainer(self.recipe._core, source, device, dtype)
+        if isinstance(jets, JetStream) and not ranks.alone and jets.share not in (None, (ranks.rank, ranks.size)):
+            raise RinoError(
+                f"the stream is the share of rank {jets.share[0]} of {jets.share[1]} and this is rank {ranks.rank} of "
+                f"{ranks.size}: open it with rank={ranks.rank}, world_size={ranks.size}"
+            )
+        self._core = _core.Trainer(self.recipe._core, source, device, dtype, ranks.group)
         # Its threads may want the interpreter's lock: they must have ended before the interpreter does.
         weakref.finalize(self, self._core.finish)
 
@@ -92,14 +119,16 @@ class Trainer:
         Returns
         -------
         dict
-            step, epoch, loss, lr, gradient_norm (before clipping), waited (s, for the loader) and seconds (s, in
-            all), and of the method: dino, koleo, teacher_entropy (nats), prototype_entropy (nats, at most ln K),
-            teacher_temperature, student_temperature, momentum.
+            step, skipped (1 where loss or gradient were not finite: nothing was changed then), epoch, loss, lr,
+            gradient_norm (before clipping), waited (s, for the loader) and seconds (s, in all), these two of this
+            process, and of the method: its losses (dino, ibot, gram, koleo), teacher_entropy (nats) and
+            prototype_entropy (nats, at most ln K), both also of particles with masks, teacher_temperature,
+            student_temperature, momentum.
 
         Raises
         ------
         RinoError
-            When all steps are done, or the loss is not finite.
+            When all steps are done, or the loss is not finite for the third time in a row.
         """
         return self._core.step()
 
@@ -120,7 +149,7 @@ class Trainer:
 
     @property
     def batch_size(self) -> int:
-        """Jets of a step."""
+        """Jets of a step, on all processes together."""
         return self._core.batch_size
 
     @property
@@ -133,18 +162,30 @@ class Trainer:
         return self._core.learning_rate(step)
 
     def encoder(self, which: str = "teacher") -> JetEncoder:
-        """A copy of the teacher's encoder as it is now, the one to use, or of the student's."""
-        if which not in ("teacher", "student"):
-            raise RinoError(f"there is no encoder {which!r}: choose 'teacher' or 'student'")
-        return JetEncoder(self.recipe, _from=getattr(self._core, which)())
+        """A copy of the teacher's encoder as it is now, the one to use, of the student's, or of the student's moving
+        average with momentum ``training.average``.
+        """
+        if which not in ("teacher", "student", "average"):
+            raise RinoError(f"there is no encoder {which!r}: choose 'teacher', 'student' or 'average'")
+        if which != "average":
+            return JetEncoder(self.recipe, _from=getattr(self._core, which)())
+        if not self.recipe.training.average > 0:
+            raise RinoError("no moving average was made: choose training.average = 0.999, for example")
+        encoder = JetEncoder(self.recipe, _from=self._core.student())
+        averages = self._core.average().items()
+        encoder.load_state_dict({n.removeprefix("encoder."): v for n, v in averages if n.startswith("encoder.")})
+        return encoder
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint (safetensors), whole or not at all."""
+        """Write a checkpoint (safetensors), whole or not at all; of several processes rank 0 does."""
         metadata = {"kind": "checkpoint", "recipe": self.recipe.to_json(), "pyrino": _core.__version__}
         self._core.save(os.fspath(path), metadata)
 
     def restore(self, path: str | os.PathLike[str]) -> None:
         """Go on from a checkpoint of the same recipe and jets; on a CPU bit by bit as if never stopped.
+
+        Another number of processes may go on with it: with jets in memory exactly where the others stopped, with a
+        stream about there (`Dataset`).
 
         Raises
         ------
@@ -179,6 +220,11 @@ class PretrainingRun:
         seconds = float(self.history["seconds"].sum()) if self.history.rows else 0.0
         return float(self.history["waited"].sum()) / seconds if seconds > 0 else 0.0
 
+    @property
+    def skipped(self) -> int:
+        """Steps that changed nothing because the loss or its gradient was not finite."""
+        return int(np.nansum(self.history["skipped"])) if "skipped" in self.history else 0
+
     def plot(self) -> Any:
         """The loss, its parts, the entropies and the schedules, as a matplotlib Figure."""
         from pyrino.plots import training_curves
@@ -188,9 +234,10 @@ class PretrainingRun:
     def __repr__(self) -> str:
         steps = self.history.rows
         loss = f"{self.history['loss'][-1]:.4f}" if steps else "none"
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
         return (
             f"PretrainingRun({str(self.out)!r}: {steps} steps, {self.jets_seen} jets seen, last loss {loss}, "
-            f"{self.seconds:.0f} s, {self.waited:.0%} of it waiting for the loader)"
+            f"{self.seconds:.0f} s, {self.waited:.0%} of it waiting for the loader{skipped})"
         )
 
 
@@ -202,6 +249,7 @@ def pretrain(
     resume: bool = False,
     overwrite: bool = False,
     device: str | torch.device = "cpu",
+    group: Ranks | ProcessGroup | None = None,
     progress: bool = True,
     tensorboard: bool = True,
     checkpoint_minutes: float = 5.0,
@@ -216,20 +264,26 @@ def pretrain(
         Jets; files and folders that `read_jets` reads, which are read into memory up to a million jets and streamed
         above; or a stream of `open_dataset`. Labels are not looked at.
     out
-        Folder for ``encoder.safetensors`` (the teacher), ``checkpoint.safetensors``, ``recipe.toml``,
-        ``history.parquet`` and TensorBoard's log.
+        Folder for ``encoder.safetensors`` (the teacher), ``average.safetensors`` (the student's moving average, where
+        ``training.average`` asks for it), ``checkpoint.safetensors``, ``recipe.toml``, ``history.parquet``,
+        TensorBoard's log, and in ``failed`` the jets of a step that stopped the run.
     resume
-        Go on from the checkpoint in `out`; with none there, start.
+        Go on from the checkpoint in `out`; with none there, start. The number of processes may be another one.
     overwrite
         Replace a run that is in `out`.
     device
         "cpu" or "cuda".
+    group
+        The processes that train together, as `Trainer` takes them: all call `pretrain` with the same arguments (files
+        that are named are opened by each for itself; a stream must be its rank's own). Rank 0 alone writes and shows
+        progress. A rank that dies, hangs or fails ends all others with an error that names it.
     progress
-        Show a bar; its ``waited`` is the share of the steps' time in which they waited for the loader.
+        Show jets per second, time left, loss, entropy and the share of the steps' time in which they waited for the
+        loader, all of the last minute: a bar in a terminal, a line a minute in a log file.
     tensorboard
         Write a log that ``tensorboard --logdir`` shows while it grows.
     checkpoint_minutes
-        Longest time between checkpoints; one is written at the end and on Ctrl-C, too.
+        Longest time between checkpoints; one is written at the end, on Ctrl-C, SIGTERM and SIGUSR1, too.
 
     Returns
     -------
@@ -238,67 +292,44 @@ def pretrain(
     Raises
     ------
     RinoError
-        If `out` holds a run already (and neither `resume` nor `overwrite` is given), for bad input, or if the disk
-        is full. Files under their final names are whole in every case.
-    KeyboardInterrupt
-        On Ctrl-C, after a checkpoint was written from which ``resume=True`` goes on.
+        If `out` holds a run already (and neither `resume` nor `overwrite` is given), for bad input, if the disk is
+        full, or another rank was lost. Files under their final names are whole in every case.
+    Stopped
+        A KeyboardInterrupt: on Ctrl-C, SIGTERM or SIGUSR1, after a checkpoint was written from which ``resume=True``
+        goes on.
     """
-    recipe = as_recipe(recipe)
-    out = Path(out)
-    # Before hours of reading, not after.
-    check_folder(out, _FILES, overwrite=_replaces(out, resume, overwrite), remedy=_REMEDY)
-    jets = train if isinstance(train, (Jets, JetStream)) else open_jets(train, shuffle_seed=recipe.training.seed)
-    trainer = Trainer(recipe, jets, device=device)
-    resumed = _prepare_folder(out, trainer, resume=resume, overwrite=overwrite)
-    history = History.load(out / _HISTORY) if resumed else History()
-    history.truncate(trainer.step_number)
-    first = trainer.step_number
-    recipe.save(out / _RECIPE)
-
-    def checkpoint() -> None:
-        history.save(out / _HISTORY)
-        trainer.save(out / _CHECKPOINT)
-
-    started = saved = time.monotonic()
-    waited = stepped = 0.0
-    with (
-        _writer(out / "tensorboard", tensorboard, first) as log,
-        _bar(trainer, progress) as bar,
-        _noted_interrupts() as interrupted,
-    ):
-        try:
-            for step in trainer:
-                history.append(step)
-                for name, value in step.items():
-                    if name not in ("step", "seconds", "waited"):
-                        log(name, value, int(step["step"]))
-                log("waited", step["waited"] / step["seconds"], int(step["step"]))
-                waited += step["waited"]
-                stepped += step["seconds"]
-                bar.set_postfix(
-                    loss=f"{step['loss']:.3f}",
-                    entropy=f"{step['teacher_entropy']:.2f}",
-                    epoch=f"{step['epoch']:.1f}/{recipe.training.epochs}",
-                    waited=f"{waited / stepped:.0%}",
-                    refresh=False,
-                )
-                bar.update(trainer.batch_size)
-                if time.monotonic() - saved > 60 * checkpoint_minutes:
-                    checkpoint()
-                    saved = time.monotonic()
-                if interrupted():
-                    raise KeyboardInterrupt
-        except KeyboardInterrupt:
-            checkpoint()
-            raise KeyboardInterrupt(
-                f"stopped after {trainer.step_number} of {len(trainer)} steps; "
-                f"the checkpoint is in {out}, go on with resume=True"
-            ) from None
-    checkpoint()
-    if isinstance(jets, JetStream) and (said := jets.left_out()):
-        warnings.warn(f"training went without what is broken: {said}", RinoWarning, stacklevel=2)
-    encoder = trainer.encoder()
-    encoder.save(out / _ENCODER)
+    recipe, out = as_recipe(recipe), Path(out)
+    with ranks_of(group) as ranks:
+        # Before hours of reading, not after.
+        ranks.first_does(lambda: check_folder(out, _FILES, overwrite=_replaces(out, resume, overwrite), remedy=_REMEDY))
+        jets = ranks.each(lambda: _opened(train, recipe, ranks))
+        trainer = Trainer(recipe, jets, device=device, group=ranks)
+        history = History()
+        if ranks.first_does(lambda: _prepare_folder(out, resume=resume, overwrite=overwrite)):
+            trainer.restore(out / _CHECKPOINT)
+            history = ranks.each(lambda: History.load(out / _HISTORY))
+            history.truncate(trainer.step_number)
+            ranks.remedy = _going_on(out)
+        first = trainer.step_number
+        if ranks.first:
+            recipe.save(out / _RECIPE)
+        started = time.monotonic()
+        with Watch(
+            trainer,
+            tensorboard=out / "tensorboard" if tensorboard else None,
+            progress=progress,
+            failed=out / "failed",
+            rank=ranks.rank,
+        ) as watch:
+            _train(trainer, history, out, watch, ranks, checkpoint_minutes)
+        if isinstance(jets, JetStream) and (said := jets.left_out()):
+            who = "training" if ranks.alone else f"training on rank {ranks.rank}"
+            warnings.warn(f"{who} went without what is broken: {said}", RinoWarning, stacklevel=2)
+        encoder = trainer.encoder()
+        if ranks.first:
+            encoder.save(out / _ENCODER)
+            if recipe.training.average > 0:
+                trainer.encoder("average").save(out / _AVERAGE)
     return PretrainingRun(
         out=out,
         recipe=recipe,
@@ -308,6 +339,61 @@ def pretrain(
         seconds=time.monotonic() - started,
         resumed_at=first,
     )
+
+
+def _train(
+    trainer: Trainer, history: History, out: Path, watch: Watch, ranks: Ranks, checkpoint_minutes: float
+) -> None:
+    """All steps that are left, with checkpoints between them.
+
+    Raises
+    ------
+    Stopped
+        If a signal ends it before the last step.
+    """
+
+    def checkpoint() -> None:
+        if ranks.first:
+            history.save(out / _HISTORY)
+        trainer.save(out / _CHECKPOINT)
+        ranks.remedy = _going_on(out)
+
+    saved = time.monotonic()
+    with ranks.noting() as noted:
+        try:
+            for step in trainer:
+                history.append(step)
+                watch.step(step)
+                late = time.monotonic() - saved > 60 * checkpoint_minutes
+                stopping, due = ranks.largest(noted(), int(late and ranks.first))
+                if stopping:
+                    raise Stopped("", stopping)
+                if due:
+                    checkpoint()
+                    saved = time.monotonic()
+        except KeyboardInterrupt as error:
+            if not ranks.alone and not isinstance(error, Stopped):
+                raise  # the others do not know of it
+            checkpoint()
+            number = error.signal if isinstance(error, Stopped) else signal.SIGINT
+            by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+            raise Stopped(
+                f"stopped{by} after {trainer.step_number} of {len(trainer)} steps; "
+                f"the checkpoint is in {out}, go on with resume=True",
+                number,
+            ) from None
+        checkpoint()
+
+
+def _going_on(out: Path) -> str:
+    return f"go on from the last checkpoint in {out} with resume=True"
+
+
+def _opened(train: Any, recipe: Recipe, ranks: Ranks) -> Jets | JetStream:
+    """The jets that users name, of a stream this rank's share."""
+    if isinstance(train, (Jets, JetStream)):
+        return train
+    return open_jets(train, shuffle_seed=recipe.training.seed, rank=ranks.rank, world_size=ranks.size)
 
 
 def as_recipe(recipe: Recipe | str | os.PathLike[str]) -> Recipe:
@@ -380,62 +466,9 @@ def _replaces(out: Path, resume: bool, overwrite: bool) -> bool:
     return overwrite or (resume and unfinished)
 
 
-def _prepare_folder(out: Path, trainer: Trainer, *, resume: bool, overwrite: bool) -> bool:
-    """Claim `out`, or take up the run in it; whether it did the latter."""
-    checkpoint = out / _CHECKPOINT
-    if resume and checkpoint.is_file():
-        trainer.restore(checkpoint)
+def _prepare_folder(out: Path, *, resume: bool, overwrite: bool) -> bool:
+    """Claim `out`, or see that there is a run in it to take up; whether it is the latter."""
+    if resume and (out / _CHECKPOINT).is_file():
         return True
     claim_folder(out, _FILES, overwrite=_replaces(out, resume, overwrite), remedy=_REMEDY)
     return False
-
-
-@contextmanager
-def _noted_interrupts() -> Iterator[Callable[[], bool]]:
-    """Makes Ctrl-C wait for the end of a step: raised within, it would lose the step's report, and the resumed run's
-    history would have a hole. The second one does not wait. Signals reach the main thread only.
-    """
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    ):
-        yield lambda: False
-        return
-    noted = False
-
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal noted
-        if noted:
-            signal.default_int_handler(number, frame)
-        noted = True
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: noted
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@contextmanager
-def _writer(folder: Path, wanted: bool, first: int) -> Iterator[Any]:
-    if not wanted:
-        yield lambda name, value, step: None
-        return
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(folder), purge_step=first) as writer:
-        yield lambda name, value, step: writer.add_scalar(name, value, step)
-
-
-def _bar(trainer: Trainer, wanted: bool) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(
-        total=len(trainer) * trainer.batch_size,
-        initial=trainer.step_number * trainer.batch_size,
-        unit=" jets",
-        unit_scale=True,
-        desc="pretraining",
-        disable=not wanted,
-        dynamic_ncols=True,
-    )

@@ -33,7 +33,7 @@ COMMANDS = (
     "pack",
     "compare",
     "draw",
-    "recipe",
+    "recipes",
     "pretrain",
     "finetune",
     "evaluate",
@@ -152,7 +152,7 @@ def test_help_shows_every_default_and_examples_that_parse(capsys, command):
     for option in options - {"-h"}:
         assert re.search(r"\((default: .+|required)\)", listed[option]), listed[option]
     examples = [line.strip() for line in text.splitlines() if line.startswith(f"  pyrino {command} ")]
-    assert examples or command == "recipe"
+    assert examples
     for example in examples:
         assert make_parser().parse_args(shlex.split(example)[1:]).command == command
 
@@ -210,7 +210,7 @@ def test_options_are_not_abbreviated(capsys):
 
 
 def test_python_m_pyrino_tells_an_error_in_one_line():
-    done = python("-m", "pyrino", "recipe", "dmo")
+    done = python("-m", "pyrino", "recipes", "show", "dmo")
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
@@ -219,7 +219,7 @@ def test_python_m_pyrino_tells_an_error_in_one_line():
 
 def test_a_reader_that_goes_away_is_no_error():
     with subprocess.Popen(
-        [sys.executable, "-m", "pyrino", "recipe", "base"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "pyrino", "recipes", "base"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
@@ -232,7 +232,7 @@ def test_a_reader_that_goes_away_is_no_error():
 def test_a_full_disk_under_standard_output_is_told_in_one_line():
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "pyrino", "recipe"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+            [sys.executable, "-m", "pyrino", "recipes"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
         )
     assert done.returncode == 2
     assert done.stderr == "pyrino: error: [Errno 28] No space left on device\n"
@@ -370,55 +370,125 @@ def test_draw_refuses(data, tmp_path, capsys, options, message):
     assert list(tmp_path.iterdir()) == []
 
 
-# --- recipe ---
+# --- recipes ---
 
 
-def test_recipe_lists_the_presets(capsys):
-    assert call("recipe") == 0
+def test_recipes_lists_the_presets_by_where_they_come_from(capsys):
+    assert call("recipes") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1 : 1 + len(rino.Recipe.presets())]] == rino.Recipe.presets()
-    size = sum(p.numel() for p in rino.JetEncoder.preset("base").parameters())
-    assert f"{size} parameters" in next(line for line in lines if line.startswith("base "))
+    catalogue = rino.Recipe.catalogue()
+    shown = [line for line in lines if " parameters  " in line]
+    assert [line.split()[0] for line in shown] == rino.Recipe.presets()
+    for preset, line in zip(catalogue, shown, strict=True):
+        assert line.endswith(preset.summary)
+        heading = next(text for text in reversed(lines[: lines.index(line)]) if text.endswith(":"))
+        assert heading == f"{preset.source}:"
+    sizes = {line.split()[0]: line.split()[1] for line in shown}
+    assert (sizes["base"], sizes["rino"], sizes["rino-no-positions"]) == ("4,743,424", "10,987,264", "8,427,264")
 
 
-@pytest.mark.parametrize("name", ["nano", "demo"])
-def test_recipe_shows_every_number_with_unit_and_meaning(capsys, name):
-    assert call("recipe", name) == 0
+def test_what_recipes_says_of_the_toml_line_is_true(tmp_path, capsys):
+    assert call("recipes") == 0
+    line = re.search(r'preset = "(\S+)"', capsys.readouterr().out)
+    (tmp_path / "mine.toml").write_text(f"{line[0]}\n")
+    assert rino.Recipe.load("mine.toml") == rino.Recipe.preset(line[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [("nano", None), ("demo", "nano"), ("rino", "nano"), ("rino-swapped", "rino"), ("rino-slow-teacher", "rino")],
+)
+def test_recipes_shows_every_number_with_unit_source_and_meaning(capsys, name, base):
+    assert call("recipes", "show", name) == 0
     header, *lines = capsys.readouterr().out.splitlines()
+    lines, networks = lines[:-2], lines[-1]
     recipe = rino.Recipe.preset(name)
-    entries = list(recipe._core.entries())
-    assert len(lines) == len(entries)
-    assert ("in nano" in header) == (name != "nano")
-    for line, entry in zip(lines, entries, strict=True):
+    assert ("in " in header) == (base is not None) and (base is None or f"in {base} " in header)
+    assert len(lines) == len(recipe.describe())
+    for line, number in zip(lines, recipe.describe(), strict=True):
         cells = line.split()
-        assert cells[0] == f"{entry.section}.{entry.name}"
-        value = getattr(getattr(recipe, entry.section), entry.name)
+        assert cells[0] == number.key
+        value = getattr(getattr(recipe, number.section), number.name)
         assert cells[1] == (",".join(map(str, value)) if isinstance(value, list) else str(value).lower())
-        assert line.endswith(entry.meaning)
-        assert not entry.unit or f" {entry.unit} " in line
+        assert re.search(rf"{re.escape(number.source)} +{re.escape(number.meaning)}$", line)
+        assert not number.unit or f" {number.unit} " in line
+        if base is not None:
+            other = getattr(getattr(rino.Recipe.preset(base), number.section), number.name)
+            assert (line[header.index("in ")] != " ") == (other != value)
+    assert networks.startswith(f"encoder: {recipe.encoder_parameters:,} parameters")
 
 
-def test_recipe_shows_what_a_file_changes(tmp_path, capsys):
-    (tmp_path / "mine.toml").write_text('preset = "demo"\n[optimizer]\nlr = 0.5\n')
-    assert call("recipe", "mine.toml") == 0
+def test_recipes_shows_the_numbers_of_the_production_recipe(capsys):
+    """Those of ../shared/recipes.md that a reader looks for, as they are printed."""
+    assert call("recipes", "show", "rino") == 0
+    *lines, _, networks = capsys.readouterr().out.splitlines()
+    printed = dict(line.split()[:2] for line in lines)
+    expected = {
+        "views.teacher": "6,8,16",
+        "views.student": "2,3,4,all",
+        "views.student_drawn": "3",
+        "jets.max_constituents": "90",
+        "encoder.registers": "4",
+        "encoder.layer_scale": "0.01",
+        "encoder.radial_range": "5.6",
+        "head.prototypes": "2048",
+        "loss.ibot": "1.0",
+        "loss.koleo": "0.1",
+        "loss.momentum_end": "0.997",
+        "optimizer.lr": "0.003",
+        "optimizer.layer_decay": "0.9",
+        "training.batch_size": "3000",
+        "training.warmup": "0.2",
+        "training.precision": "bf16",
+    }
+    assert {key: printed[key] for key in expected} == expected
+    assert networks == (
+        "encoder: 10,987,264 parameters, 2,560,000 of them in the table of positions; a head: 2,099,456"
+    )
+
+
+def test_recipes_shows_what_a_file_changes_and_that_it_is_the_file(tmp_path, capsys):
+    (tmp_path / "mine.toml").write_text('preset = "rino-swapped"\n[optimizer]\nlr = 0.5\n')
+    assert call("recipes", "show", "mine.toml") == 0
     header, *lines = capsys.readouterr().out.splitlines()
-    assert header.split() == ["number", "value", "in", "demo", "unit", "meaning"]
-    column = header.index("in demo")
-    changed = [line.split()[:3] for line in lines if line[column] != " "]
-    assert changed == [["optimizer.lr", "0.5", "0.002"]]
+    assert header.split() == ["number", "value", "in", "rino-swapped", "unit", "source", "meaning"]
+    changed = [line.split()[:5] for line in lines[:-2] if line[header.index("in ")] != " "]
+    assert changed == [["optimizer.lr", "0.5", "0.003", "this", "file"]]
+    assert sum("this file" in line for line in lines) == 1
 
 
-def test_recipe_writes_a_file_that_pretrain_reads(tmp_path, capsys):
-    assert call("recipe", "demo", "--toml", "mine.toml") == 0
+def test_show_may_be_left_out(capsys):
+    assert call("recipes", "show", "lite") == call("recipes", "lite") == 0
+    shown = capsys.readouterr().out
+    assert shown[: len(shown) // 2] * 2 == shown
+
+
+def test_recipes_writes_a_file_that_pretrain_reads(tmp_path, capsys):
+    assert call("recipes", "show", "demo", "--toml", "mine.toml") == 0
     assert "pyrino pretrain mine.toml" in capsys.readouterr().out
     assert rino.Recipe.load("mine.toml") == rino.Recipe.preset("demo")
-    assert "give --overwrite" in error_of(capsys, "recipe", "nano", "--toml", "mine.toml")
-    assert call("recipe", "nano", "--toml", "mine.toml", "--overwrite") == 0
+    assert "give --overwrite" in error_of(capsys, "recipes", "show", "nano", "--toml", "mine.toml")
+    assert call("recipes", "show", "nano", "--toml", "mine.toml", "--overwrite") == 0
     assert rino.Recipe.load("mine.toml") == rino.Recipe.preset("nano")
     capsys.readouterr()
-    assert call("recipe", "base", "--toml", "-") == 0
+    assert call("recipes", "base", "--toml", "-") == 0
     (tmp_path / "printed.toml").write_text(capsys.readouterr().out)
     assert rino.Recipe.load("printed.toml") == rino.Recipe.preset("base")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show"], "show is without a recipe: write for example pyrino recipes show nano"),
+        (["--toml", "x.toml"], "--toml is without a recipe"),
+        (["nano", "lite"], "'nano lite' are several recipes: write pyrino recipes show lite"),
+        (["show", "rino-swaped"], "did you mean 'rino-swapped'?"),
+        (["show", "none.toml"], "none.toml cannot be read"),
+    ],
+)
+def test_recipes_refuses(tmp_path, capsys, arguments, message):
+    assert message in error_of(capsys, "recipes", *arguments)
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- pretrain ---
@@ -438,7 +508,7 @@ def test_pretrain_takes_numbers_of_the_recipe(data, tmp_path, capsys):
     assert call("pretrain", data / "tiny.toml", "--train", data / "plain", "--out", "run", *arguments, *numbers) == 0
     captured = capsys.readouterr()
     assert "2 steps, 60 jets seen, last loss " in captured.out
-    assert captured.err == ""  # no bar where nobody watches
+    assert "\r" not in captured.err and "epoch 1.0/1" in captured.err  # lines, no bar where nobody watches
     recipe = rino.Recipe.load(tmp_path / "run" / "recipe.toml")
     assert recipe.views.student == [3, "all"] and recipe.views.teacher == [1, 2]
     assert (recipe.optimizer.lr, recipe.encoder.class_token) == (1e-3, "learned")

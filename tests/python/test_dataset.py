@@ -1,9 +1,10 @@
-"""pyDataset and Mixture: every jet once, shuffled, shared out, at a position that is kept, in bounded memory."""
+"""Dataset and Mixture: every jet once, shuffled, shared out, at a position that is kept, in bounded memory."""
 
 from __future__ import annotations
 
 import gc
 import json
+import logging
 import math
 import os
 import pickle
@@ -15,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -258,6 +260,139 @@ def test_more_ranks_than_jets_leave_some_without_and_say_so(tmp_path):
     assert sorted(shares) == [("a.parquet", entry) for entry in range(3)]
 
 
+@pytest.mark.parametrize("fraction", [1.0, 0.37])
+def test_all_ranks_of_all_numbers_of_ranks_have_one_fingerprint(mixed, split, fraction):
+    """By it a checkpoint knows its jets again; a state, which is one rank's own, tells ranks apart."""
+
+    def opened(rank: int, ranks: int, **more: object) -> Dataset:
+        usual = {"path": mixed, "window": 100, "labelled": False, "fraction": fraction}
+        return open_dataset(**(usual | more), rank=rank, world_size=ranks)
+
+    prints, states = [], []
+    for ranks in (1, 2, 3):
+        lengths = []
+        for rank in range(ranks):
+            with opened(rank, ranks) as dataset:
+                assert dataset.share == (rank, ranks)
+                prints.append(dataset._fingerprint())
+                states.append(dataset.state_dict()["fingerprint"])
+                lengths.append(len(dataset))
+        assert sum(lengths) == round(fraction * 818) and max(lengths) - min(lengths) <= 1
+    assert prints == prints[:1] * 6 and len(set(map(tuple, states))) == 6
+    with opened(0, 2, path=split) as dataset:
+        assert dataset._fingerprint() != prints[0]
+    with opened(0, 2, fraction=fraction / 2) as dataset:
+        assert dataset._fingerprint() != prints[0]
+
+
+def opened_ranks(folder: Path, ranks: int, **more: object) -> list[Dataset]:
+    usual = {"window": 60, "labelled": False, "shuffle_seed": 4}
+    return [open_dataset(folder, rank=rank, world_size=ranks, **(usual | more)) for rank in range(ranks)]
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 3)])
+@pytest.mark.parametrize("taken", [0, 150, 395])
+def test_another_number_of_ranks_goes_on_at_the_same_share_of_the_pass(split, before, after, taken, caplog):
+    """1200 jets; `taken` by each rank in the second pass."""
+    with ExitStack() as stack:
+        old = [stack.enter_context(dataset) for dataset in opened_ranks(split, before)]
+        first = []
+        for dataset in old:
+            a_pass(dataset)
+            first += identities(dataset.take(taken)) if taken else []
+        new = [stack.enter_context(dataset) for dataset in opened_ranks(split, after)]
+        caplog.set_level(logging.INFO, "pyrino")
+        for rank, dataset in enumerate(new):
+            dataset._seek_others([dataset.position for dataset in old])
+            assert dataset.position[0] == 1
+            share = 100 * taken * before / 1200
+            assert f"{before} ranks were {share:.1f}% through pass 1; rank {rank} of {after}" in caplog.text
+        rest = [a_pass(dataset) for dataset in new]
+        for jets in rest:
+            assert abs(len(jets) - (1200 - taken * before) / after) <= 1
+        seen = Counter(first + [jet for jets in rest for jet in jets])
+        # As many as there are jets, most of them once; a jet is with another rank, in another window.
+        assert abs(seen.total() - 1200) <= after and max(seen.values()) <= 2
+        if taken == 0:
+            assert seen.total() == len(seen) == 1200
+        # The pass after it is whole.
+        assert sorted(jet for dataset in new for jet in a_pass(dataset)) == sorted(
+            (f"{n:02d}.parquet", entry) for n in range(12) for entry in range(100)
+        )
+
+
+def test_the_share_of_a_pass_is_right_where_cuts_leave_few_jets(split):
+    cut = {"fraction": 0.3, "window": 200}
+    with ExitStack() as stack:
+        old = [stack.enter_context(dataset) for dataset in opened_ranks(split, 2, **cut)]
+        per_rank = [len(a_pass(dataset)) for dataset in old]
+        for dataset in old:
+            dataset.take(100)
+        (new,) = opened_ranks(split, 1, **cut)
+        stack.enter_context(new)
+        new._seek_others([dataset.position for dataset in old])
+        # Of 360 jets 200 are done; what a window has left is known to a few jets.
+        assert abs(len(a_pass(new)) - (sum(per_rank) - 200)) < 30
+
+
+def test_ranks_in_different_passes_are_averaged(split):
+    """Cuts make the passes of ranks end at different times."""
+    with ExitStack() as stack:
+        # Windows of about 60 jets, of which a rank has 600 a pass.
+        for places, running, share in (
+            ([(1, 0, 0), (0, 0, 0)], 0, 0.5),
+            ([(1, 1, 30), (0, 9, 0)], 1, (0.15 - 0.1) / 2),
+            ([(1, 1, 30), (0, 7, 0)], 0, 1 - (0.3 - 0.15) / 2),
+        ):
+            (dataset,) = opened_ranks(split, 1)
+            stack.enter_context(dataset)
+            dataset._seek_others(places)
+            assert dataset.position[0] == running
+            assert abs(len(a_pass(dataset)) - (1 - share) * 1200) <= 20
+
+
+@pytest.mark.parametrize(
+    "places", [[(0, 0), (0, 0, 0)], [(0, 0, 0), (0, 99, 0)], [(0, -1, 0), (0, 0, 0)], [(0, 0, 0), "abc"]]
+)
+def test_positions_that_no_ranks_had_are_refused(split, places):
+    (dataset,) = opened_ranks(split, 1)
+    with dataset:
+        dataset.take(10)
+        before = dataset.position
+        with pytest.raises(RinoError, match="position"):
+            dataset._seek_others(places)
+        assert dataset.position == before
+
+
+def test_going_on_with_other_ranks_fails_as_seeking_does(split, tmp_path):
+    """A broken file leaves the stream where it was."""
+    for file in split.glob("*.parquet"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (dataset,) = opened_ranks(tmp_path, 1)
+    with dataset:
+        dataset.take(10)
+        before = dataset.position
+        dataset._readers.close()
+        for file in tmp_path.iterdir():
+            file.write_bytes(b"PAR1")
+        with pytest.raises(RinoError, match="cannot be read as parquet"):
+            dataset._seek_others([(0, 3, 7), (0, 3, 7)])
+        assert dataset.position == before
+
+
+def test_a_stream_that_cannot_go_on_with_other_ranks_says_so():
+    class Own(rino.data.JetStream):
+        position = (0,)
+        _take = _fingerprint = seek = _go_back = lambda self, *_: None
+
+        def __len__(self) -> int:
+            return 3
+
+    with pytest.raises(RinoError, match="cannot go on from the positions of 2 ranks: resume with as many as before"):
+        Own()._seek_others([[0], [0]])
+    assert Own().share is None and Own()._total() == 3
+
+
 # --- positions ---
 
 
@@ -432,6 +567,55 @@ def test_a_mixture_does_not_depend_on_how_it_is_taken_and_resumes_exactly(pair):
     assert rest == expected[300:] and identities(rest) == identities(expected[300:])
 
 
+def mixtures(pair: tuple[Path, Path], ranks: int) -> list[Mixture]:
+    weights = {pair[0]: 0.6, pair[1]: 0.4}
+    return [open_dataset(weights, window=64, shuffle_seed=8, rank=r, world_size=ranks) for r in range(ranks)]
+
+
+def test_ranks_of_a_mixture_draw_together_what_one_would_alone(pair):
+    """Not all of them the same at the same time."""
+
+    def drawn(mixture: Mixture, count: int) -> list[bool]:
+        return [name == "small.root" for name, _ in identities(mixture.take(count))]
+
+    with ExitStack() as stack:
+        one, *two = (stack.enter_context(m) for ranks in (1, 2) for m in mixtures(pair, ranks))
+        assert one._fingerprint() == two[0]._fingerprint() == two[1]._fingerprint()
+        assert [m.share for m in (one, *two)] == [(0, 1), (0, 2), (1, 2)]
+        assert [len(m) for m in (one, *two)] == [520, 260, 260]
+        expected = drawn(one, 400)
+        assert expected[::2] == drawn(two[0], 200) and expected[1::2] == drawn(two[1], 200)
+
+
+def test_a_mixture_goes_on_with_another_number_of_ranks(pair):
+    with ExitStack() as stack:
+        old = [stack.enter_context(m) for m in mixtures(pair, 2)]
+        for mixture in old:
+            mixture.take(150)  # 90 of 250 and 60 of 10, about
+        for ranks in (1, 3):
+            for mixture in mixtures(pair, ranks):
+                stack.enter_context(mixture)
+                mixture._seek_others([m.position for m in old])
+                assert mixture.position[0] == 300 // ranks
+                passes = [
+                    np.mean([stream._passes_done(rank, [s.streams[i].position for s in old], 1.0) for rank in (0, 1)])
+                    for i, stream in enumerate(mixture.streams)
+                ]
+                for stream, wanted in zip(mixture.streams, passes, strict=True):
+                    left = len(a_pass(stream))
+                    assert abs(left - (1 - wanted % 1) * stream._total() / ranks) <= 2
+        before = old[0].position
+        with pytest.raises(RinoError, match="there is no position"):
+            old[0]._seek_others([before, [3, 0]])
+        assert old[0].position == before
+
+
+def test_streams_of_different_ranks_are_not_mixed(pair):
+    with open_dataset(pair[0], world_size=2) as one, open_dataset(pair[1], rank=1, world_size=2) as other:
+        with pytest.raises(RinoError, match="0 of 2 and 1 of 2 of the ranks: open all of them with the same rank"):
+            Mixture([one, other], [1, 1])
+
+
 def test_mixtures_that_cannot_be_are_named(pair, tmp_path):
     one, other = open_dataset(pair[0]), open_dataset(pair[1])
     for streams, weights, words in [
@@ -561,7 +745,6 @@ def test_a_run_is_not_resumed_with_other_jets(mixed, split, tmp_path):
         {"window": 101},
         {"shuffle_seed": 4},
         {"pt": (20, None)},
-        {"rank": 0, "world_size": 2},
     ):
         with open_dataset(**(usual | change)) as dataset:
             trainer = rino.Trainer(run_of(), dataset)

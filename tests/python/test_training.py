@@ -432,17 +432,21 @@ def test_jets_and_places_that_cannot_be_trained_are_refused(jets):
 
 
 @pytest.mark.parametrize("assignment", ["sinkhorn", "centering"])
-def test_a_loss_that_is_not_finite_stops_the_run_and_changes_nothing(jets, tmp_path, assignment):
+def test_steps_that_are_not_finite_change_nothing_and_the_third_in_a_row_ends_the_run(jets, tmp_path, assignment):
     trainer = Trainer(short(lr=1e38, warmup=0.0, assignment=assignment), jets)
-    trainer.step()
+    assert trainer.step()["skipped"] == 0
     before = state_of(trainer, tmp_path)
     for _ in range(2):
-        with pytest.raises(RinoError, match=r"the loss of step 1 is -?nan: lower the learning rate"):
+        report = trainer.step()
+        assert report["skipped"] == 1 and not (math.isfinite(report["loss"]) and math.isfinite(report["gradient_norm"]))
+    for _ in range(2):
+        with pytest.raises(RinoError, match=r"in step 3, the last of 3 in a row that were not finite"):
             trainer.step()
     after = state_of(trainer, tmp_path)
-    assert trainer.step_number == 1
+    assert trainer.step_number == 3
     for name in before:
-        torch.testing.assert_close(before[name], after[name], rtol=0, atol=0, equal_nan=True)
+        if not name.startswith("trainer."):
+            torch.testing.assert_close(before[name], after[name], rtol=0, atol=0, equal_nan=True)
 
 
 # --- checkpoints ---
@@ -831,7 +835,7 @@ def test_tensorboard_shows_every_step_once(jets, tmp_path, monkeypatch, capfd):
     assert run.resumed_at == 5
     events = EventAccumulator(str(out / "tensorboard")).Reload()
     names = set(run.history) - {"step", *CLOCKS}
-    assert set(events.Tags()["scalars"]) == {*names, "waited"}
+    assert set(events.Tags()["scalars"]) >= {*names, "waited"}
     for name in names:
         scalars = events.Scalars(name)
         assert [s.step for s in scalars] == list(range(12))
@@ -841,7 +845,7 @@ def test_tensorboard_shows_every_step_once(jets, tmp_path, monkeypatch, capfd):
     assert 0 <= run.waited <= 1 and min(shares) <= run.waited <= max(shares)
     assert f"{run.waited:.0%} of it waiting for the loader" in repr(run)
     shown = capfd.readouterr().err
-    assert "pretraining" in shown and "epoch=3.7/4" in shown and "waited=" in shown
+    assert "pretraining" in shown and "epoch 4.0/4" in shown and "waiting" in shown
 
 
 def test_recipes_are_taken_by_name_and_by_file(jets, tmp_path):

@@ -229,8 +229,8 @@ class Trainer {
       student_->gradients().zero_();
       require(in_a_row_ + 1 < kPatience, "the loss was ", report.loss, " and the norm of the gradient ",
               report.gradient_norm, " in step ", clock_.step, ", the last of ", kPatience,
-              " in a row that were not finite: look at its jets, lower the learning rate or raise the temperatures, ",
-              "and resume from the last checkpoint");
+              " in a row that were not finite: look at its jets, and start again with a lower learning rate or higher ",
+              "temperatures");
       ++skipped_;
       ++in_a_row_;
     } else {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import sys
 from typing import Any
 
-from pyrino.cli.common import change_recipe, checked_device, plural, show_progress
+from pyrino.cli.common import change_recipe, checked_device, plural
 from pyrino.cli.parser import add_command, add_device, add_overwrite, add_recipe_numbers, default_of
 from pyrino.cli.reading import add_reading, read, reading_of
 from pyrino.data import JetStream, open_dataset
@@ -13,6 +15,7 @@ from pyrino.data.opening import IN_MEMORY, open_jets
 from pyrino.errors import RinoError
 from pyrino.jets import Jets
 from pyrino.pretrain import as_recipe, pretrain
+from pyrino.ranks import Ranks, Stopped, joined
 from pyrino.recipe import Recipe
 
 __all__ = ["add"]
@@ -21,6 +24,7 @@ _EXAMPLE = """
 pyrino pretrain nano --train data/qcd --epochs 5 --out runs/nano
 pyrino pretrain demo --train data/qcd --set optimizer.lr=1e-3 --set views.student=2,3,all --out runs/mine
 pyrino pretrain mine.toml --train data/qcd data/more --device cuda --out runs/mine --resume
+torchrun --nproc-per-node 4 -m pyrino pretrain rino --train data/jets --device cuda --out runs/rino --resume
 """
 
 
@@ -33,7 +37,11 @@ def add(commands: Any) -> None:
         usage="RECIPE --train PATH [PATH ...] --out FOLDER [options]",
         summary="pretrain an encoder on jets without labels",
         description="Writes the encoder, checkpoints, the recipe, the numbers of every step and a log for TensorBoard\n"
-        "to FOLDER. Ctrl-C leaves a checkpoint from which --resume goes on. Labels are not looked at.",
+        "to FOLDER. Ctrl-C, SIGTERM and SIGUSR1 leave a checkpoint from which --resume goes on, with exit status 130,\n"
+        "143 and 138. Labels are not looked at.\n\n"
+        "On several GPUs or machines start it with torchrun: every process takes its part of each batch of\n"
+        "training.batch_size jets, reads its own share of a stream, and all read all jets that are kept in memory.\n"
+        "--device cuda gives each its own GPU; on CPUs set OMP_NUM_THREADS to the cores of a process.",
         example=_EXAMPLE,
     )
     parser.add_argument("recipe", metavar="RECIPE", help=f"preset ({', '.join(Recipe.presets())}) or TOML file")
@@ -83,15 +91,42 @@ def add(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    recipe = change_recipe(as_recipe(args.recipe), args)
-    device = checked_device(args.device)
-    jets = _open(args, recipe.training.seed)
-    how = "" if isinstance(jets, Jets) else ", streamed"
-    print(
-        f"pretraining {args.recipe} on {plural(len(jets), 'jet')}, {plural(recipe.training.epochs, 'epoch')}, "
-        f"device {device}{how}; log: tensorboard --logdir {args.out}",
-        flush=True,
-    )
+    ranks = Ranks()
+    try:
+        with joined(args.device) as ranks:
+            ranks.say = _say
+            _pretrain(args, ranks)
+    except RinoError:
+        if ranks.alone:
+            raise
+        raise SystemExit(2) from None  # one rank has said it for all
+    except Stopped as stopped:
+        if ranks.alone:
+            _say(stopped)
+        raise SystemExit(stopped.status) from None
+
+
+def _say(error: BaseException) -> None:
+    """Print how the run ended, as the command line does it."""
+    kind = "" if isinstance(error, Stopped) else "error: "
+    message = " ".join(str(error).split()).replace("resume=True", "--resume").replace("overwrite=True", "--overwrite")
+    print(f"pyrino: {kind}{message}", file=sys.stderr, flush=True)
+
+
+def _pretrain(args: argparse.Namespace, ranks: Ranks) -> None:
+    if not ranks.first:
+        logging.getLogger("pyrino").setLevel(logging.WARNING)
+    recipe = ranks.each(lambda: change_recipe(as_recipe(args.recipe), args))
+    device = ranks.each(lambda: checked_device(str(ranks.device)))
+    jets = ranks.each(lambda: _open(args, recipe.training.seed, ranks))
+    if ranks.first:
+        total, how = (len(jets), "") if isinstance(jets, Jets) else (jets._total(), ", streamed")
+        where = f"device {device}" if ranks.alone else f"{ranks.size} processes, device {device.type}"
+        print(
+            f"pretraining {args.recipe} on {plural(total, 'jet')}, {plural(recipe.training.epochs, 'epoch')}, "
+            f"{where}{how}; log: tensorboard --logdir {args.out}",
+            flush=True,
+        )
     run = pretrain(
         recipe,
         jets,
@@ -99,9 +134,11 @@ def _run(args: argparse.Namespace) -> None:
         resume=args.resume,
         overwrite=args.overwrite,
         device=device,
-        progress=show_progress(),
+        group=ranks,
         checkpoint_minutes=args.checkpoint_minutes,
     )
+    if not ranks.first:
+        return
     if run.resumed_at:
         print(f"went on after step {run.resumed_at}")
     loss = f", last loss {run.history['loss'][-1]:.4f}" if run.history.rows else ""
@@ -109,17 +146,18 @@ def _run(args: argparse.Namespace) -> None:
     print(f"the encoder is in {run.out}; next: pyrino finetune {run.out} --train PATH --out FOLDER")
 
 
-def _open(args: argparse.Namespace, seed: int) -> Jets | JetStream:
-    """The jets in memory, or a stream of them."""
+def _open(args: argparse.Namespace, seed: int, ranks: Ranks) -> Jets | JetStream:
+    """The jets in memory, or a stream of this rank's share of them."""
     streaming = {"window": args.window, "threads": args.reader_threads, "shuffle_seed": seed}
+    share = {"rank": ranks.rank, "world_size": ranks.size}
     if args.weights is not None:
         if len(args.weights) != len(args.train):
             raise RinoError(f"--weights has {len(args.weights)} numbers for {len(args.train)} paths: give one for each")
         if args.max_jets is not None:
             raise RinoError("--max-jets and --weights exclude each other: a stream has no last jet; use --fraction")
         paths = dict(zip(args.train, args.weights, strict=True))
-        return open_dataset(paths, labelled=False, **streaming, **reading_of(args))
+        return open_dataset(paths, labelled=False, **share, **streaming, **reading_of(args))
     if args.max_jets is not None:
         return read(args.train, args, labelled=False)
     stream = {"auto": None, "yes": True, "no": False}[args.stream]
-    return open_jets(args.train, stream=stream, **streaming, **reading_of(args))
+    return open_jets(args.train, stream=stream, **share, **streaming, **reading_of(args))

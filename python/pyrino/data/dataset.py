@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import warnings
 import weakref
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,8 @@ from pyrino.errors import RinoError, RinoWarning
 from pyrino.jets import Jets
 
 __all__ = ["Dataset"]
+
+_LOG = logging.getLogger("pyrino")
 
 #: Purposes of random numbers, so that none is used twice.
 _PIECES, _JETS, _TURNS, _WINDOW = 1, 2, 4, 5
@@ -165,9 +168,11 @@ class Dataset(JetStream):
 
         Other cuts and what is skipped make a pass shorter; the stream goes on with the next one, and an epoch stays.
         """
-        total = sum(piece.jets for piece in self._pieces)
-        mine = total // self._world_size + int(self._rank < total % self._world_size)
-        return round(mine * self._selection.fraction)
+        total = self._total()
+        return total // self._world_size + int(self._rank < total % self._world_size)
+
+    def _total(self) -> int:
+        return round(sum(piece.jets for piece in self._pieces) * self._selection.fraction)
 
     def __repr__(self) -> str:
         names = list(self.layouts.values())
@@ -197,6 +202,11 @@ class Dataset(JetStream):
         return self._rule.meaning
 
     @property
+    def share(self) -> tuple[int, int]:
+        """(rank, world_size)."""
+        return self._rank, self._world_size
+
+    @property
     def position(self) -> tuple[int, int, int]:
         """(pass, window, jets taken of the window)."""
         return self._pass, self._number, self._offset
@@ -217,6 +227,71 @@ class Dataset(JetStream):
         except RinoError:
             self._go_back(before)
             raise
+
+    def _seek_others(self, positions: Sequence[Sequence[int]]) -> None:
+        """Go on where a run on another number of ranks stood.
+
+        Each rank has other windows then, so that no place is the same one: the stream goes to the place in this rank's
+        windows behind which the same share of the pass is left as those ranks had left on average. Jets near it may
+        come twice or not at all in this pass; the next one has every jet once.
+        """
+        stood = [self._checked(position, rank, len(positions)) for rank, position in enumerate(positions)]
+
+        def passes_done(kept: float) -> float:
+            return sum(self._passes_done(rank, stood, kept) for rank in range(len(stood))) / len(stood)
+
+        before = self.position
+        done = passes_done(1.0)
+        try:
+            kept = self._go_behind(done)
+            if 0 < kept < 1:  # how many jets of a window the cuts leave is known once one was read
+                done = passes_done(kept)
+                self._go_behind(done)
+        except RinoError:
+            self._go_back(before)
+            raise
+        _LOG.info(
+            "%d ranks were %.1f%% through pass %d; rank %d of %d goes on there: jets near that place may come twice or "
+            "not at all in this pass",
+            *(len(stood), 100 * (done % 1), int(done), self._rank, self._world_size),
+        )
+
+    def _checked(self, position: Sequence[int], rank: int, ranks: int) -> list[int]:
+        """The position of any rank, if there is one."""
+        numbers = whole_numbers(position)
+        sound = len(numbers) == 3 and min(numbers) >= 0
+        if not sound or numbers[1] > max(len(self._planned(numbers[0], rank, ranks)) - 1, 0):
+            raise RinoError(
+                f"there is no position {position!r} of rank {rank} of {ranks} in {self!r}; give one that such a "
+                "Dataset had"
+            )
+        return numbers
+
+    def _passes_done(self, rank: int, positions: Sequence[Sequence[int]], kept: float) -> float:
+        """How many passes a rank of as many as there are positions had done, where cuts keep this share of the jets."""
+        running, number, offset = positions[rank]
+        sizes = [sum(part.jets for part in group) for group in self._planned(running, rank, len(positions))]
+        if not sizes:
+            return float(running)
+        return running + (sum(sizes[:number]) + min(offset / kept, sizes[number])) / sum(sizes)
+
+    def _go_behind(self, passes: float) -> float:
+        """Go to the place behind which so many passes are done; what share of the window there the cuts have kept."""
+        running = int(passes)
+        sizes = [sum(part.jets for part in group) for group in self._windows(running)]
+        if not sizes:
+            self._go_back((running, 0, 0))
+            return 1.0
+        ends = np.cumsum(sizes)
+        place = (passes - running) * ends[-1]
+        number = min(int(np.searchsorted(ends, place, side="right")), len(sizes) - 1)
+        self._go_back((running, number, 0))
+        inside = place - (ends[number] - sizes[number])
+        if inside <= 0:  # nothing need be read
+            return 1.0
+        picks = len(self._load().picks)
+        self._offset = min(round(inside / sizes[number] * picks), picks)
+        return picks / sizes[number]
 
     def _go_back(self, position: Sequence[int]) -> None:
         numbers = list(position)
@@ -285,7 +360,8 @@ class Dataset(JetStream):
         self._pass, self._number = self._after(self._pass, self._number)
         self._offset = 0
         if self._number == 0 and not self.report.complete:
-            warnings.warn(f"a pass left out what is broken: {self.report}", RinoWarning, stacklevel=5)
+            who = "a pass" if self._world_size == 1 else f"a pass of rank {self._rank}"
+            warnings.warn(f"{who} left out what is broken: {self.report}", RinoWarning, stacklevel=5)
 
     def _after(self, running: int, number: int) -> tuple[int, int]:
         return (running, number + 1) if number + 1 < len(self._windows(running)) else (running + 1, 0)
@@ -300,19 +376,22 @@ class Dataset(JetStream):
     def _plan(self, running: int) -> tuple[list[list[Part]], dict[Piece, int]]:
         """This rank's windows of a pass, and the last one of each piece."""
         if running not in self._plans:
-            shuffled = [self._pieces[i] for i in order(len(self._pieces), self._seed, _PIECES, running)]
-            mine = share(shuffled, self._rank, self._world_size)
-            parts = interleaved(
-                mine,
-                self._rows,
-                _WINDOWS_HELD * self._window,
-                lambda count: uniform(self._seed, _TURNS, running, np.arange(count)),
-            )
-            groups = windows(parts, self._window)
+            groups = self._planned(running, self._rank, self._world_size)
             last = {part.piece: number for number, group in enumerate(groups) for part in group}
             self._plans = {other: plan for other, plan in self._plans.items() if abs(other - running) <= 1}
             self._plans[running] = (groups, last)
         return self._plans[running]
+
+    def _planned(self, running: int, rank: int, ranks: int) -> list[list[Part]]:
+        """Any rank's windows of a pass."""
+        shuffled = [self._pieces[i] for i in order(len(self._pieces), self._seed, _PIECES, running)]
+        parts = interleaved(
+            share(shuffled, rank, ranks),
+            self._rows,
+            _WINDOWS_HELD * self._window,
+            lambda count: uniform(self._seed, _TURNS, running, np.arange(count)),
+        )
+        return windows(parts, self._window)
 
     def _windows(self, running: int) -> list[list[Part]]:
         return self._plan(running)[0]
@@ -413,9 +492,9 @@ class Dataset(JetStream):
 
     def _fingerprint(self) -> list[int]:
         files = [source.name for source in self.sources]
-        said = (files, self._pieces, self._selection, self._seed, self._window, self._rank, self._world_size)
+        said = (files, self._pieces, self._selection, self._seed, self._window)
         digest = hashlib.blake2b(repr(said).encode(), digest_size=8).digest()
-        return [len(self), int.from_bytes(digest, "little", signed=True)]
+        return [self._total(), int.from_bytes(digest, "little", signed=True)]
 
 
 def _joined(parts: list[_core.Jets]) -> _core.Jets:

@@ -55,13 +55,25 @@ class Mixture(JetStream):
                 f"the labels of the streams to mix are {' and '.join(str(m or 'absent') for m in meanings)}; leave "
                 "labels out with labelled=False"
             )
+        ranks = list(dict.fromkeys(stream.share for stream in self.streams if stream.share is not None))
+        if len(ranks) > 1:
+            raise RinoError(
+                f"the streams to mix are the shares {' and '.join(f'{r} of {n}' for r, n in ranks)} of the ranks: open "
+                "all of them with the same rank and world_size"
+            )
+        self._share = ranks[0] if ranks else None
         self.weights = shares / shares.sum()
         self._seed = seed
         self._drawn = 0
 
     def __len__(self) -> int:
-        """Jets of an epoch: as many as the streams have together."""
-        return sum(map(len, self.streams))
+        """Jets of an epoch: as many as the streams have together, of which a rank has its share."""
+        rank, ranks = self._share or (0, 1)
+        total = self._total()
+        return total // ranks + int(rank < total % ranks)
+
+    def _total(self) -> int:
+        return sum(stream._total() for stream in self.streams)
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{w:.3g} of {s!r}" for w, s in zip(self.weights, self.streams, strict=True))
@@ -115,6 +127,11 @@ class Mixture(JetStream):
         return "; ".join(said for said in (stream.left_out() for stream in self.streams) if said)
 
     @property
+    def share(self) -> tuple[int, int] | None:
+        """(rank, world_size) of the streams."""
+        return self._share
+
+    @property
     def position(self) -> tuple[int, ...]:
         """(jets drawn, number of entries of the first stream's position, these, and so on)."""
         numbers = [self._drawn]
@@ -125,6 +142,30 @@ class Mixture(JetStream):
 
     def seek(self, position: Sequence[int]) -> None:
         """Go to a position that the same mixture had."""
+        drawn, places = self._parsed(position)
+        before = self.position
+        try:
+            for stream, place in zip(self.streams, places, strict=True):
+                stream.seek(place)
+        except RinoError:
+            self._go_back(before)
+            raise
+        self._drawn = drawn
+
+    def _seek_others(self, positions: Sequence[Sequence[int]]) -> None:
+        """As `Dataset._seek_others`, each stream for itself; the draws go on behind those of all ranks together."""
+        parsed = [self._parsed(position) for position in positions]
+        before = self.position
+        try:
+            for number, stream in enumerate(self.streams):
+                stream._seek_others([places[number] for _, places in parsed])
+        except RinoError:
+            self._go_back(before)
+            raise
+        self._drawn = sum(drawn for drawn, _ in parsed) // (self._share or (0, 1))[1]
+
+    def _parsed(self, position: Sequence[int]) -> tuple[int, list[list[int]]]:
+        """What a position says: the jets drawn, and each stream's own position."""
         numbers = whole_numbers(position)
         if not numbers:
             raise RinoError(f"there is no position {position!r} in {self!r}; give one that such a Mixture had")
@@ -135,14 +176,7 @@ class Mixture(JetStream):
             rest = rest[1 + rest[0] :]
         if rest or len(places) != len(self.streams) or numbers[0] < 0:
             raise RinoError(f"there is no position {tuple(position)} in {self!r}; give one that such a Mixture had")
-        before = self.position
-        try:
-            for stream, place in zip(self.streams, places, strict=True):
-                stream.seek(place)
-        except RinoError:
-            self._go_back(before)
-            raise
-        self._drawn = numbers[0]
+        return numbers[0], places
 
     def _go_back(self, position: Sequence[int]) -> None:
         self._drawn, *rest = position
@@ -152,7 +186,9 @@ class Mixture(JetStream):
             rest = rest[length:]
 
     def _take(self, count: int) -> _core.Jets:
-        draws = uniform(self._seed, _DRAW, np.arange(self._drawn, self._drawn + count))
+        # All ranks together draw what one alone would: each has every world_size-th number.
+        rank, ranks = self._share or (0, 1)
+        draws = uniform(self._seed, _DRAW, np.arange(self._drawn, self._drawn + count) * ranks + rank)
         chosen = np.minimum(np.searchsorted(np.cumsum(self.weights), draws, side="right"), len(self.streams) - 1)
         numbers = np.bincount(chosen, minlength=len(self.streams))
         parts = [stream._take(int(n)) for stream, n in zip(self.streams, numbers, strict=True) if n]

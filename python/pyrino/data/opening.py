@@ -103,11 +103,16 @@ def open_jets(
     window: int = 131072,
     shuffle_seed: int = 0,
     threads: int = 2,
+    rank: int = 0,
+    world_size: int = 1,
     layout: str | None = None,
     on_error: str = "raise",
     **selection: Any,
 ) -> Jets | Dataset:
     """Jets of files without labels, in memory where they are few, else as a stream.
+
+    In memory are all jets on every rank, of which `Trainer` takes the rank's share batch by batch; a stream is the
+    rank's share of the jets.
 
     Parameters
     ----------
@@ -125,8 +130,10 @@ def open_jets(
         seed=shuffle_seed,
         window=window,
         threads=threads,
+        rank=rank,
+        world_size=world_size,
     )
-    if stream or (stream is None and len(dataset) > IN_MEMORY):
+    if stream or (stream is None and dataset._total() > IN_MEMORY):
         _LOG.info("streaming %r", dataset)
         return dataset
     dataset.close()

@@ -74,9 +74,14 @@ class JetStream(ABC):
         """What was skipped since the beginning of the pass because it is broken, in words; "" for nothing."""
         return ""
 
+    @property
+    def share(self) -> tuple[int, int] | None:
+        """(rank, world_size) that the stream was opened with: its jets are that rank's share. None: it does not say."""
+        return None
+
     def state_dict(self) -> dict[str, list[int]]:
         """Where the stream stands and whose position that is, for `load_state_dict`: numbers that JSON has."""
-        return {"position": list(self.position), "fingerprint": self._fingerprint()}
+        return {"position": list(self.position), "fingerprint": [*self._fingerprint(), *(self.share or ())]}
 
     def load_state_dict(self, state: Mapping[str, Sequence[int]]) -> None:
         """Go to where `state_dict` was taken.
@@ -88,7 +93,7 @@ class JetStream(ABC):
         """
         if not isinstance(state, Mapping) or not {"position", "fingerprint"} <= set(state):
             raise RinoError("this is no state of a stream; give what state_dict returned")
-        if list(state["fingerprint"]) != self._fingerprint():
+        if list(state["fingerprint"]) != self.state_dict()["fingerprint"]:
             raise RinoError(
                 f"the state is that of another stream than {self!r}: the files, their order, selection, seed, window "
                 "and rank must be the same"
@@ -114,7 +119,11 @@ class JetStream(ABC):
 
     @abstractmethod
     def _fingerprint(self) -> list[int]:
-        """Numbers that differ for other jets or another order of them."""
+        """Numbers that differ for other jets or another order of them, but not for other ranks."""
+
+    def _total(self) -> int:
+        """Jets of an epoch on all ranks together."""
+        return len(self)
 
     # What C++ calls (PythonSource in bind_train.cpp).
 
@@ -134,6 +143,23 @@ class JetStream(ABC):
 
     def _seek(self, position: Sequence[int]) -> None:
         self.seek(position)
+
+    def _seek_others(self, positions: Sequence[Sequence[int]]) -> None:
+        """Go to where a run of another number of ranks stood, as near as can be.
+
+        Parameters
+        ----------
+        positions
+            Of all its ranks, in their order.
+
+        Raises
+        ------
+        RinoError
+            If there are no such positions, or the stream cannot tell.
+        """
+        raise RinoError(
+            f"{self!r} cannot go on from the positions of {len(positions)} ranks: resume with as many as before"
+        )
 
 
 def whole_numbers(position: object) -> list[int]:

@@ -10,29 +10,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrino.errors import RinoError
-from pyrino.plots.style import BLUE, GREEN, INK, MUTED, VERMILION, new_figure, plain
+from pyrino.plots.style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, VERMILION, new_figure, plain
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["training_curves"]
+
+_NAMES = {
+    "loss": "loss",
+    "dino": "cross-entropy",
+    "koleo": "KoLeo",
+    "ibot": "iBOT",
+    "gram": "Gram",
+    "teacher_entropy": "of one jet's assignment",
+    "prototype_entropy": "of the mean assignment",
+    "particle_teacher_entropy": "of one constituent's",
+    "particle_prototype_entropy": "of the mean assignment",
+    "lr": "learning rate",
+    "momentum": "momentum",
+    "teacher_temperature": "teacher",
+    "student_temperature": "student",
+    "gradient_norm": "gradient norm",
+}
+
+_PANELS = (
+    ("loss", ("loss", "dino", "koleo", "ibot", "gram")),
+    ("teacher entropy [nats]", ("teacher_entropy", "prototype_entropy")),
+    ("teacher entropy, particles [nats]", ("particle_teacher_entropy", "particle_prototype_entropy")),
+    ("learning rate", ("lr",)),
+    ("teacher momentum", ("momentum",)),
+    ("temperature", ("teacher_temperature", "student_temperature")),
+    ("gradient norm before clipping", ("gradient_norm",)),
+)
 
 
 def training_curves(
     history: Mapping[str, Sequence[float]] | Sequence[Mapping[str, float]], n_prototypes: int | None = None
 ) -> Figure:
-    """Loss and its parts, teacher entropy against ln K, learning rate, momentum and temperatures.
+    """Loss and its parts, entropies against ln K, learning rate, momentum and temperatures.
 
     Parameters
     ----------
     history : mapping of sequences, or sequence of mappings
         Columns, or one record per step. The abscissa is ``step`` or ``epoch``, else the position. Drawn where
-        present: ``loss``, ``dino``, ``koleo``; ``teacher_entropy`` (mean entropy of one jet's assignment),
-        ``prototype_entropy`` (entropy of the mean assignment), in nats; ``lr``; ``momentum``;
-        ``teacher_temperature``, ``student_temperature``; ``gradient_norm`` (before clipping). More than 200
-        values are drawn faintly with their running mean on top.
+        present: ``loss``, ``dino``, ``koleo``, ``ibot``, ``gram``; ``teacher_entropy`` (mean entropy of one jet's
+        assignment), ``prototype_entropy`` (entropy of the mean assignment), in nats; the same of constituents,
+        ``particle_teacher_entropy`` and ``particle_prototype_entropy``; ``lr``; ``momentum``;
+        ``teacher_temperature``, ``student_temperature``; ``gradient_norm`` (before clipping). Steps with ``skipped``
+        above 0 are marked at the foot of the loss and of the gradient's norm. More than 200 values are drawn faintly
+        with their running mean on top.
     n_prototypes : int, optional
-        K, for the line at ln K.
+        K, for the line at ln K and the scale relative to it.
 
     Returns
     -------
@@ -44,34 +74,14 @@ def training_curves(
         If the history is empty, its columns differ in length, or it holds none of the known ones.
     """
     columns = _columns(history)
-    names = {
-        "loss": "loss",
-        "dino": "cross-entropy",
-        "koleo": "KoLeo",
-        "teacher_entropy": "of one jet's assignment",
-        "prototype_entropy": "of the mean assignment",
-        "lr": "learning rate",
-        "momentum": "momentum",
-        "teacher_temperature": "teacher",
-        "student_temperature": "student",
-        "gradient_norm": "gradient norm",
-    }
-    panels = [
-        ("loss", ("loss", "dino", "koleo")),
-        ("teacher entropy [nats]", ("teacher_entropy", "prototype_entropy")),
-        ("learning rate", ("lr",)),
-        ("teacher momentum", ("momentum",)),
-        ("temperature", ("teacher_temperature", "student_temperature")),
-        ("gradient norm before clipping", ("gradient_norm",)),
-    ]
-    panels = [(title, [key for key in keys if key in columns]) for title, keys in panels]
+    panels = [(title, [key for key in keys if key in columns]) for title, keys in _PANELS]
     panels = [(title, keys) for title, keys in panels if keys]
     if not panels:
-        raise RinoError(f"the history has only {sorted(columns)}; it needs one of {sorted(names)}")
+        raise RinoError(f"the history has only {sorted(columns)}; it needs one of {sorted(_NAMES)}")
     abscissa = next((name for name in ("step", "epoch") if name in columns), None)
     n = len(next(iter(columns.values())))
     x = columns[abscissa] if abscissa else np.arange(n, dtype=np.float64)
-    across = min(len(panels), 3)
+    across = min(len(panels), 3 if len(panels) != 4 else 2)
     down = -(-len(panels) // across)
     figure = new_figure(3.4 * across, 2.5 * down)
     figure.get_layout_engine().set(h_pad=0.1)
@@ -79,29 +89,63 @@ def training_curves(
     for axes in list(grid.flat)[len(panels) :]:
         axes.remove()
     for axes, (title, keys) in zip(grid.flat, panels, strict=False):
-        palette = (INK, BLUE, GREEN) if title == "loss" else (BLUE, VERMILION)
+        palette = (INK, BLUE, GREEN, ORANGE, PURPLE) if title == "loss" else (BLUE, VERMILION)
         for key, colour in zip(keys, palette, strict=False):
             y = columns[key]
             if n > 200 and key not in ("lr", "momentum") and not key.endswith("temperature"):
                 axes.plot(x, y, color=colour, alpha=0.22, linewidth=0.6)
                 y = _running_mean(y, n // 50)
             marker = "o" if n == 1 else None
-            axes.plot(x, y, color=colour, linewidth=1.6, label=names[key], marker=marker)
-        if title.startswith("teacher entropy"):
+            axes.plot(x, y, color=colour, linewidth=1.6, label=_NAMES[key], marker=marker)
+        entropy = title.endswith("[nats]")
+        if entropy:
             if n_prototypes is not None:
-                axes.axhline(math.log(n_prototypes), color=INK, linewidth=1, linestyle=(0, (3, 2)), label="ln K")
+                _draw_ln_k(axes, n_prototypes)
+            axes.margins(y=0.08)
             axes.set_ylim(bottom=0)
+        if "skipped" in columns and keys[0] in ("loss", "gradient_norm"):
+            _mark_skipped(axes, x[columns["skipped"] > 0], named=keys[0] == "loss")
         axes.set_title(title, fontsize=10.5, color=INK)
         axes.grid(True, color="#ececec", linewidth=0.8)
-        if len(keys) > 1 or len(axes.get_legend_handles_labels()[0]) > 1:
-            # Below the line at ln K, right of where the entropy falls.
-            place = {"loc": "upper right", "bbox_to_anchor": (1.0, 0.9)} if title.startswith("teacher") else {}
-            axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, **place)
+        entries = len(axes.get_legend_handles_labels()[0])
+        if entries > 3 and not entropy:  # room for them above what falls
+            low, high = axes.get_ylim()
+            axes.set_ylim(low, high + 0.45 * (high - low))
+        if entries > 1:
+            place = {"loc": "lower left"} if entropy else {"loc": "upper right", "ncols": 1 + (entries > 3)}
+            axes.legend(frameon=False, fontsize=8, labelcolor=INK, columnspacing=1.0, handlelength=1.5, **place)
         axes.set_xlabel(abscissa or "record", fontsize=9.5, color=INK)
         axes.ticklabel_format(axis="y", useOffset=False, scilimits=(-3, 4))
         axes.yaxis.get_offset_text().set(fontsize=8, color=MUTED)
         plain(axes)
     return figure
+
+
+def _draw_ln_k(axes: Axes, n_prototypes: int) -> None:
+    """A line at ln K, and on the right the scale relative to it."""
+    ln_k = math.log(n_prototypes)
+    axes.axhline(ln_k, color=INK, linewidth=1, linestyle=(0, (3, 2)), label="ln K")
+    if ln_k > 0:
+        scale = axes.secondary_yaxis("right", functions=(lambda y: y / ln_k, lambda share: share * ln_k))
+        scale.set_ylabel("of ln K", fontsize=8.5, color=MUTED, labelpad=2)
+        scale.tick_params(labelsize=8, colors=MUTED, length=3)
+        scale.spines["right"].set_color("#a8a8a8")
+
+
+def _mark_skipped(axes: Axes, at: NDArray[np.float64], *, named: bool) -> None:
+    """Marks at the foot of the picture; with a number where they are named."""
+    if at.size:
+        axes.plot(
+            at,
+            np.zeros(at.size),
+            color=VERMILION,
+            marker="^",
+            markersize=5,
+            linestyle="none",
+            clip_on=False,
+            transform=axes.get_xaxis_transform(),
+            label=f"{at.size} skipped" if named else None,
+        )
 
 
 def _columns(

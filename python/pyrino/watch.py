@@ -1,0 +1,317 @@
+"""What a training run shows while it goes on, what it warns of, and what it leaves when it fails."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from pyrino.collapse import STEPS, CollapseAlarm
+from pyrino.errors import RinoError, RinoWarning
+from pyrino.files import whole_file
+from pyrino.jets import Jets
+from pyrino.progress import MINUTE, Pace, display
+
+if TYPE_CHECKING:
+    from pyrino.pretrain import Trainer
+
+__all__ = ["Watch", "save_batch"]
+
+#: Most points of a scalar, and of a histogram, in TensorBoard's log: it shows a thousand of the former.
+_SCALARS, _SNAPSHOTS = 20_000, 1_000
+#: Share of the steps' time that scalars, and the rest, may take once they have had this many seconds.
+_SHARE, _ALLOWANCE = 0.005, 0.2
+#: Jets whose embeddings the rank is taken of.
+_RANKED = 1024
+#: How the error of the last of several steps in a row that were not finite is told from all others.
+_GIVEN_UP = "in a row that were not finite"
+
+#: TensorBoard's page "custom scalars": what belongs together in one picture.
+_LAYOUT = {
+    "loss": {
+        "loss and its parts": ["Multiline", ["^loss$", "^dino$", "^ibot$", "^koleo$", "^gram$"]],
+        "gradient norm": ["Multiline", ["^gradient_norm$"]],
+        "skipped steps": ["Multiline", ["^skipped$"]],
+    },
+    "collapse": {
+        "entropies of jets / ln K": ["Multiline", ["^collapse/(teacher|prototype)_entropy_over_ln_K$"]],
+        "entropies of particles / ln K": ["Multiline", ["^collapse/particle_.*_over_ln_K$"]],
+        "prototypes used": ["Multiline", ["^collapse/.*prototypes_used$"]],
+        "effective rank of the embeddings": ["Multiline", ["^collapse/embedding_rank$"]],
+    },
+    "speed": {
+        "jets per second": ["Multiline", ["^speed/jets_per_second$"]],
+        "share of the time that steps waited for the loader": ["Multiline", ["^waited$"]],
+    },
+    "schedules": {
+        "learning rate": ["Multiline", ["^lr$"]],
+        "momentum": ["Multiline", ["^momentum$"]],
+        "temperatures": ["Multiline", ["_temperature$"]],
+    },
+}
+
+
+class Watch:
+    """Progress, a log for TensorBoard and warnings of a run that goes on step by step.
+
+    In a terminal progress is a bar, as wide as that is; in a log file it is a line a minute, and at the end of an
+    epoch, at most every ten seconds. Rates are those of the last minute.
+
+    The log has every number of a step, of at most 20,000 steps; a thousand times at most, and never for more than a
+    hundredth of the time, how often each prototype is used and the effective rank of the teacher's embeddings.
+
+    It warns, as `RinoWarning`, of collapse (see `CollapseAlarm`; of the rank only where there is a log) and of steps
+    that wait for the loader for a fifth of their time, once until that has gone away; and of every step that was
+    skipped because it was not finite.
+
+    Parameters
+    ----------
+    trainer
+        What is watched, at the step where the run begins or goes on.
+    tensorboard
+        Folder of the log; None: no log.
+    progress
+        Show progress on standard error.
+    failed
+        Folder for the jets of the step that stops a run because it, too, is not finite; None: nothing is saved.
+    rank
+        Of this process in the run. Those other than 0 show no progress, write no log and warn of their loader only.
+    clock
+        Seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        *,
+        tensorboard: Path | None,
+        progress: bool,
+        failed: Path | None = None,
+        rank: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._trainer, self._failed, self._rank = trainer, failed, rank
+        self._pace = Pace(clock)
+        self._display = display(trainer, clock) if progress and rank == 0 else None
+        self._folder = tensorboard if rank == 0 else None
+        self._log: _Log | None = None
+        self._alarm = CollapseAlarm(trainer.recipe, _path_so_far(trainer)) if rank == 0 else None
+        self._starved = False
+        self._skipped = trainer._core.skipped
+        self._open = ExitStack()
+
+    def __enter__(self) -> Watch:
+        self._pace.start()
+        if self._folder is not None:
+            self._log = self._open.enter_context(_Log(self._folder, self._trainer))
+        if self._display is not None:
+            self._open.enter_context(self._display)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+        if self._failed is not None and isinstance(error, RinoError) and _GIVEN_UP in str(error):
+            raise RinoError(self._save_batch(error)) from error
+
+    def step(self, report: Mapping[str, float]) -> None:
+        """Show one step, as `Trainer.step` reports it."""
+        skipped = bool(report["skipped"])
+        self._skipped += skipped
+        self._pace.add(self._trainer.batch_size, report["waited"], report["seconds"])
+        said = [self._of_skipping(report)] if skipped and self._rank == 0 else []
+        said += self._of_the_loader()
+        if self._alarm is not None and not skipped:
+            said += self._alarm.step(report)
+        if self._log is not None:
+            rank = self._log.step(report, self._pace)
+            if rank is not None and self._alarm is not None:
+                said += self._alarm.rank(*rank)
+            self._log.warn(said, int(report["step"]))
+        if self._display is not None:
+            self._display.step(report, self._pace, self._skipped)
+        for message in said:
+            with self._display.aside() if self._display is not None else ExitStack():
+                warnings.warn(message, RinoWarning, stacklevel=4)
+
+    def _of_skipping(self, report: Mapping[str, float]) -> str:
+        parts = [name for name, value in report.items() if not math.isfinite(value)]
+        parts = [name for name in parts if name not in ("loss", "gradient_norm")]
+        which = f", not finite in it: {', '.join(parts)}" if parts else ""
+        lr = self._trainer.recipe.optimizer.lr
+        return (
+            f"step {report['step']:.0f} is skipped and changed nothing: its loss is {report['loss']:g}, the norm of "
+            f"the gradient {report['gradient_norm']:g}{which}. {self._skipped} skipped so far; three in a row stop the "
+            f"run. Lower optimizer.lr (now {lr:g}) or raise the temperatures if this goes on"
+        )
+
+    def _of_the_loader(self) -> list[str]:
+        pace, share = self._pace, self._pace.waited
+        enough = pace.lasts >= MINUTE or (pace.steps >= STEPS and pace.lasts >= MINUTE / 6)
+        if self._starved or share < 0.2 or not enough:
+            self._starved = self._starved and share > 0.1
+            return []
+        self._starved = True
+        training = self._trainer.recipe.training
+        where = f" on rank {self._rank}" if self._rank else ""
+        return [
+            f"the loader starves training{where}: in the last {pace.lasts:.0f} s the steps waited for jets {share:.0%} "
+            f"of their time. Raise training.loader_threads (now {training.loader_threads}) where cores are idle; if "
+            "jets are streamed, pack their files (pyrino pack) or give more reader threads (--reader-threads)"
+        ]
+
+    def _save_batch(self, error: RinoError) -> str:
+        number = self._trainer.step_number
+        file = self._failed / f"step_{number}_rank_{self._rank}.parquet"
+        try:
+            save_batch(Jets._wrap(self._trainer._core.batch()), file)
+        except RinoError as failure:
+            return f"{error}; the jets of step {number} could not be saved: {failure}"
+        recipe = self._trainer.recipe
+        precision = " or training.precision 'float32'" if recipe.training.precision != "float32" else ""
+        return (
+            f"{error}. The jets of step {number} are in {file}: read_jets reads them, the columns origin_file and "
+            "origin_entry say where each is from. If they are sound, start again with a lower optimizer.lr (now "
+            f"{recipe.optimizer.lr:g}), higher temperatures{precision}"
+        )
+
+
+def save_batch(jets: Jets, path: str | os.PathLike[str]) -> None:
+    """Write jets as parquet with JetClass's columns, whole or not at all; `read_jets` gives the same numbers back.
+
+    Momenta are float64. Labels, extras and values stay away; ``origin_file`` and ``origin_entry`` say where each jet
+    was read from, if it was.
+
+    Raises
+    ------
+    RinoError
+        If the file cannot be written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from pyrino.data.jetclass import MOMENTA
+
+    momenta = zip(MOMENTA, (jets.px, jets.py, jets.pz, jets.e), strict=True)
+    columns = {name: pa.LargeListArray.from_arrays(jets.offsets, values) for name, values in momenta}
+    if (origins := jets.origins) is not None:
+        columns["origin_file"] = pa.array(np.asarray(origins.files, dtype=object)[origins.file], pa.string())
+        columns["origin_entry"] = pa.array(origins.entry)
+    with whole_file(path) as partial:
+        pq.write_table(pa.table(columns), partial)
+
+
+class _Log:
+    """TensorBoard's log of a run."""
+
+    def __init__(self, folder: Path, trainer: Trainer) -> None:
+        self._folder, self._trainer = folder, trainer
+        self._ln_k = math.log(trainer.recipe.head.prototypes)
+        self._every = -(-len(trainer) // _SCALARS), -(-len(trainer) // _SNAPSHOTS)
+        self._budgets = _Budget(), _Budget()
+        self._writer: Any = None
+
+    def __enter__(self) -> _Log:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(self._folder), max_queue=100, purge_step=self._trainer.step_number)
+        self._writer.add_custom_scalars(_LAYOUT)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._writer.close()
+
+    def step(self, report: Mapping[str, float], pace: Pace) -> tuple[float, int] | None:
+        """Log a step; the effective rank of the embeddings and their width where these were looked at."""
+        number = int(report["step"])
+        for budget in self._budgets:
+            budget.earn(report["seconds"])
+        scalars, snapshots = (
+            number % every == 0 and budget.left for every, budget in zip(self._every, self._budgets, strict=True)
+        )
+        if scalars:
+            with self._budgets[0].spent():
+                self._add(self._scalars(report, pace), number)
+        if snapshots and not report["skipped"]:
+            with self._budgets[1].spent():
+                return self._add_snapshot(number)
+        return None
+
+    def warn(self, messages: Iterable[str], step: int) -> None:
+        """Log warnings as text."""
+        for message in messages:
+            self._writer.add_text("warnings", message, step)
+
+    def _scalars(self, report: Mapping[str, float], pace: Pace) -> dict[str, float]:
+        values = {name: value for name, value in report.items() if name not in ("step", "seconds", "waited")}
+        values["waited"] = report["waited"] / report["seconds"]
+        values["speed/jets_per_second"] = pace.rate
+        for name in [name for name in values if name.endswith("_entropy")]:
+            values[f"collapse/{name}_over_ln_K"] = values[name] / self._ln_k
+            if name.endswith("prototype_entropy"):
+                values[f"collapse/{name.removesuffix('_entropy')}s_used"] = math.exp(values[name])
+        return values
+
+    def _add(self, values: Mapping[str, float], step: int) -> None:
+        """Scalars in one event: SummaryWriter's own takes seven times as long."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        points = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._writer.file_writer.add_summary(Summary(value=points), step)
+
+    def _add_snapshot(self, step: int) -> tuple[float, int] | None:
+        from pyrino.evaluate.embeddings import effective_rank
+
+        found: dict[str, torch.Tensor] = self._trainer._core.snapshot()
+        for name in ("prototype_usage", "particle_prototype_usage"):
+            if name in found:  # in units of 1/K: 1 is an equal share
+                self._writer.add_histogram(name, found[name].double().numpy() * len(found[name]), step, bins=30)
+        if "embeddings" not in found:
+            return None
+        jets = found["embeddings"][:_RANKED].double().numpy()
+        if len(jets) < 2 or not np.isfinite(jets).all():
+            return None
+        rank = effective_rank(jets) if np.ptp(jets, axis=0).any() else 1.0
+        self._add({"collapse/embedding_rank": rank}, step)
+        return rank, jets.shape[1]
+
+
+class _Budget:
+    """Of seconds: an allowance and a share of the steps' time."""
+
+    def __init__(self) -> None:
+        self._seconds = _ALLOWANCE
+
+    @property
+    def left(self) -> bool:
+        return self._seconds > 0
+
+    def earn(self, seconds: float) -> None:
+        """A step took so long."""
+        self._seconds += _SHARE * seconds
+
+    @contextmanager
+    def spent(self) -> Iterator[None]:
+        """What is done in here counts."""
+        start = time.perf_counter()
+        yield
+        self._seconds -= time.perf_counter() - start
+
+
+def _path_so_far(trainer: Trainer) -> float:
+    """Sum of the learning rates of the steps done over their peak, from some thousand of them."""
+    done, peak = trainer.step_number, trainer.recipe.optimizer.lr
+    if not done or peak <= 0:
+        return 0.0
+    sample = range(0, done, max(1, done // 1000))
+    return done * math.fsum(trainer.learning_rate(step) for step in sample) / (len(sample) * peak)
