@@ -37,7 +37,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import pyrino as rino
-from pyrino.bench import describe_machine, head_flops, multiplicities, torch_threads
+from pyrino.bench import describe_machine, multiplicities, step_flops, torch_threads
 from pyrino.files import whole_file
 
 HERE = Path(__file__).resolve().parent
@@ -54,105 +54,6 @@ COUNTS = (1, 8, 64)
 
 #: The authors' base: 10 million jets, 100 epochs, 4 A100, 2 to 7 days; 150 GB in memory for stored views.
 AUTHORS = {"jets": 10e6, "epochs": 100, "gpus": 4, "days": (2.0, 7.0), "bytes": 150e9}
-
-
-# --- counted: floating-point operations, by formula ---
-
-
-def forward_flops(recipe: rino.Recipe, lengths: np.ndarray, features: int, *, jets_only: bool) -> float:
-    """Floating-point operations of the encoder's matrix products, forward.
-
-    With width d, hidden width f, F features, R registers, n tokens and L = n + 1 + R rows in a sequence, and m = 2
-    products with the hidden layer (GELU) or 3 (SwiGLU), a multiplication and its addition counted as two:
-
-    ================================  ================================
-    embedding                         2 d F n, and 8 d where the class token is the jet's
-    a block                           L (8 d^2 + 2 m d f) + 4 d L^2
-    the last, where jets are wanted   4 d^2 (L + 1) + 2 m d f + 4 d L
-    ================================  ================================
-
-    Parameters
-    ----------
-    lengths
-        (S,) tokens n of every sequence.
-    features
-        F.
-    jets_only
-        Whether nothing but the class tokens' embeddings is wanted.
-    """
-    size = recipe.encoder
-    d, f = size.width, size.feedforward
-    hidden = 2 * (3 if size.feedforward_kind == "swiglu" else 2) * d * f
-    n = np.asarray(lengths, dtype=np.float64)
-    rows = n + 1 + size.registers
-    whole = size.layers - 1 if jets_only else size.layers
-    flops = 2 * d * features * n + (8 * d if size.class_token == "jet" else 0)
-    flops += whole * (rows * (8 * d**2 + hidden) + 4 * d * rows**2)
-    if jets_only:
-        flops += 4 * d**2 * (rows + 1) + hidden + 4 * d * rows
-    return float(flops.sum())
-
-
-@dataclass
-class Flops:
-    """Of a step, for one jet of the sample on average; rows are tokens, class tokens and registers."""
-
-    student: float = 0
-    teacher: float = 0
-    heads: float = 0
-    koleo: float = 0
-    student_rows: float = 0
-    teacher_rows: float = 0
-
-    @property
-    def total(self) -> float:
-        return self.student + self.teacher + self.heads + self.koleo
-
-
-def step_flops(recipe: rino.Recipe, jets: rino.Jets, batch: int | None = None) -> Flops:
-    """Floating-point operations of a pretraining step for one of these jets.
-
-    The backward pass has two products for each of the forward's, but for the embedding, whose input has no gradient.
-    The teacher goes forward. Drawn views count with the share of steps in which they are seen. iBOT is a further pass
-    of student and teacher over all constituents, in which the heads see the masked ones.
-
-    Parameters
-    ----------
-    batch
-        Jets among which KoLeo looks for neighbours; None: the recipe's.
-    """
-    found, loss, size = Flops(), recipe.loss, recipe.encoder
-    d, jet_inputs = size.width, 4 if size.class_token == "jet" else 0
-    both = 3  # the forward product and two of the backward pass
-    teacher, student = list(recipe.views.teacher), list(recipe.views.student)
-    drawn = recipe.views.student_drawn / len(student) if recipe.views.student_drawn else 1.0
-    passes = [(teacher, 1.0, True, True), (student, drawn, False, True)] if loss.dino > 0 else []
-    if loss.ibot > 0 or loss.gram > 0:
-        passes.append((["all"], 1.0, True, False))
-    for views, share, taught, jets_only in passes:
-        tokens = rino.tokenize(jets, views, recipe)
-        lengths, features = np.diff(tokens.offsets), tokens.features.shape[1]
-        forward = forward_flops(recipe, lengths, features, jets_only=jets_only)
-        inputs = 2 * d * (features * lengths.sum() + jet_inputs * len(lengths))
-        rows = float((lengths + 1 + size.registers).sum())
-        heads = len(lengths) if jets_only else float(masked(lengths, loss.mask_fraction).sum())
-        found.student += share * (both * forward - inputs)
-        found.student_rows += share * rows
-        found.heads += share * both * heads * head_flops(recipe)
-        if taught:
-            found.teacher += forward
-            found.teacher_rows += rows
-            found.heads += heads * head_flops(recipe)
-    for name in vars(found):
-        setattr(found, name, getattr(found, name) / len(jets))
-    if loss.koleo > 0:
-        found.koleo = 2.0 * (batch or recipe.training.batch_size) * d * len(teacher)
-    return found
-
-
-def masked(lengths: np.ndarray, fraction: float) -> np.ndarray:
-    """Constituents that iBOT masks: a share, at least one and not all; none of a jet of one."""
-    return np.where(lengths > 1, np.clip(np.floor(fraction * lengths + 0.5), 1, np.maximum(lengths - 1, 1)), 0)
 
 
 # --- counted: operators and memory, by running a step ---

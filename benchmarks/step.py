@@ -147,7 +147,7 @@ def measure(
         sides = {name: work for name, work in sides.items() if fits(name, work)}
     times = interleaved(sides, repetitions, budget, device)
 
-    flops = step_flops(recipe, jets)
+    flops = step_flops(recipe, jets).total * len(jets)
     for name, timing in times.items():
         product = name.startswith("torch.mm")
         rate = (product_flops if product else flops) / timing.seconds / 1e9

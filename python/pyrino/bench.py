@@ -26,6 +26,7 @@ from pyrino.recipe import Recipe
 from pyrino.views import ViewGenerator, toy_jets
 
 __all__ = [
+    "Flops",
     "Timing",
     "available_cores",
     "bench",
@@ -200,20 +201,20 @@ def matrix_product(
     return lambda: torch.mm(a, b), 2.0 * size**3
 
 
-def encoder_flops(recipe: Recipe, lengths: np.ndarray, features: int) -> float:
-    """Floating-point operations of one forward pass that embeds jets, matrix products only.
+def encoder_flops(recipe: Recipe, lengths: np.ndarray, features: int, *, jets_only: bool = True) -> float:
+    """Floating-point operations of the encoder's matrix products, forward.
 
-    With d the width, f the hidden layer's, F the features of a token, and n tokens in a sequence, L = n + 1 rows with
-    the class token, a multiplication and its addition counted as two:
+    With width d, hidden width f, F features, R registers, n tokens and L = n + 1 + R rows in a sequence, and m = 2
+    products with the hidden layer (GELU) or 3 (SwiGLU), a multiplication and its addition counted as two:
 
-    ========================  ===============================================
-    embedding                 2 d (F n + 4); without the 4 for a learned token
-    every block but the last  L (8 d^2 + 4 d f) + 4 d L^2
-    last block                4 d^2 L + 4 d^2 + 4 d f + 4 d L
-    ========================  ===============================================
+    ================================  ================================
+    embedding                         2 d F n, and 8 d where the class token is the jet's
+    a block                           L (8 d^2 + 2 m d f) + 4 d L^2
+    the last, where jets are wanted   4 d^2 (L + 1) + 2 m d f + 4 d L
+    ================================  ================================
 
-    In the last block only the class token asks: keys and values of all rows, all else of one row. Padding, norms,
-    activations, softmax and biases are not counted.
+    In that one only the class token asks: keys and values of all rows, all else of one row. Padding, norms,
+    activations, softmax, positions, pooling and biases are not counted.
 
     Parameters
     ----------
@@ -223,14 +224,19 @@ def encoder_flops(recipe: Recipe, lengths: np.ndarray, features: int) -> float:
         (S,) tokens n of every sequence.
     features
         F.
+    jets_only
+        Whether nothing but the class tokens' embeddings is wanted.
     """
-    d, f, layers = recipe.encoder.width, recipe.encoder.feedforward, recipe.encoder.layers
+    size = recipe.encoder
+    d, f = size.width, size.feedforward
+    hidden = 2 * (3 if size.feedforward_kind == "swiglu" else 2) * d * f
     n = np.asarray(lengths, dtype=np.float64)
-    rows = n + 1
-    flops = 2 * d * (features * n + (4 if recipe.encoder.class_token == "jet" else 0))
-    if layers > 0:
-        flops += (layers - 1) * (rows * (8 * d**2 + 4 * d * f) + 4 * d * rows**2)
-        flops += 4 * d**2 * rows + 4 * d**2 + 4 * d * f + 4 * d * rows
+    rows = n + 1 + size.registers
+    short = jets_only and size.pooling == "token" and size.layers > 0
+    flops = 2 * d * features * n + (8 * d if size.class_token == "jet" else 0)
+    flops += (size.layers - short) * (rows * (8 * d**2 + hidden) + 4 * d * rows**2)
+    if short:
+        flops += 4 * d**2 * (rows + 1) + hidden + 4 * d * rows
     return float(flops.sum())
 
 
@@ -241,22 +247,66 @@ def head_flops(recipe: Recipe) -> float:
     return 2.0 * sum(a * b for a, b in zip(widths, [*widths[1:], head.prototypes], strict=True))
 
 
-def step_flops(recipe: Recipe, jets: Jets) -> float:
-    """Floating-point operations that a pretraining step on these jets needs.
+@dataclass
+class Flops:
+    """Of a step, for one jet of the sample on average; rows are tokens, class tokens and registers."""
 
-    Student: forward and backward, three times the forward pass (the gradients of a product are two products of its
-    size). Teacher: forward. See `encoder_flops` for what counts. Where only some of the student's views are drawn for
-    a step, their mean.
+    student: float = 0
+    teacher: float = 0
+    heads: float = 0
+    koleo: float = 0
+    student_rows: float = 0
+    teacher_rows: float = 0
+
+    @property
+    def total(self) -> float:
+        return self.student + self.teacher + self.heads + self.koleo
+
+
+def step_flops(recipe: Recipe, jets: Jets, batch: int | None = None) -> Flops:
+    """Floating-point operations of a pretraining step for one of these jets.
+
+    The backward pass has two products for each of the forward's, but for the embedding, whose input has no gradient.
+    The teacher goes forward. Drawn views count with the share of steps in which they are seen. iBOT is a further pass
+    of student and teacher over all constituents, in which the heads see the masked ones.
+
+    Parameters
+    ----------
+    batch
+        Jets among which KoLeo looks for neighbours; None: the recipe's.
     """
+    found, loss, size = Flops(), recipe.loss, recipe.encoder
+    d, jet_inputs = size.width, 4 if size.class_token == "jet" else 0
+    both = 3  # the forward product and two of the backward pass
     teacher, student = list(recipe.views.teacher), list(recipe.views.student)
     drawn = recipe.views.student_drawn / len(student) if recipe.views.student_drawn else 1.0
-    total = 0.0
-    for views, times in ((teacher, 3 + 1), (student, 3 * drawn)):
-        if views:
-            tokens = tokenize(jets, views, recipe)
-            forward = encoder_flops(recipe, np.diff(tokens.offsets), tokens.features.shape[1])
-            total += times * (forward + len(tokens) * head_flops(recipe))
-    return total
+    passes = [(teacher, 1.0, True, True), (student, drawn, False, True)] if loss.dino > 0 else []
+    if loss.ibot > 0 or loss.gram > 0:
+        passes.append((["all"], 1.0, True, False))
+    for views, share, taught, jets_only in passes:
+        tokens = tokenize(jets, views, recipe)
+        lengths, features = np.diff(tokens.offsets), tokens.features.shape[1]
+        forward = encoder_flops(recipe, lengths, features, jets_only=jets_only)
+        inputs = 2 * d * (features * lengths.sum() + jet_inputs * len(lengths))
+        rows = float((lengths + 1 + size.registers).sum())
+        heads = len(lengths) if jets_only else float(masked_counts(lengths, loss.mask_fraction).sum())
+        found.student += share * (both * forward - inputs)
+        found.student_rows += share * rows
+        found.heads += share * both * heads * head_flops(recipe)
+        if taught:
+            found.teacher += forward
+            found.teacher_rows += rows
+            found.heads += heads * head_flops(recipe)
+    for name in vars(found):
+        setattr(found, name, getattr(found, name) / len(jets))
+    if loss.koleo > 0:
+        found.koleo = 2.0 * (batch or recipe.training.batch_size) * d * len(teacher)
+    return found
+
+
+def masked_counts(lengths: np.ndarray, fraction: float) -> np.ndarray:
+    """Constituents that iBOT masks: a share, at least one and not all; none of a jet of one."""
+    return np.where(lengths > 1, np.clip(np.floor(fraction * lengths + 0.5), 1, np.maximum(lengths - 1, 1)), 0)
 
 
 def bench(
@@ -350,7 +400,7 @@ def _rates(
         "views": len(jets) / times["views"].seconds,
         "views_fastjet": len(jets) / times["views_fastjet"].seconds,
         "step": batch / step.seconds,
-        "step_gflops": step_flops(recipe, few) / step.seconds / 1e9,
+        "step_gflops": step_flops(recipe, few).total * len(few) / step.seconds / 1e9,
         "embed": batch / times["embed"].seconds,
         "matmul_gflops": product_flops / times["matmul"].seconds / 1e9,
         "pretraining_seconds": MANY_JETS * step.seconds / batch,

@@ -119,15 +119,20 @@ def test_operations_of_the_head_are_two_for_each_weight(preset):
 
 
 def test_operations_of_a_step_are_three_forward_passes_and_the_teachers():
-    recipe, jets = tiny(), small_jets(6)
+    recipe, jets = tiny(koleo=0.0), small_jets(6)
 
-    def forward(points: list[Any]) -> float:
-        lengths = [len(view[j].p4) for view in rino.ViewGenerator(points)(jets) for j in range(6)]
-        return encoder_flops(recipe, np.array(lengths), 11) + len(lengths) * head_flops(recipe)
+    def forward(points: list[Any]) -> tuple[float, float]:
+        lengths = np.array([len(view[j].p4) for view in rino.ViewGenerator(points)(jets) for j in range(6)])
+        inputs = 2 * recipe.encoder.width * (11 * lengths.sum() + 4 * len(lengths))  # has no gradient
+        return encoder_flops(recipe, lengths, 11) + len(lengths) * head_flops(recipe), inputs
 
-    assert step_flops(recipe, jets) == pytest.approx(3 * forward([1, 2, 4, 8, "all"]) + forward([1, 2]))
+    (all_views, inputs), (teacher, _) = forward([1, 2, 4, 8, "all"]), forward([1, 2])
+    assert 6 * step_flops(recipe, jets).total == pytest.approx(3 * all_views - inputs + teacher)
     some = step_flops(recipe.replace(student_drawn=1), jets)
-    assert some == pytest.approx(3 * forward([1, 2]) + forward([4, 8, "all"]) + forward([1, 2]))
+    (own, own_inputs), (shared, shared_inputs) = forward([4, 8, "all"]), forward([1, 2])
+    wanted = 3 * shared - shared_inputs + (3 * own - own_inputs) / 3 + teacher
+    assert 6 * some.total == pytest.approx(wanted)
+    assert step_flops(recipe.replace(koleo=1.0), jets, batch=50).koleo == 2 * 50 * recipe.encoder.width * 2
 
 
 # --- equality ---
