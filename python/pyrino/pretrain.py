@@ -365,7 +365,7 @@ def _train(
                 history.append(step)
                 watch.step(step)
                 late = time.monotonic() - saved > 60 * checkpoint_minutes
-                stopping, due = noted(), int(late and ranks.first)
+                stopping, due = ranks.largest(noted(), int(late and ranks.first))
                 if stopping:
                     raise Stopped("", stopping)
                 if due:
