@@ -79,10 +79,10 @@ def embed(
 
     Notes
     -----
-    Where the encoder's kernels are the fused ones (see `JetEncoder.kernels`), a jet's embedding has the same bits
-    whatever jets are beside it, and so whatever the partitions are; with the production recipe's embedding a batch of
-    up to three constituents in all agrees to rounding only. So do the reference kernels. Several threads may use one
-    encoder; torch's number of threads is left as it is.
+    With an encoder of the paper and the fused kernels (see `JetEncoder.kernels`), a jet's embedding has the same bits
+    whatever jets are beside it, and so whatever the partitions are. The parts of the production recipe and the
+    reference kernels agree to rounding (1e-6 in float32). Several threads may use one encoder; torch's number of
+    threads is left as it is.
 
     Examples
     --------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 __all__ = ["PretrainingRun", "Trainer", "pretrain"]
+
+_LOG = logging.getLogger("pyrino")
 
 _CHECKPOINT = "checkpoint.safetensors"
 _ENCODER = "encoder.safetensors"
@@ -101,6 +105,7 @@ class Trainer:
                 f"the stream is the share of rank {jets.share[0]} of {jets.share[1]} and this is rank {ranks.rank} of "
                 f"{ranks.size}: open it with rank={ranks.rank}, world_size={ranks.size}"
             )
+        _check_alike(self.recipe, ranks)
         self._core = _core.Trainer(self.recipe._core, source, device, dtype, ranks.group)
         # Its threads may want the interpreter's lock: they must have ended before the interpreter does.
         weakref.finalize(self, self._core.finish)
@@ -310,6 +315,8 @@ def pretrain(
             history = ranks.each(lambda: History.load(out / _HISTORY))
             history.truncate(trainer.step_number)
             ranks.remedy = _going_on(out)
+        elif resume and ranks.first:
+            _LOG.info("there is no checkpoint in %s: the run starts anew", out)
         first = trainer.step_number
         if ranks.first:
             recipe.save(out / _RECIPE)
@@ -371,6 +378,11 @@ def _train(
                 if due:
                     checkpoint()
                     saved = time.monotonic()
+        except RinoError:
+            if ranks.first:
+                with contextlib.suppress(RinoError):
+                    history.save(out / _HISTORY)  # what led here
+            raise
         except KeyboardInterrupt as error:
             if not ranks.alone and not isinstance(error, Stopped):
                 raise  # the others do not know of it
@@ -456,6 +468,28 @@ def _check_same(saved: Recipe, mine: Recipe, path: str) -> None:
                     f"'{section}.{name}' is {value!r} but {theirs[section][name]!r} in {path}: "
                     "resume with the recipe of the run, or start a new one"
                 )
+
+
+def _check_alike(recipe: Recipe, ranks: Ranks) -> None:
+    """Raise, on all ranks, for the first number in which one trains otherwise than rank 0: they would drift apart, or
+    wait for each other forever.
+    """
+    if ranks.alone:
+        return
+    import torch.distributed as dist
+
+    everyone: list[Any] = [None] * ranks.size
+    dist.all_gather_object(everyone, recipe.to_dict(), group=ranks.group)
+    for rank, theirs in enumerate(everyone):
+        for section, values in everyone[0].items():
+            if section in ("preset", "finetune", "supervised"):
+                continue
+            for name, value in values.items():
+                if (section, name) != ("training", "loader_threads") and theirs[section][name] != value:
+                    raise RinoError(
+                        f"'{section}.{name}' is {theirs[section][name]!r} on rank {rank} and {value!r} on rank 0: give "
+                        "all the same recipe"
+                    )
 
 
 def _replaces(out: Path, resume: bool, overwrite: bool) -> bool:

@@ -185,10 +185,15 @@ class Recipe:
         data = dict(data)
         recipe = cls.preset(str(data.pop("preset", "nano")))
         for section, values in data.items():
+            homes = [entry.section for entry in recipe._core.entries() if entry.name == section]
+            if homes and section not in recipe._sections():
+                raise RinoError(f"{section!r} stands above all sections: write it below [{homes[0]}]")
             recipe._known_section(section)
             if not isinstance(values, Mapping):
                 raise RinoError(f"{section!r} is {values!r}: it is a section, write [{section}] and its numbers below")
             for name, value in values.items():
+                if name == "preset":
+                    raise RinoError(f"'preset' stands in [{section}]: write it above the first section")
                 recipe._set(section, name, value)
         return recipe
 

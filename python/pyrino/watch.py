@@ -179,10 +179,11 @@ class Watch:
             return f"{error}; the jets of step {number} could not be saved: {failure}"
         recipe = self._trainer.recipe
         precision = " or training.precision 'float32'" if recipe.training.precision != "float32" else ""
+        what = str(error).split(": look at its jets")[0]
         return (
-            f"{error}. The jets of step {number} are in {file}: read_jets reads them, the columns origin_file and "
-            "origin_entry say where each is from. If they are sound, start again with a lower optimizer.lr (now "
-            f"{recipe.optimizer.lr:g}), higher temperatures{precision}"
+            f"{what}. The jets of step {number} are in {file}: read_jets reads them; its columns origin_file and "
+            "origin_entry (pandas.read_parquet) say where each is from. If they are sound, start again with a lower "
+            f"optimizer.lr (now {recipe.optimizer.lr:g}) or higher temperatures{precision}"
         )
 
 

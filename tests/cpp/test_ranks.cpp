@@ -237,6 +237,7 @@ TEST_CASE("jets in memory on several ranks are those of one, batch by batch", "[
 TEST_CASE("ranks train as one process with the joint batch does", "[ranks][trainer]") {
   Small small;
   const std::int64_t ranks = GENERATE(2, 3);
+  small.training.accumulate = GENERATE(1, 2);
   small.loss.assignment = GENERATE(rino::Assignment::sinkhorn, rino::Assignment::centering);
   const auto one = small.trainer();
   const Told wanted = run(*one, 100);
@@ -285,6 +286,22 @@ TEST_CASE("a run goes on with another number of ranks", "[ranks][trainer]") {
   const auto alone = small.trainer();
   alone->restore(middle);
   CHECK(difference(run(*alone, 100), Told(wanted.begin() + 4, wanted.end())) < 1e-10);
+}
+
+TEST_CASE("a batch in parts is the same on several ranks, part by part", "[ranks][source]") {
+  rino::ShuffledJets<double> one(some_jets(), 3, 0, 1, 2);
+  rino::ShuffledJets<double> first(some_jets(), 3, 0, 2, 2);
+  rino::ShuffledJets<double> second(some_jets(), 3, 1, 2, 2);
+  const Jets<double> all = one.next(12).jets;
+  const Jets<double> a = first.next(6).jets;
+  const Jets<double> b = second.next(6).jets;
+  for (std::int64_t part = 0; part < 2; ++part) {
+    for (std::int64_t j = 0; j < 3; ++j) {
+      CHECK(a.four_momentum(3 * part + j) == all.four_momentum(6 * part + j));
+      CHECK(b.four_momentum(3 * part + j) == all.four_momentum(6 * part + 3 + j));
+    }
+  }
+  CHECK(says(error_of([&] { first.next(3); }), "3 jets", "2 equal parts"));
 }
 
 TEST_CASE("ranks may draw views of their own", "[ranks][distillation]") {

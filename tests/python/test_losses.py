@@ -311,6 +311,8 @@ def test_wrong_arguments_of_the_ibot_loss_are_named():
     for arguments, match in [
         ((some, torch.rand(3, 5), counts, 0.1), r"\[3, 4\] and student scores \[3, 5\] do not fit"),
         ((some, some, torch.tensor([3.0]), 0.1), "give int64"),
+        ((some, some, torch.tensor([1, 1]), 0.1), "counts do not fit 3 masked constituents"),
+        ((some, some, torch.tensor([3, 0]), 0.1), "give 1 or more of each jet"),
         ((some, some, counts, 0.0), "temperature is 0"),
     ]:
         with pytest.raises(RinoError, match=match):

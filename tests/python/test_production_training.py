@@ -275,6 +275,14 @@ def test_weights_of_nothing_are_refused(jets):
         Trainer(small(mask_fraction=1.0), jets)
 
 
+def test_jets_of_which_nothing_can_be_masked_have_no_masked_loss():
+    alone = Jets(np.array([[30.0, 4.0, 5.0, 31.0]] * N), np.arange(N + 1))
+    for assignment in ("sinkhorn", "centering"):
+        reports = list(Trainer(small(epochs=2, assignment=assignment, gram=1.0), alone))
+        assert [report["ibot"] for report in reports] == [0.0, 0.0]
+        assert all(np.isfinite(report["loss"]) and not report["skipped"] for report in reports)
+
+
 def test_without_a_moving_average_there_is_none_to_take(jets):
     with pytest.raises(RinoError, match="no moving average was made"):
         Trainer(small(), jets).encoder("average")

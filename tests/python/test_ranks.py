@@ -131,6 +131,8 @@ def refused(ranks: Ranks, what: str, folder: str) -> str:
             Trainer(tiny(batch_size=7), jets, group=ranks.group)
         elif what == "other jets":
             Trainer(tiny(batch_size=6), jets if ranks.first else small_jets(N, seed=9), group=ranks.group)
+        elif what == "other recipe":
+            Trainer(tiny(batch_size=6, koleo=0.0 if ranks.first else 0.1), jets, group=ranks.group)
         elif what == "folder":
             pretrain(tiny(batch_size=6), jets, folder, group=ranks.group)
         elif what == "reading":  # of a file that is there for rank 0 only
@@ -398,8 +400,9 @@ def test_rank_0_alone_writes_and_another_number_of_ranks_goes_on(crews, files, t
     ("what", "words"),
     [
         ("share", r"the share of rank 0 of 1 and this is rank (\d) of 2: open it with rank=\1, world_size=2"),
-        ("batch", "batch_size is 7, which 2 processes cannot share evenly"),
+        ("batch", "batch_size is 7, which 2 processes with accumulate = 1 cannot share evenly"),
         ("other jets", "process 1 of 2 has other jets"),
+        ("other recipe", r"'loss\.koleo' is 0\.1 on rank 1 and 0\.0 on rank 0: give all the same recipe"),
         ("folder", "holds a run already: give resume=True"),
         ("reading", r"^rank 1 of 2 \(.+, pid \d+\): .*nowhere.parquet"),
     ],

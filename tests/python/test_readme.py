@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import awkward as ak
+import dask_awkward
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -54,7 +56,7 @@ def test_the_python_runs_as_it_stands(tmp_path, monkeypatch):
         "sim": rino.Jets(source.p4, source.offsets),
         "labels": source.labels,
     }
-    first, second = blocks("python")
+    first, second, third = blocks("python")
     assert "import pyrino as rino" in first
     exec(compile(first, str(ROOT / "README.md"), "exec"), names)
 
@@ -74,6 +76,19 @@ def test_the_python_runs_as_it_stands(tmp_path, monkeypatch):
     assert "part_charge" in names["jets"].extras and "jet_sdmass" in names["jets"].values
     assert names["run"].history.rows == 5
     assert len(rino.read_jets("train.arrow")) > 0
+
+    # stand-ins for what a cluster has
+    jets = names["jets"]
+    constituents = ak.zip(dict(zip(("px", "py", "pz", "E"), (jets.px, jets.py, jets.pz, jets.e), strict=True)))
+    jagged = ak.unflatten(constituents, jets.multiplicity)
+    nested = ak.unflatten(jagged, [len(jets)])
+    names["events"] = ak.Array({"FatJet": ak.Array({"constituents": ak.Array({"pf": nested})})})
+    names["dask_awkward_jets"] = dask_awkward.from_awkward(jagged, npartitions=2)
+    names["client"], names["files"] = SimpleNamespace(map=lambda work, files: list(map(work, files))), ["train.arrow"]
+    exec(compile(third, str(ROOT / "README.md"), "exec"), names)
+    wanted = rino.Tagger.load("runs/tagger").predict(jets)
+    np.testing.assert_array_equal(names["p"].compute().to_numpy(), wanted)
+    np.testing.assert_array_equal(names["z"].compute().to_numpy(), rino.embed("runs/nano", jets))
 
 
 def test_its_commands_are_understood():

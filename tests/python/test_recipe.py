@@ -436,7 +436,7 @@ def test_a_file_names_only_what_differs(tmp_path):
     [
         ("[training]\nepochs = x", "is no TOML: .*line 2"),
         (b"\xff\xfe", "is no TOML"),
-        ("epochs = 5", "no section 'epochs'"),
+        ("epochs = 5", r"'epochs' stands above all sections: write it below \[training\]"),
         ("training = 5", r"'training' is 5: it is a section, write \[training\]"),
         ("[training]\nepochz = 5", "no 'training.epochz' .did you mean 'epochs'"),
         ("[training]\nepochs = 5.5", "give a whole number"),

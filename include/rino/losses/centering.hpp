@@ -27,16 +27,20 @@ inline at::Tensor centered_assignment(const at::Tensor& scores, const at::Tensor
 }
 
 /// Moves the centre towards the mean of the scores, in place: c <- m c + (1 - m) mean(scores).
-/// The mean is over the scores of all processes. Source: DINO, arXiv:2104.14294, equation 4.
+/// The mean is over the scores of all processes; without any the centre stays. Source: DINO, arXiv:2104.14294,
+/// equation 4.
 inline void update_center(at::Tensor& center, const at::Tensor& scores, double momentum, const Ranks& ranks = {}) {
   const Autocast off(Precision::float32, scores.device().type());
   const at::Tensor own = scores.detach().to(center.scalar_type());
   if (ranks.alone()) {
-    center.mul_(momentum).add_(own.mean(0), 1.0 - momentum);
+    if (own.size(0) > 0) {
+      center.mul_(momentum).add_(own.mean(0), 1.0 - momentum);
+    }
     return;
   }
   const at::Tensor rows = ranks.sum(at::full({}, static_cast<double>(own.size(0)), own.options()));
-  center.mul_(momentum).add_(ranks.sum(own.sum(0)) / rows, 1.0 - momentum);
+  const at::Tensor moved = momentum * center + (1.0 - momentum) * (ranks.sum(own.sum(0)) / rows);
+  center.copy_(at::where(rows > 0, moved, center));
 }
 
 }  // namespace rino

@@ -21,7 +21,8 @@ namespace rino {
 /// @param student  its embeddings of constituents, [T, D], jet after jet.
 /// @param teacher  its embeddings of the same, [T, D]; no gradient.
 /// @param lengths  constituents of each jet, 1 or more, T together.
-/// @returns        the loss, a scalar of float32 (float64 for double embeddings), under autocast too.
+/// @returns        the loss, a scalar of float32 (float64 for double embeddings), under autocast too;
+///                 0 of no jets.
 /// @throws rino::Error for shapes that do not fit.
 inline at::Tensor gram_loss(const at::Tensor& student, const at::Tensor& teacher,
                             std::span<const std::int64_t> lengths) {
@@ -32,7 +33,7 @@ inline at::Tensor gram_loss(const at::Tensor& student, const at::Tensor& teacher
     total += length;
     longest = std::max(longest, length);
   }
-  require(student.dim() == 2 && student.sizes() == teacher.sizes() && student.size(0) == total && total > 0, "student ",
+  require(student.dim() == 2 && student.sizes() == teacher.sizes() && student.size(0) == total, "student ",
           student.sizes(), " and teacher ", teacher.sizes(), " do not fit ", lengths.size(), " jets of ", total,
           " constituents: give [T, D] twice");
   const auto jets = static_cast<std::int64_t>(lengths.size());
@@ -48,6 +49,9 @@ inline at::Tensor gram_loss(const at::Tensor& student, const at::Tensor& teacher
   }
   const Autocast off(Precision::float32, student.device().type());
   const auto type = student.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  if (jets == 0) {
+    return student.to(type).sum();
+  }
   const at::Tensor slot = index_tensor(std::span<const std::int64_t>(slots), student.device());
   // Rows of padding are 0 for both: their cosines do not differ.
   const auto cosines = [&](const at::Tensor& embeddings) {

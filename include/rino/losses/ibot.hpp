@@ -31,6 +31,10 @@ inline at::Tensor ibot_loss(const at::Tensor& assignments, const at::Tensor& sco
               (counts.size(0) > 0) == (scores.size(0) > 0),
           "counts are ", counts.scalar_type(), " ", counts.sizes(), " of ", scores.size(0),
           " masked constituents: give int64 [J], the number of each jet that has some");
+  // Where looking costs nothing: on another device it would wait for all that came before.
+  require(!counts.is_cpu() || counts.size(0) == 0 ||
+              (counts.min().item<std::int64_t>() >= 1 && counts.sum().item<std::int64_t>() == scores.size(0)),
+          "counts do not fit ", scores.size(0), " masked constituents: give 1 or more of each jet, together all");
   require(temperature > 0, "the student's temperature is ", temperature, ": choose one above 0");
   const Autocast off(Precision::float32, scores.device().type());
   const auto type = scores.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
@@ -38,7 +42,7 @@ inline at::Tensor ibot_loss(const at::Tensor& assignments, const at::Tensor& sco
   const at::Tensor jets = (ranks.sum(own) / static_cast<double>(ranks.size())).clamp_min(1e-30);
   const at::Tensor weights = (1.0 / counts.to(type) / jets).repeat_interleave(counts, 0, scores.size(0));
   const at::Tensor log_p = (scores.to(type) / temperature).log_softmax(1);
-  return -((assignments.detach().to(type) * log_p).sum(1) * weights).sum();
+  return (-(assignments.detach().to(type) * log_p).sum(1) * weights).sum();
 }
 
 }  // namespace rino

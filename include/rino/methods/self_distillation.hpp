@@ -356,6 +356,8 @@ class SelfDistillation {
             o.teacher_temperature_end, ": choose them above 0");
     require(0 <= o.momentum_start && o.momentum_start <= 1 && 0 <= o.momentum_end && o.momentum_end <= 1,
             "the teacher's momentum is ", o.momentum_start, " to ", o.momentum_end, ": choose both in [0, 1]");
+    require(0 <= o.teacher_temperature_rise && o.teacher_temperature_rise <= 1, "teacher_temperature_rise is ",
+            o.teacher_temperature_rise, ": choose a share of the run in [0, 1]");
     require(o.dino > 0 || o.koleo > 0 || encoder.pooling == Pooling::mean,
             "without dino and koleo nothing trains the class token: choose pooling 'mean'");
   }
@@ -455,6 +457,10 @@ class SelfDistillation {
 
   /// The teacher's probabilities [N, K] of its scores [N, K], with the samples of all processes.
   at::Tensor assign(const at::Tensor& scores, Targets& side, const TrainingClock& clock) const {
+    if (scores.size(0) == 0 && ranks_.alone()) {
+      side.next_center.copy_(side.center);
+      return scores;  // of jets of one constituent none is masked
+    }
     if (options_.assignment == Assignment::sinkhorn) {
       return sinkhorn(scores, teacher_temperature(clock), options_.sinkhorn_iterations, ranks_);
     }

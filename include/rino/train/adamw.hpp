@@ -57,9 +57,10 @@ class AdamW {
         // float32, as at::_fused_adamw_ wants it: exact up to 16 million steps
         step_(at::zeros({}, values_.options().dtype(at::kFloat))),
         groups_(parameter_groups(parameters.slots(), options.layer_decay, options.decay_all)) {
-    require(options.lr > 0 && options.eps > 0 && options.weight_decay >= 0 && options.clip >= 0, "lr, eps, ",
-            "weight_decay and clip are ", options.lr, ", ", options.eps, ", ", options.weight_decay, " and ",
-            options.clip, ": lr and eps must be above 0, the others 0 or more");
+    require(options.lr > 0 && std::isfinite(options.lr) && options.eps > 0 && options.weight_decay >= 0 &&
+                options.clip >= 0,
+            "lr, eps, ", "weight_decay and clip are ", options.lr, ", ", options.eps, ", ", options.weight_decay,
+            " and ", options.clip, ": lr and eps must be above 0 and finite, the others 0 or more");
     require(0 <= options.beta1 && options.beta1 < 1 && 0 <= options.beta2 && options.beta2 < 1, "beta1 and beta2 are ",
             options.beta1, " and ", options.beta2, ": choose both in [0, 1)");
     require(0 < options.layer_decay && options.layer_decay <= 1, "layer_decay is ", options.layer_decay,

@@ -55,17 +55,21 @@ template <std::floating_point Scalar>
 class ShuffledJets final : public JetSource<Scalar> {
  public:
   /// @param rank, ranks  this process and their number.
-  ShuffledJets(Jets<Scalar> jets, std::uint64_t seed, std::int64_t rank = 0, std::int64_t ranks = 1)
-      : jets_(std::move(jets)), seed_(seed), rank_(rank), ranks_(ranks) {
+  /// @param parts        in which a batch is computed: all processes together have the same jets in each as one alone.
+  ShuffledJets(Jets<Scalar> jets, std::uint64_t seed, std::int64_t rank = 0, std::int64_t ranks = 1,
+               std::int64_t parts = 1)
+      : jets_(std::move(jets)), seed_(seed), rank_(rank), ranks_(ranks), parts_(parts) {
     require(0 <= rank && rank < ranks, "the process is ", rank, " of ", ranks, ": they count from 0");
+    require(parts >= 1, "a batch has ", parts, " parts: choose 1 or more");
   }
 
   std::int64_t size() const override { return jets_.size() / ranks_; }
 
-  /// @throws rino::Error if `count` is below 1 or above size().
+  /// @throws rino::Error if `count` is below 1 or above size(), or not a multiple of `parts`.
   JetBatch<Scalar> next(std::int64_t count) override {
     require(1 <= count && count <= size(), count, " jets were asked for, of ", size(),
             ": give 1 to the number of jets");
+    require(count % parts_ == 0, count, " jets do not make ", parts_, " equal parts: choose a multiple");
     const std::int64_t all = count * ranks_;
     if (first_ + all > jets_.size()) {
       ++pass_;
@@ -76,7 +80,12 @@ class ShuffledJets final : public JetSource<Scalar> {
       order_ = random.permutation(jets_.size());
       order_pass_ = pass_;
     }
-    const std::span<const std::int64_t> picks(order_.data() + first_ + rank_ * count, static_cast<std::size_t>(count));
+    std::vector<std::int64_t> picks;
+    const std::int64_t own = count / parts_;
+    for (std::int64_t part = 0; part < parts_; ++part) {
+      const auto begin = order_.begin() + first_ + (part * ranks_ + rank_) * own;
+      picks.insert(picks.end(), begin, begin + own);
+    }
     first_ += all;
     return {jets_.select(picks), position()};
   }
@@ -119,6 +128,7 @@ class ShuffledJets final : public JetSource<Scalar> {
   std::uint64_t seed_;
   std::int64_t rank_;
   std::int64_t ranks_;
+  std::int64_t parts_;
   std::int64_t pass_ = 0;
   std::int64_t first_ = 0;
   std::vector<std::int64_t> order_;

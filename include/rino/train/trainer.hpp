@@ -149,7 +149,7 @@ class Trainer {
           const Ranks& ranks = {})
       : Trainer(std::move(method),
                 std::make_shared<ShuffledJets<Scalar>>(std::move(jets), static_cast<std::uint64_t>(options.seed),
-                                                       ranks.rank(), ranks.size()),
+                                                       ranks.rank(), ranks.size(), options.accumulate),
                 tokenizer, optimizer, options, device, type, ranks) {}
 
   Trainer(const Trainer&) = delete;
@@ -347,7 +347,7 @@ class Trainer {
     require(parts >= 1, "accumulate is ", parts, ": choose 1 or more");
     const std::int64_t unit = parts * ranks_.size();
     require(options_.batch_size % unit == 0, "batch_size is ", options_.batch_size, ", which ", ranks_.size(),
-            " processes cannot share evenly in parts of ", parts, ": choose a multiple of ", unit);
+            " processes with accumulate = ", parts, " cannot share evenly: choose a multiple of ", unit);
     batch_ = std::min(options_.batch_size, jets / unit * unit);
     require(batch_ > 0, "there are ", jets, " jets for ", ranks_.size(), " processes and ", parts,
             " parts of a batch: give more jets");
@@ -384,12 +384,13 @@ class Trainer {
     const auto count = static_cast<double>(parts.size());
     MethodLoss all;
     TrainingClock clock = clock_;
-    clock.first_jet = ranks_.rank() * own_batch_;
+    const std::int64_t size = own_batch_ / static_cast<std::int64_t>(parts.size());
+    clock.first_jet = ranks_.rank() * size;
     for (const Tokens& part : parts) {
       MethodLoss result = loss_of(part.to(placement_), clock);
       (parts.size() == 1 ? result.loss : result.loss / count).backward();
       result.loss = result.loss.detach();
-      clock.first_jet += own_batch_ / static_cast<std::int64_t>(parts.size());
+      clock.first_jet += ranks_.size() * size;
       if (!all.loss.defined()) {
         all = std::move(result);
         continue;
