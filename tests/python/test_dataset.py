@@ -913,6 +913,11 @@ def test_an_exception_ends_the_interpreter_in_the_middle_of_training(split):
     assert done.returncode == 1 and done.stderr.strip().endswith("ArithmeticError: of the user")
 
 
+def hear_ctrl_c() -> None:
+    """In a new process: what runs in the background, as CI may do, ignores it and would hand that down."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_stops_training_on_a_stream_with_a_checkpoint(split, tmp_path):
     rest = f"""
         import os, signal, threading
@@ -930,7 +935,7 @@ def test_ctrl_c_stops_training_on_a_stream_with_a_checkpoint(split, tmp_path):
         except KeyboardInterrupt as stopped:
             print(stopped)
     """
-    done = subprocess.run(script(split, rest), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(script(split, rest), capture_output=True, text=True, timeout=120, preexec_fn=hear_ctrl_c)
     assert (done.returncode, done.stderr) == (0, "")
     assert "go on with resume=True" in done.stdout and (tmp_path / "run" / "checkpoint.safetensors").is_file()
 
@@ -942,7 +947,9 @@ def test_ctrl_c_ends_a_loop_over_batches(split):
             for jets in dataset.batches(50):
                 pass
     """
-    process = subprocess.Popen(script(split, rest), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        script(split, rest), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c
+    )
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
