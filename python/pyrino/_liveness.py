@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,7 @@ class _Peer:
     failed: tuple[str, bool, bool] | None = None  # text, plain, collective
 
 
-class Line:
+class Line(ABC):
     """A rank's side of the conversation: `_Hub` on rank 0, `_Spoke` on the others."""
 
     def __init__(self, ranks: Ranks, peers: list[_Peer]) -> None:
@@ -258,14 +259,17 @@ class Line:
         if not peer.left and not self._bye:
             self._lost(peer, "has died: it was killed, crashed or ran out of memory")
 
+    @abstractmethod
     def _submit(self, message: dict[str, Any]) -> None:
-        raise NotImplementedError
+        """Send it to rank 0."""
 
+    @abstractmethod
     def _told(self, peer: _Peer, what: str, content: Any) -> None:
-        raise NotImplementedError
+        """A part of a message has come."""
 
+    @abstractmethod
     def _look(self, now: float) -> None:
-        raise NotImplementedError
+        """What is to be done every now and then."""
 
 
 class _Spoke(Line):

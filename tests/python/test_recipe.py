@@ -436,6 +436,10 @@ def test_a_file_names_only_what_differs(tmp_path):
     [
         ("[training]\nepochs = x", "is no TOML: .*line 2"),
         (b"\xff\xfe", "is no TOML"),
+        (
+            '[training]\nepochs = 5\npreset = "lite"',
+            r"'preset' stands in \[training\]: write it above the first section",
+        ),
         ("epochs = 5", r"'epochs' stands above all sections: write it below \[training\]"),
         ("training = 5", r"'training' is 5: it is a section, write \[training\]"),
         ("[training]\nepochz = 5", "no 'training.epochz' .did you mean 'epochs'"),

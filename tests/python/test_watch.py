@@ -706,6 +706,18 @@ def test_the_jets_that_stopped_a_run_are_saved_and_the_checkpoint_stays(tmp_path
     assert not (out / "failed").exists()
 
 
+def test_a_run_that_stopped_before_its_first_checkpoint_keeps_its_history_and_starts_anew(tmp_path, caplog):
+    jets, recipe, out = broken(range(N)), tiny(batch_size=8, epochs=3), tmp_path / "run"
+    with pytest.warns(RinoWarning), pytest.raises(RinoError, match="in a row"):
+        quiet(recipe, jets, out)
+    assert sorted(os.listdir(out)) == ["failed", "history.parquet", "recipe.toml"]
+    assert rino.History.load(out / "history.parquet").rows == 2
+    with caplog.at_level("INFO", logger="pyrino"):
+        run = quiet(recipe, small_jets(N), out, resume=True)
+    assert f"there is no checkpoint in {out}: the run starts anew" in caplog.text
+    assert run.resumed_at == 0 and run.skipped == 0
+
+
 def test_a_batch_that_cannot_be_saved_leaves_the_first_error_readable(tmp_path):
     out = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch, pytest.warns(RinoWarning):
