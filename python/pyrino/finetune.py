@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from pyrino import _core
 from pyrino.errors import RinoError
 from pyrino.history import History
 from pyrino.jets import Jets
@@ -208,7 +209,7 @@ def finetune(
     device = tagger.encoder.device
     rng = np.random.default_rng(seed)
     history = History()
-    with _forked(device):
+    with _forked(device), _small_operations(tagger, settings):
         torch.manual_seed(seed)
         embeddings = torch.from_numpy(tagger.encoder.embed(jets, threads=threads)).to(device)
         schedule = _Schedule(settings, len(labels), settings.probe_epochs)
@@ -294,7 +295,7 @@ def train_supervised(
         return epoch - best[1] >= rules.patience
 
     history = History()
-    with _forked(tagger.encoder.device):
+    with _forked(tagger.encoder.device), _small_operations(tagger, settings):
         torch.manual_seed(seed)
         optimizer = torch.optim.AdamW(tagger.parameters(), rules.lr, weight_decay=settings.weight_decay)
         _train(
@@ -318,6 +319,11 @@ def train_supervised(
 def _forked(device: torch.device) -> AbstractContextManager[None]:
     """Inside, seeding torch leaves the user's generators alone."""
     return torch.random.fork_rng(devices=[] if device.type == "cpu" else [device])
+
+
+def _small_operations(tagger: Tagger, settings: Any) -> AbstractContextManager[None]:
+    """Inside, torch's own operations take one thread where more would only wait for each other; our kernels keep theirs."""
+    return _core.OneThread(sum(tensor.numel() for tensor in tagger.parameters()), settings.batch_size)
 
 
 class _Schedule:
@@ -382,7 +388,7 @@ def _epochs(count: int, phase: str, progress: bool) -> Iterator[int]:
 
 def _logits(tagger: Tagger, jets: Jets, picks: np.ndarray, threads: int) -> torch.Tensor:
     tokens = tagger.encoder.tokenize(jets[picks], threads=threads)
-    return tagger(tokens).index_select(0, tokens.rows(0).to(tagger.encoder.device))
+    return tagger(tokens)
 
 
 def _loss(logits: torch.Tensor, labels: torch.Tensor, settings: Any) -> torch.Tensor:

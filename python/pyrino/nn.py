@@ -36,17 +36,25 @@ class _Node(torch.nn.Module):
     """A place in the tree of names that mirrors the C++ module's."""
 
 
-class _Binding:
-    """What a shell has of the C++ side: the module there, the tensors that it uses, and the way to the shell's own.
+class _Side:
+    """A C++ module and the tensors that it uses."""
 
-    It travels empty, and a copy of the shell makes its own, whether it was copied, pickled or sent attribute by
-    attribute, as dask sends modules.
+    def __init__(self, core: Any, training: bool) -> None:
+        core.train(training)
+        self.core = core
+        self.held: list[torch.Tensor] | None = None
+
+
+class _Binding:
+    """What a shell has of the C++ side: a module there for either mode, and the way to the shell's own tensors.
+
+    Two modules, since a mode belongs to a call: one thread may train with the encoder while another embeds. They share
+    the tensors. It travels empty, and a copy of the shell makes its own, whether it was copied, pickled or sent
+    attribute by attribute, as dask sends modules.
     """
 
     def __init__(self) -> None:
-        self.core: Any = None
-        self.held: list[torch.Tensor] | None = None  # what the C++ module uses
-        self.mode: bool | None = None  # the C++ module's mode
+        self.sides: dict[bool, _Side] = {}  # by whether they train
         self.links: list[tuple[dict[str, Any], str, torch.nn.Module]] | None = None  # all nodes, with where they hang
         self.slots: list[tuple[dict[str, Any], str]] = []  # where each tensor hangs
         self.lock = threading.RLock()  # of all of these: several threads may embed with one encoder
@@ -86,29 +94,27 @@ class _CppModule(torch.nn.Module):
     def _make_core(self) -> Any:
         raise NotImplementedError
 
+    def _side(self, training: bool) -> _Side:
+        binding = self._binding
+        with binding.lock:
+            if training not in binding.sides:
+                binding.sides[training] = _Side(self._make_core(), training)
+            return binding.sides[training]
+
     @property
     def _core(self) -> Any:
-        """The C++ module."""
-        binding = self._binding
-        with binding.lock:
-            if binding.core is None:
-                binding.core = self._make_core()
-            return binding.core
+        """A C++ module, for what does not depend on mode and tensors."""
+        return self._side(training=True).core
 
-    def _bound(self, training: bool | None = None) -> Any:
-        """The C++ module, using the tensors this tree holds now, in this module's mode or the one given."""
-        binding = self._binding
-        with binding.lock:
-            core = self._core
+    def _bound(self, training: bool | None = None) -> _Side:
+        """The C++ module in this module's mode or the one given, using the tensors that this tree holds now."""
+        with self._binding.lock:
+            side = self._side(self.training if training is None else training)
             tensors = self._tensors()
-            if binding.held is None or not all(map(operator.is_, tensors, binding.held)):
-                core.rebind(tensors)
-                binding.held = tensors
-            training = self.training if training is None else training
-            if training is not binding.mode:
-                core.train(training)
-                binding.mode = training
-            return core
+            if side.held is None or not all(map(operator.is_, tensors, side.held)):
+                side.core.rebind(tensors)
+                side.held = tensors
+            return side
 
     def _tensors(self) -> list[torch.Tensor]:
         """The tensors that the tree holds now, in the order of the C++ module's."""
@@ -186,7 +192,7 @@ class JetEncoder(_CppModule):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> JetEncoder:
-        """Read an encoder that `save` or `pretrain` wrote.
+        """Read an encoder that `save` or `pretrain` wrote; it is in evaluation mode.
 
         Parameters
         ----------
@@ -205,7 +211,7 @@ class JetEncoder(_CppModule):
             raise RinoError(f"{file} holds no recipe in its metadata: give a file that JetEncoder.save wrote")
         encoder = cls(Recipe.from_json(metadata["recipe"]), seed=0)
         encoder.load_weights(tensors, file)
-        return encoder
+        return encoder.eval()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights (safetensors) and recipe (in its metadata), whole or not at all."""
@@ -241,11 +247,13 @@ class JetEncoder(_CppModule):
 
     @kernels.setter
     def kernels(self, name: str) -> None:
-        self._core.kernels = name  # refuses a name that is none
-        self._kernels = name
+        with self._binding.lock:
+            for training in (True, False):
+                self._side(training).core.kernels = name  # refuses a name that is none
+            self._kernels = name
 
     def forward(self, tokens: Tokens, constituents: bool = True) -> Embeddings:
-        """Embeddings of tokens.
+        """Embeddings of tokens, in their order: views, then jets.
 
         Parameters
         ----------
@@ -255,7 +263,7 @@ class JetEncoder(_CppModule):
             False: the jets' embeddings alone, which saves most of the last block where they are the class tokens'; the
             other entry is None.
         """
-        core = self._bound()
+        core = self._bound().core
         tokens = tokens.to(self.device, str(self.dtype).removeprefix("torch."))
         return Embeddings(*core.forward(tokens)) if constituents else Embeddings(core.embed_jets(tokens), None)
 
@@ -270,7 +278,7 @@ class JetEncoder(_CppModule):
     ) -> np.ndarray:
         """Embeddings of jets, in evaluation mode, without gradients.
 
-        Jets are packed one behind the other in the order of their lengths; nothing is padded.
+        Jets are packed one behind the other; nothing is padded.
 
         Parameters
         ----------
@@ -304,8 +312,8 @@ class JetEncoder(_CppModule):
             raise RinoError(f"batch_size is {batch_size}: choose 1 or more")
         jets_core = _core_of(jets)
         # None of torch's own modes is touched: one jet alone takes less time than a walk through the tree.
-        core = self._bound(training=False)
-        weight = self._binding.held[0]
+        side = self._bound(training=False)
+        core, weight = side.core, side.held[0]
         where = (str(resolution), weight.device, str(weight.dtype).removeprefix("torch."), threads)
         tokenizer = self.recipe._core.tokenizer()
         bounds = _core.embedding_batches(jets_core, batch_tokens, batch_size or 0)
@@ -340,7 +348,7 @@ class ProjectionHead(_CppModule):
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         """[.., D] -> [.., K], cosines in [-1, 1]."""
-        return self._bound().forward(embeddings)
+        return self._bound().core.forward(embeddings)
 
 
 def tokenize(
@@ -368,7 +376,8 @@ def tokenize(
     Returns
     -------
     Tokens
-        ``len(resolutions) * n`` sequences; ``tokens.rows(v)`` finds those of view v in the order of the jets.
+        ``len(resolutions) * n`` sequences: view by view, in each the jets in their order; ``tokens.rows(v)`` are those of
+        view v.
     """
     tokenizer = (recipe or Recipe.preset("nano"))._core.tokenizer()
     return tokenizer(_core_of(jets), [str(resolution) for resolution in resolutions], dtype, threads)

@@ -60,7 +60,8 @@ class Trainer:
         "cpu", "cuda", "cuda:1".
     dtype
         "float32" or "float64": of weights, losses and everything that is kept. With float32 the recipe's
-        ``training.precision`` "bf16" lets the encoders compute in bfloat16.
+        ``training.precision`` "bf16" lets the encoders compute in bfloat16, on CPUs with AMX and on GPUs; on others it
+        is float32, which is faster there, with a `RinoWarning`.
     group
         The processes that train together, each on its part of every batch: a ProcessGroup of ``torch.distributed``
         (Gloo for a CPU, NCCL for CUDA devices) or `Ranks`. None: this one alone, also where torch.distributed was
@@ -107,6 +108,13 @@ class Trainer:
             )
         _check_alike(self.recipe, ranks)
         self._core = _core.Trainer(self.recipe._core, source, device, dtype, ranks.group)
+        if recipe.training.precision != self._core.precision and ranks.rank == 0:
+            warnings.warn(
+                f"training.precision is {recipe.training.precision!r}, which this processor computes more slowly than "
+                f"float32 (it has no AMX): the run is in {self._core.precision}",
+                RinoWarning,
+                stacklevel=2,
+            )
         # Its threads may want the interpreter's lock: they must have ended before the interpreter does.
         weakref.finalize(self, self._core.finish)
 

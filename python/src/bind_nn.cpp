@@ -72,7 +72,8 @@ void bind_nn(py::module_& module) {
   py::class_<Tokens>(module, "Tokens",
                      R"(The network's only input: sequences of any lengths, packed one behind the other.
 
-A sequence is one view of one jet; within a view sequences stand in order of their length. There is no padding.
+A sequence is one view of one jet. Views stand one behind the other, and in each the jets in their order: the sequences of
+one view alone are in the order of the jets. There is no padding.
 Made by `tokenize`, `JetEncoder.tokenize` or `Tokens.from_padded`.)")
       .def_readonly("features", &Tokens::features, "[T, F] floating point: the tokens of all sequences")
       .def_readonly("jet_features", &Tokens::jet_features, "[S, 4] floating point: log E, log pT, eta, phi of the jet")
@@ -85,7 +86,9 @@ Made by `tokenize`, `JetEncoder.tokenize` or `Tokens.from_padded`.)")
           "jet", [](const Tokens& self) { return as_tensor(self.jet); }, "[S] int64: which jet a sequence shows")
       .def_readonly("masked", &Tokens::masked, "[T] bool: whose features are hidden from the encoder; None: no one's")
       .def("__len__", &Tokens::sequences, "Number S of sequences.")
-      .def("rows", &Tokens::rows, "view"_a, "[n] int64: the sequences of a view in the order of their jets.")
+      .def("rows", &Tokens::rows, "view"_a, R"([n] int64: the sequences of a view, in the order of its jets.
+
+Raises RinoError if there is no such view.)")
       .def("padded", &Tokens::padded, Release(),
            "Features padded with 0 to [S, N, F] and a bool mask [S, N], true where a token is.")
       .def_static("from_padded", &Tokens::from_padded, "features"_a, "mask"_a, "jet_features"_a, Release(),

@@ -2,6 +2,7 @@
 #include <array>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,6 +11,7 @@
 #include <torch/csrc/utils/pybind.h>
 #include <torch/csrc/distributed/c10d/GroupRegistry.hpp>
 
+#include <rino/core/threads.hpp>
 #include <rino/recipe.hpp>
 #include <rino/train/process_group.hpp>
 #include <rino/train/trainer.hpp>
@@ -82,6 +84,18 @@ rino::Ranks ranks_of(const py::object& group) {
                          : rino::make_ranks(c10d::resolve_process_group(group.attr("group_name").cast<std::string>()));
 }
 
+/// `rino::OneThread` as Python's `with` has it.
+class OneThreadScope {
+ public:
+  OneThreadScope(std::int64_t parameters, std::int64_t jets) : wanted_(rino::OneThread::pays(parameters, jets)) {}
+  void enter() { guard_.emplace(wanted_); }
+  void exit(const py::args& /*error*/) { guard_.reset(); }
+
+ private:
+  bool wanted_;
+  std::optional<rino::OneThread> guard_;
+};
+
 py::dict as_dict(const rino::Metrics& tensors) {
   py::dict dict;
   for (const auto& [name, tensor] : tensors) {
@@ -99,7 +113,8 @@ std::shared_ptr<Trainer> make_trainer(const rino::Recipe& recipe, const py::obje
   std::shared_ptr<rino::JetSource<double>> jets;
   if (py::isinstance<Jets>(source)) {
     jets = std::make_shared<rino::ShuffledJets<double>>(
-        source.cast<Jets>(), static_cast<std::uint64_t>(recipe.training.seed), ranks.rank(), ranks.size());
+        source.cast<Jets>(), static_cast<std::uint64_t>(recipe.training.seed), ranks.rank(), ranks.size(),
+        recipe.training.accumulate);
   } else {
     jets = std::make_shared<PythonSource>(source);
   }
@@ -156,6 +171,7 @@ void bind_train(py::module_& module) {
       .def_property_readonly("steps_per_epoch", &Trainer::steps_per_epoch)
       .def_property_readonly("batch_size", &Trainer::batch_size)
       .def_property_readonly("done", &Trainer::done)
+      .def_property_readonly("precision", [](const Trainer& self) { return rino::to_string(self.precision()); })
       .def_property_readonly("best_loss", &Trainer::best_loss)
       .def_property_readonly("best_epoch", &Trainer::best_epoch)
       .def("learning_rate", &Trainer::learning_rate, "step"_a)
@@ -194,6 +210,11 @@ void bind_train(py::module_& module) {
       .def("batch", &Trainer::batch)
       .def_property_readonly("skipped", &Trainer::skipped)
       .def("finish", &Trainer::finish, Release());
+
+  py::class_<OneThreadScope>(module, "OneThread")
+      .def(py::init<std::int64_t, std::int64_t>(), "parameters"_a, "jets"_a)
+      .def("__enter__", &OneThreadScope::enter)
+      .def("__exit__", &OneThreadScope::exit);
 
   module.def(
       "read_metadata", [](const std::string& path) { return rino::read_safetensors(path).metadata; }, "path"_a,

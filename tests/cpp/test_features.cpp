@@ -248,7 +248,7 @@ TEST_CASE("normalisations carry the published means and deviations", "[features]
   CHECK(rino::Standardize{1.5, 2.0}(4.5) == 1.5);
 }
 
-TEST_CASE("tokens hold every view's jets by length, with the features of their constituents", "[tokens]") {
+TEST_CASE("tokens hold every view's jets in their order, with the features of their constituents", "[tokens]") {
   const Jets<double> jets = three_jets();
   // Of the second view only the first constituent of each jet is left.
   const Jets<double> hardest = jets_of({{{30, 40, 12, 60}}, {{0, 20, 99, 101}}, {{-60, -1, 10, 61}}});
@@ -256,12 +256,12 @@ TEST_CASE("tokens hold every view's jets by length, with the features of their c
   const Tokens tokens = rino::tokenize<double>(jets, std::span(views), {});
 
   CHECK(tokens.sequences() == 6);
-  CHECK(tokens.offsets == std::vector<std::int64_t>{0, 1, 3, 6, 7, 8, 9});
+  CHECK(tokens.offsets == std::vector<std::int64_t>{0, 3, 4, 6, 7, 8, 9});
   CHECK(tokens.view == std::vector<std::int64_t>{0, 0, 0, 1, 1, 1});
-  CHECK(tokens.jet == std::vector<std::int64_t>{1, 2, 0, 0, 1, 2});
+  CHECK(tokens.jet == std::vector<std::int64_t>{0, 1, 2, 0, 1, 2});
   CHECK(tokens.view_sizes() == std::vector<std::int64_t>{3, 3});
-  CHECK(tokens.length(2) == 3);
-  CHECK(tokens.first(2) == 3);
+  CHECK(tokens.length(2) == 2);
+  CHECK(tokens.first(2) == 4);
   CHECK(tokens.features.sizes() == at::IntArrayRef({9, 11}));
   CHECK(tokens.jet_features.sizes() == at::IntArrayRef({6, 4}));
   CHECK(tokens.features.scalar_type() == at::kDouble);
@@ -363,7 +363,7 @@ TEST_CASE("tokens of no jets are empty, views of other jets an error", "[tokens]
   CHECK(says(error_of([&] { rino::tokenize(jets, std::span(views), {}); }), "view 1 has 2 jets of 3", "ViewGenerator"));
 }
 
-TEST_CASE("rows finds a view's sequences in the order of their jets, first_views cuts the others off", "[tokens]") {
+TEST_CASE("rows are a view's sequences in the order of their jets, first_views cuts the others off", "[tokens]") {
   const Jets<double> jets = rino::toy_shower<double>({.jets = 15}, 3);
   const std::vector<Jets<double>> views{rino::hardest(jets, 30), jets, rino::hardest(jets, 2)};
   const Tokens tokens = rino::tokenize(jets, std::span(views), {});
@@ -376,6 +376,10 @@ TEST_CASE("rows finds a view's sequences in the order of their jets, first_views
       CHECK(tokens.jet[s] == j);
     }
   }
+  CHECK(at::cat({tokens.rows(0), tokens.rows(1), tokens.rows(2)}).equal(at::arange(45)));
+  CHECK(says(error_of([&] { (void)tokens.rows(3); }), "view 3", "of 3", "count from 0"));
+  CHECK(says(error_of([&] { (void)tokens.rows(-1); }), "view -1"));
+  CHECK(Tokens().rows(0).size(0) == 0);
   const Tokens two = tokens.first_views(2);
   const Tokens alone = rino::tokenize(jets, std::span(views).first(2), {});
   CHECK(two.features.equal(alone.features));

@@ -14,6 +14,7 @@
 #include <torch/nn/module.h>
 
 #include <rino/core/random.hpp>
+#include <rino/jets/toy_shower.hpp>
 #include <rino/nn/attention.hpp>
 #include <rino/nn/dropout.hpp>
 #include <rino/nn/flat_parameters.hpp>
@@ -22,6 +23,7 @@
 #include <rino/nn/packing.hpp>
 #include <rino/nn/projection_head.hpp>
 #include <rino/nn/tokens.hpp>
+#include <rino/nn/view_tokenizer.hpp>
 
 #include "catch.hpp"
 #include "random_tokens.hpp"
@@ -448,7 +450,7 @@ TEST_CASE("a packing plan covers every row once and masks nothing but padding", 
       const Lengths lengths = random_lengths(seed, 80, sorted);
       for (const double stretch : {1.0, 1.125, 3.0}) {
         for (const std::int64_t max_slots : {std::int64_t{1}, std::int64_t{64}, std::int64_t{4096}}) {
-          const Packing packing = Packing::plan(lengths, at::TensorOptions(at::kDouble), stretch, max_slots);
+          const Packing packing = Packing::plan(lengths, at::TensorOptions(at::kDouble), /*drops=*/false, {stretch, max_slots});
           REQUIRE(packing.run_rows.size() == packing.runs.size());
           REQUIRE(packing.run_sequences.size() == packing.runs.size());
           REQUIRE(packing.firsts.size(0) == static_cast<std::int64_t>(lengths.size()));
@@ -516,7 +518,8 @@ TEST_CASE("attention on packed rows equals attention within each sequence, writt
   const Lengths lengths = random_lengths(17, 14, sorted);
   const at::Tensor x = normal({total(lengths), width}, 18);
   const auto packed = [&](const at::Tensor& rows, double stretch, bool firsts = false) {
-    return attention(rows, Packing::plan(lengths, rows.options(), stretch), firsts).detach();
+    const Packing packing = Packing::plan(lengths, rows.options(), /*drops=*/false, {stretch, 4096});
+    return attention(rows, packing, firsts).detach();
   };
   Rows expected;
   Rows expected_firsts;
@@ -594,6 +597,57 @@ TEST_CASE("a jet's embedding is the same alone, in a batch, and from padded inpu
   const at::Tensor rubbish = padded.masked_fill(mask.logical_not().unsqueeze(2), 1e30);
   const Tokens back = Tokens::from_padded(rubbish, mask, tokens.jet_features);
   CHECK(encoder(back).jets.equal(encoder(tokens).jets));
+}
+
+TEST_CASE("embeddings stand in the order of views and jets, whatever computes them", "[nn]") {
+  JetEncoderOptions options;
+  const int parts = GENERATE(0, 1, 2);
+  if (parts > 0) {  // what is not embedded plainly
+    options.registers = 2;
+    options.positions = rino::Positions::polar;
+  }
+  if (parts > 1) {
+    options.pooling = rino::Pooling::both;
+  }
+  JetEncoder encoder(options);
+  rino::initialize(*encoder, 22);
+  encoder->to(at::kDouble);
+  encoder->eval();
+  encoder->kernels = GENERATE(rino::EncoderKernels::fused, rino::EncoderKernels::reference);
+  const rino::Jets<double> jets = rino::toy_shower<double>({.jets = 12}, 4);
+  const std::vector<rino::Resolution> resolutions{rino::subjets(3), rino::particles()};
+  const rino::ViewTokenizer tokenizer;
+  const Tokens tokens = tokenizer.operator()<double>(jets, resolutions);
+  const rino::Embeddings together = encoder(tokens);
+  const at::Tensor alone = encoder->embed_jets(tokens);
+  for (std::int64_t s = 0; s < tokens.sequences(); ++s) {
+    const auto at = static_cast<std::size_t>(s);
+    REQUIRE((tokens.view[at] == s / 12 && tokens.jet[at] == s % 12));
+    const Tokens one = tokenizer.operator()<double>(jets.slice(s % 12, s % 12 + 1), {resolutions[at / 12]});
+    const rino::Embeddings expected = encoder(one);
+    CHECK(largest_difference(together.jets.narrow(0, s, 1).detach(), expected.jets.detach()) < 1e-12);
+    CHECK(largest_difference(alone.narrow(0, s, 1).detach(), expected.jets.detach()) < 1e-12);
+    CHECK(largest_difference(together.constituents.narrow(0, tokens.first(s), tokens.length(s)).detach(),
+                             expected.constituents.detach()) < 1e-12);
+  }
+}
+
+TEST_CASE("a parameter that was given data of another shape is refused, not read beyond its end", "[nn]") {
+  JetEncoder encoder(JetEncoderOptions{});
+  rino::initialize(*encoder, 22);
+  encoder->kernels = GENERATE(rino::EncoderKernels::fused, rino::EncoderKernels::reference);
+  const Tokens tokens = random_tokens({3, 9}, 11, 23, at::kFloat);
+  for (const auto& parameter : encoder->parameters()) {
+    const at::Tensor before = parameter.data();
+    // As many numbers in another order of dimensions are not the same either.
+    for (const at::Tensor& other : {before.new_zeros({1}), before.reshape({-1, 1, 1})}) {
+      parameter.set_data(other);
+      CHECK(says(error_of([&] { encoder(tokens); }), "has shape", "made with"));
+      CHECK(says(error_of([&] { encoder->embed_jets(tokens); }), "has shape", "made with"));
+    }
+    parameter.set_data(before);
+  }
+  CHECK(encoder(tokens).jets.size(0) == 2);
 }
 
 TEST_CASE("the order of a jet's tokens does not change its embedding", "[nn]") {

@@ -6,9 +6,12 @@
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <future>
 #include <limits>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <numeric>
 #include <set>
 #include <span>
@@ -18,9 +21,11 @@
 #include <vector>
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <torch/nn/utils/clip_grad.h>
 #include <torch/optim/adamw.h>
 
+#include <rino/core/threads.hpp>
 #include <rino/io/safetensors.hpp>
 #include <rino/jets/toy_shower.hpp>
 #include <rino/losses/koleo.hpp>
@@ -82,6 +87,7 @@ class MeanRegression {
     std::vector<std::vector<double>> jets;  ///< log pT (normalised) of the jets of every step
     std::set<std::int64_t> not_a_number;    ///< steps whose loss is none
     std::atomic<std::int64_t> no_views{-1};
+    std::pair<int, int> threads;  ///< LibTorch's and our kernels' in the last step
     bool released = false;
   };
 
@@ -97,8 +103,8 @@ class MeanRegression {
   }
 
   rino::MethodLoss loss(const Tokens& tokens, const TrainingClock& clock) {
-    const at::Tensor log_pt =
-        tokens.jet_features.index_select(0, tokens.rows(0)).select(1, 1).to(at::kDouble).contiguous();
+    record_->threads = {at::get_num_threads(), rino::kernel_threads()};
+    const at::Tensor log_pt = tokens.jet_features.select(1, 1).to(at::kDouble).contiguous();
     record_->jets.emplace_back(log_pt.const_data_ptr<double>(), log_pt.const_data_ptr<double>() + log_pt.size(0));
     const at::Tensor error = layer(pooled(tokens)).squeeze(1) - tokens.jet_features.select(1, 1);
     if (record_->not_a_number.contains(clock.step)) {
@@ -198,6 +204,9 @@ class InOrder final : public rino::JetSource<double> {
   explicit InOrder(Jets<double> jets) : jets_(std::move(jets)) {}
   std::int64_t size() const override { return jets_.size(); }
   rino::JetBatch<double> next(std::int64_t count) override {
+    if (before_next) {
+      before_next();
+    }
     std::int64_t wanted = taken_;
     rino::require(!fails_at.compare_exchange_strong(wanted, -1), "the source fails at ", taken_);
     std::vector<std::int64_t> numbers;
@@ -217,6 +226,7 @@ class InOrder final : public rino::JetSource<double> {
 
   std::atomic<std::int64_t> fails_at{-1};
   std::int64_t seeks = 0;
+  std::function<void()> before_next;
 
  private:
   Jets<double> jets_;
@@ -227,7 +237,7 @@ class InOrder final : public rino::JetSource<double> {
 std::vector<double> log_pt(const Jets<double>& jets) {
   const std::vector<Jets<double>> itself{jets};
   const Tokens tokens = rino::tokenize<double>(jets, std::span(itself), {});
-  const at::Tensor values = tokens.jet_features.index_select(0, tokens.rows(0)).select(1, 1).contiguous();
+  const at::Tensor values = tokens.jet_features.select(1, 1).contiguous();
   return {values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.size(0)};
 }
 
@@ -924,6 +934,64 @@ TEST_CASE("what a loader thread throws arrives at the step it belongs to", "[tra
   CHECK(equal(trainer.state(), other.state()));
 }
 
+TEST_CASE("a thread that calls a trainer in which another one is gets an error, not a wait without end",
+          "[train][trainer]") {
+  const auto source = std::make_shared<InOrder>(some_jets());
+  std::promise<void> inside;
+  std::promise<void> done;
+  std::once_flag first;
+  source->before_next = [&] {
+    std::call_once(first, [&] {
+      inside.set_value();
+      done.get_future().wait();
+    });
+  };
+  Trainer<MeanRegression> trainer(MeanRegression(), source, {}, {}, short_run(5, 8, /*loader_threads=*/0));
+  const Safetensors before = trainer.state();
+  std::thread other([&] { trainer.step(); });
+  inside.get_future().wait();
+  CHECK(says(error_of([&] { trainer.step(); }), "another thread", "one thread"));
+  CHECK(says(error_of([&] { trainer.state(); }), "another thread"));
+  CHECK(says(error_of([&] { trainer.restore(before); }), "another thread"));
+  done.set_value();
+  other.join();
+  CHECK(trainer.step_number() == 1);
+  trainer.step();
+  CHECK(trainer.step_number() == 2);
+}
+
+TEST_CASE("a small step takes one of LibTorch's threads and leaves them all as they were", "[train][trainer]") {
+  const int before = at::get_num_threads();
+  at::set_num_threads(3);
+  const auto record = std::make_shared<MeanRegression::Record>();
+  {
+    Trainer<MeanRegression> trainer(MeanRegression(record), some_jets(), {}, {}, short_run());
+    trainer.step();
+  }
+  CHECK(record->threads == std::pair{1, 3});
+  CHECK((at::get_num_threads() == 3 && rino::kernel_threads() == 3));
+  {
+    const rino::OneThread outer;
+    {
+      const rino::OneThread inner;
+      CHECK((at::get_num_threads() == 1 && rino::kernel_threads() == 3));
+    }
+    CHECK((at::get_num_threads() == 1 && rino::kernel_threads() == 3));
+  }
+  {
+    const rino::OneThread unwanted(false);
+    CHECK((at::get_num_threads() == 3 && rino::kernel_threads() == 3));
+  }
+  CHECK(error_of([] {
+          const rino::OneThread one_thread;
+          rino::fail("left by an exception");
+        }) == "left by an exception");
+  CHECK((at::get_num_threads() == 3 && rino::kernel_threads() == 3));
+  at::set_num_threads(before);
+  // nano at batches of 1000 is a small step, base is not.
+  CHECK((rino::OneThread::pays(57'000, 1000) && !rino::OneThread::pays(5'100'000, 1000)));
+}
+
 TEST_CASE("a finished trainer says so instead of going on", "[train][trainer]") {
   Trainer<MeanRegression> trainer(MeanRegression(), some_jets(), {}, {}, short_run());
   trainer.step();
@@ -977,10 +1045,9 @@ TEST_CASE("self-distillation's loss is that of its views taken one by one", "[tr
   std::vector<at::Tensor> teacher_scores;
   for (const Resolution& resolution : resolutions) {
     const Tokens view = tokenizer.operator()<double>(jets, {resolution});
-    const at::Tensor rows = view.rows(0);
-    embeddings.push_back(student->encoder(view).jets.index_select(0, rows));
+    embeddings.push_back(student->encoder(view).jets);
     student_scores.push_back(student->head(embeddings.back()));
-    teacher_scores.push_back(teacher->head(teacher->encoder(view).jets.index_select(0, rows)));
+    teacher_scores.push_back(teacher->head(teacher->encoder(view).jets));
   }
   const double temperature = 0.055 - 0.015 * std::cos(std::acos(-1.0) * 3 / 8);  // step 3 of a rise in 8 of 40
   const at::Tensor scores = at::cat({teacher_scores[0], teacher_scores[1]}).detach();

@@ -16,24 +16,24 @@ namespace rino::compat {
 /// @param q            [Rq, heads, d]; k and v [Rk, heads, d]; float16 or bfloat16, d a multiple of 8 up to 256.
 /// @param cumulative_q int32 [S+1] first row of every sequence of q, and the number of rows; cumulative_k of k and v.
 /// @param longest_q    length of the longest sequence of q; longest_k of k.
-/// @param dropout      of the attention weights, from LibTorch's own CUDA generator.
 /// @param scale        of the products of q and k.
 /// @returns            [Rq, heads, d].
 inline at::Tensor flash_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                   const at::Tensor& cumulative_q, const at::Tensor& cumulative_k,
-                                  std::int64_t longest_q, std::int64_t longest_k, double dropout, double scale) {
-  return std::get<0>(at::_flash_attention_forward(q, k, v, cumulative_q, cumulative_k, longest_q, longest_k, dropout,
-                                                  /*is_causal=*/false, /*return_debug_mask=*/false, scale));
+                                  std::int64_t longest_q, std::int64_t longest_k, double scale) {
+  return std::get<0>(at::_flash_attention_forward(q, k, v, cumulative_q, cumulative_k, longest_q, longest_k,
+                                                  /*dropout_p=*/0.0, /*is_causal=*/false, /*return_debug_mask=*/false,
+                                                  scale));
 }
 
 /// The same for float32 too, d a multiple of 8 (4 for float32) without a limit.
 inline at::Tensor efficient_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                       const at::Tensor& cumulative_q, const at::Tensor& cumulative_k,
-                                      std::int64_t longest_q, std::int64_t longest_k, double dropout, double scale) {
+                                      std::int64_t longest_q, std::int64_t longest_k, double scale) {
   // One batch of everything; the sums of exponentials are what the backward pass needs.
   return std::get<0>(at::_efficient_attention_forward(q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0), std::nullopt,
-                                                      cumulative_q, cumulative_k, longest_q, longest_k, dropout,
-                                                      /*custom_mask_type=*/0, /*compute_log_sumexp=*/true, scale))
+                                                      cumulative_q, cumulative_k, longest_q, longest_k,
+                                                      /*dropout_p=*/0.0, /*custom_mask_type=*/0, /*compute_log_sumexp=*/true, scale))
       .squeeze(0);
 }
 

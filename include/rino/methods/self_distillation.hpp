@@ -375,9 +375,9 @@ class SelfDistillation {
                : Random{clock.seed, kDropout, step, static_cast<std::uint64_t>(clock.first_jet)}.bits();
   }
 
-  /// [S, D] in the tokens' order -> [V, B, D] in the order of views and jets, of the tokens' type.
+  /// [S, D] -> [V, B, D], of the tokens' type.
   static at::Tensor by_view(const at::Tensor& x, const Tokens& tokens, std::int64_t views) {
-    return x.index_select(0, tokens.rows_by_view()).to(tokens.features.scalar_type()).view({views, -1, x.size(1)});
+    return x.to(tokens.features.scalar_type()).view({views, -1, x.size(1)});
   }
 
   /// The losses of whole jets, whose views all tokens are, the teacher's first.

@@ -140,12 +140,13 @@ class AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
     const std::int64_t d = q.size(2);
     const std::int64_t missing = (kHeadMultiple - d % kHeadMultiple) % kHeadMultiple;
     const auto padded = [&](const at::Tensor& x) { return missing == 0 ? x : at::constant_pad_nd(x, {0, missing}); };
-    const double drop = dropout->active() ? options.dropout : 0.0;
+    require(!dropout->active(), "attention weights are dropped, which kernels for sequences of any lengths do ",
+            "differently in their backward pass: make the plan with drops = true");
     const double scale = 1.0 / std::sqrt(static_cast<double>(d));
     const bool flash = q.scalar_type() != at::kFloat && d + missing <= kFlashHead;
     const auto kernel = flash ? compat::flash_attention : compat::efficient_attention;
     const at::Tensor mixed =
-        kernel(padded(q), padded(k), padded(v), cumulative_q, run.cumulative, longest_q, run.length, drop, scale);
+        kernel(padded(q), padded(k), padded(v), cumulative_q, run.cumulative, longest_q, run.length, scale);
     return mixed.narrow(2, 0, d).reshape({q.size(0), options.width});
   }
 

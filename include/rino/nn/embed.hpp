@@ -45,7 +45,7 @@ std::vector<std::int64_t> embedding_batches(const Jets<Scalar>& jets, const Embe
 }
 
 /// Embeddings of one batch of jets at one resolution, without gradients. Nothing is padded: the tokens of all jets lie
-/// one behind the other, ordered by length.
+/// one behind the other.
 ///
 /// @param encoder    in the mode it is to be used in: `eval()`, unless dropout is wanted.
 /// @param tokenizer  that of the encoder's recipe.
@@ -62,8 +62,7 @@ at::Tensor embed_batch(JetEncoderImpl& encoder, const ViewTokenizer& tokenizer, 
     tokens = tokens.pin_memory().to(placement);
   }
   const at::Tensor embeddings = encoder.embed_jets(tokens);
-  const at::Tensor ordered = jets.size() == 1 ? embeddings : embeddings.index_select(0, tokens.rows(0));
-  return ordered.to(tokens.features.scalar_type());  // which autocast may have changed
+  return embeddings.to(tokens.features.scalar_type());  // which autocast may have changed
 }
 
 /// Embeddings of jets at one resolution, [n, outputs], batch by batch.

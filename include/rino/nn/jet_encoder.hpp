@@ -129,7 +129,8 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
   }
 
   /// Embeddings of jets and of constituents.
-  /// @throws rino::Error if the tokens do not have `options.inputs` features, or their mask does not fit them.
+  /// @throws rino::Error if the tokens do not have `options.inputs` features, their mask does not fit them, or a
+  ///         parameter has lost its shape.
   Embeddings forward(const Tokens& tokens) {
     check(tokens);
     const bool fast = is_fused(tokens);
@@ -137,7 +138,7 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
       const fused::EncoderResult result = run_fused(tokens, /*firsts=*/false);
       return {pool(result.jets, result.constituents, tokens), result.constituents};
     }
-    const SequenceLayout layout(tokens, options.registers);
+    const SequenceLayout layout(tokens, options.registers, /*by_length=*/!fast);
     const at::Tensor x = run_blocks(tokens, layout, fast, /*firsts=*/false);
     const at::Tensor constituents = x.index_select(0, index(layout.token_rows, tokens));
     return {pool(x.index_select(0, index(layout.class_rows, tokens)), constituents, tokens), constituents};
@@ -154,7 +155,9 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
     if (fast && embeds_plainly(tokens)) {
       return run_fused(tokens, /*firsts=*/true).jets;
     }
-    return run_blocks(tokens, SequenceLayout(tokens, options.registers), fast, /*firsts=*/true);
+    const SequenceLayout layout(tokens, options.registers, /*by_length=*/!fast);
+    const at::Tensor x = run_blocks(tokens, layout, fast, /*firsts=*/true);
+    return fast ? x : x.index_select(0, index(layout.places, tokens));
   }
 
   JetEncoderOptions options;
@@ -273,12 +276,15 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
     call.firsts = firsts;
     call.workspace = workspace_;
     call.bf16 = wants_bf16(tokens);
-    Dropout& dropout = blocks->at<TransformerBlockImpl>(0).dropout;
-    if (dropout->active()) {
+    if (drops()) {
+      Dropout& dropout = blocks->at<TransformerBlockImpl>(0).dropout;
       call.dropout = {dropout->probability, dropout->draw_seed()};
     }
     return call;
   }
+
+  /// Whether the blocks drop values now.
+  bool drops() const { return !blocks->is_empty() && blocks->at<TransformerBlockImpl>(0).dropout->active(); }
 
   fused::EncoderResult run_fused(const Tokens& tokens, bool firsts) {
     const std::vector<at::Tensor> parameters = with_block_parameters(embedding_parameters());
@@ -291,6 +297,7 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
   }
 
   void check(const Tokens& tokens) const {
+    check_shapes();
     require(tokens.features.dim() == 2 && tokens.features.size(1) == options.inputs, "the tokens have shape ",
             tokens.features.sizes(), " but the encoder takes ", options.inputs,
             " features: make them with the feature set of the encoder's recipe");
@@ -300,6 +307,21 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
             tokens.masked.defined() ? tokens.masked.toString() : "", " of shape ",
             tokens.masked.defined() ? tokens.masked.sizes() : at::IntArrayRef(),
             ": give one bool per token, true where it is hidden");
+  }
+
+  /// The kernels read as many values as the options say: a parameter whose tensor was exchanged behind its module's
+  /// back must have them.
+  void check_shapes() const {
+    const auto check = [](const auto&... leaves) { ((leaves ? leaves->check_shapes() : void()), ...); };
+    check(embedding, embedding_norm, jet_embedding, learned_token, registers, masked_token, positions, norm, pool);
+    for (const auto& module : *blocks) {
+      const auto* const block = module->as<TransformerBlockImpl>();
+      check(block->norm1, block->attention->qkv, block->attention->out, block->scale1, block->norm2, block->linear1,
+            block->linear2, block->scale2);
+      if (block->swiglu) {
+        check(block->swiglu->linear1, block->swiglu->linear2);
+      }
+    }
   }
 
   static at::Tensor index(const std::vector<std::int64_t>& values, const Tokens& tokens) {
@@ -335,13 +357,13 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
     return at::cat(parts).to(tokens.features.scalar_type()).index_select(0, index(layout.source, tokens));
   }
 
-  /// Blocks and last norm: [rows, width], or [S, width] of the sequences' first rows.
+  /// Blocks and last norm: [rows, width], or [S, width] of the sequences' first rows, in packed order.
   at::Tensor run_blocks(const Tokens& tokens, const SequenceLayout& layout, bool fast, bool firsts) {
     at::Tensor x = embed_rows(tokens, layout);
     if (fast) {
       return fused::encode_rows(fused_call(tokens, firsts), x, layout.lengths, with_block_parameters({}));
     }
-    const Packing packing = Packing::plan(layout.lengths, tokens.features.options());
+    const Packing packing = Packing::plan(layout.lengths, tokens.features.options(), drops());
     for (std::size_t layer = 0; layer < blocks->size(); ++layer) {
       const bool last = layer + 1 == blocks->size();
       x = blocks->at<TransformerBlockImpl>(layer).forward(x, packing, firsts && last);

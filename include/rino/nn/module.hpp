@@ -47,20 +47,30 @@ class Leaf : public torch::nn::Cloneable<Derived>, public TensorOwner {
  public:
   std::vector<std::string> tensor_names() const override {
     std::vector<std::string> names;
-    for (const auto& [name, member] : members_) {
-      names.push_back(name);
+    for (const Owned& owned : owned_) {
+      names.push_back(owned.name);
     }
     return names;
   }
 
-  const at::Tensor& tensor(const std::string& name) const override { return derived().*member(name); }
+  const at::Tensor& tensor(const std::string& name) const override { return derived().*find(name).member; }
 
   void rebind(const std::string& name, const at::Tensor& tensor) override {
-    at::Tensor& mine = static_cast<Derived&>(*this).*member(name);
-    require(mine.sizes() == tensor.sizes(), "'", name, "' has shape ", mine.sizes(), " and was given ", tensor.sizes(),
-            ": give a tensor of the same shape");
-    mine = tensor;
+    const Owned& owned = find(name);
+    require(tensor.sizes() == owned.sizes, "'", name, "' has shape ", at::IntArrayRef(owned.sizes), " and was given ",
+            tensor.sizes(), ": give a tensor of the same shape");
+    static_cast<Derived&>(*this).*owned.member = tensor;
     this->parameters_[name] = tensor;
+  }
+
+  /// @throws rino::Error if a tensor is of another shape than it was made with, as `set_data` (Python: `p.data = ...`)
+  ///         leaves it without anybody's knowledge.
+  void check_shapes() const {
+    for (const Owned& owned : owned_) {
+      const at::Tensor& mine = derived().*owned.member;
+      require(mine.sizes() == owned.sizes, "'", owned.name, "' of a module has shape ", mine.sizes(), " but it was made ",
+              "with ", at::IntArrayRef(owned.sizes), ": give its data back that shape");
+    }
   }
 
  protected:
@@ -70,25 +80,33 @@ class Leaf : public torch::nn::Cloneable<Derived>, public TensorOwner {
   /// pointers to members stay right when LibTorch clones a module by assignment.
   void own(const std::string& name, Member member, const at::Tensor& value) {
     static_cast<Derived&>(*this).*member = this->register_parameter(name, value);
-    const auto known = std::find(members_.begin(), members_.end(), std::pair{name, member});
-    if (known == members_.end()) {
-      members_.emplace_back(name, member);
+    const auto known =
+        std::find_if(owned_.begin(), owned_.end(), [&](const Owned& owned) { return owned.name == name; });
+    if (known == owned_.end()) {
+      owned_.push_back({name, member, value.sizes().vec()});
     }
   }
 
  private:
+  /// A tensor of this module: its name, where it is kept and the shape it was made with.
+  struct Owned {
+    std::string name;
+    Member member;
+    std::vector<std::int64_t> sizes;
+  };
+
   const Derived& derived() const { return static_cast<const Derived&>(*this); }
 
-  Member member(const std::string& name) const {
-    for (const auto& [candidate, found] : members_) {
-      if (candidate == name) {
-        return found;
+  const Owned& find(const std::string& name) const {
+    for (const Owned& owned : owned_) {
+      if (owned.name == name) {
+        return owned;
       }
     }
     fail("there is no tensor '", name, "' in ", this->name(), ": see tensor_names()");
   }
 
-  std::vector<std::pair<std::string, Member>> members_;
+  std::vector<Owned> owned_;
 };
 
 /// One tensor of a tree of modules: its dotted name, as in state_dict, and the leaf that holds it.

@@ -31,20 +31,41 @@ struct PackedRun {
 };
 
 /// How attention walks through packed sequences. On a CPU (and for float64): runs of equal length as they lie, runs of
-/// similar length with the few missing slots masked; sequences sorted by length, as `tokenize` gives them, make few and
-/// long runs. On CUDA one run of variable length, nothing gathered and nothing masked.
+/// similar length with the few missing slots masked; sequences sorted by length make few and long runs. On CUDA one run
+/// of variable length, nothing gathered and nothing masked, but where attention weights are dropped: see
+/// `takes_any_length`.
 struct Packing {
+  /// How similar the lengths of a run are, and how many slots it has: what one block of attention occupies in memory. A
+  /// GPU is busy with much larger blocks only, and every run costs it some launches.
+  struct Runs {
+    double stretch;          ///< a run ends before a sequence longer than this times its first (or shorter than it)
+    std::int64_t max_slots;  ///< a run has at most this many slots B*L
+  };
+  static constexpr Runs kCpuRuns{1.125, 4096};
+  static constexpr Runs kCudaRuns{1.5, std::int64_t{1} << 18};
+
+  /// Whether the kernels for sequences of any lengths take these networks: on CUDA in half precision or float32, as long
+  /// as no attention weights are dropped. In float32 their backward pass would draw other masks than the forward pass
+  /// drew (pytorch#115590), and in either type from LibTorch's own generator, which is the same on all processes.
+  static bool takes_any_length(const at::TensorOptions& options, bool drops) {
+    return options.device().is_cuda() && options.dtype() != at::kDouble && !drops;
+  }
+
   std::vector<PackedRun> runs;
   std::vector<std::int64_t> run_rows;       ///< rows of every run
   std::vector<std::int64_t> run_sequences;  ///< sequences of every run
   at::Tensor firsts;                        ///< [S] first row of every sequence
 
-  /// @param lengths    of the sequences in packed order, 1 or more each.
-  /// @param options    device and floating-point type of the network.
-  /// @param stretch    a run ends before a sequence longer than this times its first (or shorter than it).
-  /// @param max_slots  a run has at most this many slots B*L: what one block of attention occupies in memory.
-  static Packing plan(std::span<const std::int64_t> lengths, const at::TensorOptions& options, double stretch = 1.125,
-                      std::int64_t max_slots = 4096) {
+  /// @param lengths  of the sequences in packed order, 1 or more each.
+  /// @param options  device and floating-point type of the network.
+  /// @param drops    whether attention weights are dropped.
+  static Packing plan(std::span<const std::int64_t> lengths, const at::TensorOptions& options, bool drops = false) {
+    return plan(lengths, options, drops, options.device().is_cuda() ? kCudaRuns : kCpuRuns);
+  }
+
+  /// The same with runs of other sizes.
+  static Packing plan(std::span<const std::int64_t> lengths, const at::TensorOptions& options, bool drops,
+                      const Runs& runs) {
     Packing packing;
     std::vector<std::int64_t> firsts;
     std::int64_t row = 0;
@@ -53,19 +74,19 @@ struct Packing {
       row += length;
     }
     packing.firsts = index_tensor(std::span<const std::int64_t>(firsts), options.device());
-    if (options.device().is_cuda() && options.dtype() != at::kDouble) {
+    if (takes_any_length(options, drops)) {
       packing.plan_variable(lengths, options.device());
       return packing;
     }
     std::size_t begin = 0;
     while (begin < lengths.size()) {
       const std::int64_t shortest = lengths[begin];
-      const auto limit = static_cast<std::int64_t>(static_cast<double>(shortest) * stretch);
+      const auto limit = static_cast<std::int64_t>(static_cast<double>(shortest) * runs.stretch);
       std::size_t end = begin;
       std::int64_t longest = 0;
       while (end < lengths.size() && lengths[end] >= shortest && lengths[end] <= limit) {
         const std::int64_t candidate = std::max(longest, lengths[end]);
-        if (end > begin && candidate * static_cast<std::int64_t>(end - begin + 1) > max_slots) {
+        if (end > begin && candidate * static_cast<std::int64_t>(end - begin + 1) > runs.max_slots) {
           break;
         }
         longest = candidate;

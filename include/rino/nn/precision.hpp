@@ -7,6 +7,7 @@
 #include <ATen/autocast_mode.h>
 
 #include <rino/core/named_enum.hpp>
+#include <rino/nn/bf16/supported.hpp>
 
 namespace rino {
 
@@ -22,6 +23,13 @@ inline constexpr std::array enum_names<Precision> = {
     std::pair{Precision::float32, std::string_view("float32")},
     std::pair{Precision::bf16, std::string_view("bf16")},
 };
+
+/// What is computed in on a kind of device where `wanted` was asked for. On a CPU bfloat16 is faster only in hardware
+/// that our kernels know (`bf16::supported`); by LibTorch's autocast it is several times slower than float32 in the
+/// fused kernels, so that it is float32 then.
+inline Precision effective_precision(Precision wanted, at::DeviceType device) {
+  return device == at::kCPU && !bf16::supported() ? Precision::float32 : wanted;
+}
 
 /// Makes this thread's operations on one kind of device autocast to bfloat16 as long as the object lives, or, with
 /// `Precision::float32`, not autocast whatever the caller's mode is. The mode before returns at the end of the scope,

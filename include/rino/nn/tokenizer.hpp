@@ -4,7 +4,6 @@
 #include <array>
 #include <concepts>
 #include <cstdint>
-#include <numeric>
 #include <span>
 #include <type_traits>
 #include <vector>
@@ -60,7 +59,7 @@ void for_each_kinematics(std::int64_t begin, std::int64_t end, const FeatureKern
 /// @param views    as `ViewGenerator` returns them: each has the same n jets in the same order.
 /// @param threads  of this call; they do not change the result.
 /// @param target   instructions to be used, of those that this machine has.
-/// @returns Tokens of views.size() * n sequences, views in their order.
+/// @returns Tokens of views.size() * n sequences: views in their order, in each the jets in theirs.
 /// @throws rino::Error if a view does not have n jets, or this machine cannot run `target`.
 template <typename Out = float, std::floating_point Scalar>
 Tokens tokenize(const Jets<Scalar>& jets, std::span<const Jets<Scalar>> views, const TokenizerOptions& options,
@@ -77,14 +76,10 @@ Tokens tokenize(const Jets<Scalar>& jets, std::span<const Jets<Scalar>> views, c
   tokens.offsets.reserve(sequences + 1);
   tokens.view.reserve(sequences);
   tokens.jet.reserve(sequences);
-  std::vector<Index> order(static_cast<std::size_t>(n));
   for (std::size_t v = 0; v < views.size(); ++v) {
     require(views[v].size() == n, "view ", v, " has ", views[v].size(), " jets of ", n,
             ": give the views that a ViewGenerator made of these jets");
-    std::iota(order.begin(), order.end(), Index{0});
-    std::stable_sort(order.begin(), order.end(),
-                     [&](Index a, Index b) { return views[v].multiplicity(a) < views[v].multiplicity(b); });
-    for (const Index j : order) {
+    for (Index j = 0; j < n; ++j) {
       tokens.offsets.push_back(tokens.offsets.back() + views[v].multiplicity(j));
       tokens.view.push_back(static_cast<Index>(v));
       tokens.jet.push_back(j);

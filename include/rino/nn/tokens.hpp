@@ -16,14 +16,14 @@ namespace rino {
 
 /// The network's only input: sequences of any lengths, packed one behind the other without padding.
 ///
-/// A sequence is one view of one jet. Within a view the sequences stand in order of length, so that a network
-/// can take runs of equal or similar length at once; `rows` finds the sequence of a view and jet.
+/// A sequence is one view of one jet. Sequences stand in the order of their views and, within a view, of their jets, so
+/// that what a network makes of them can be put beside labels as it comes.
 struct Tokens {
   at::Tensor features;                   ///< [T, F], floating point: the tokens of all sequences
   at::Tensor jet_features;               ///< [S, J], floating point: features of the jet a sequence belongs to
   std::vector<std::int64_t> offsets{0};  ///< [S+1]: tokens of sequence s are rows offsets[s] .. offsets[s+1]-1
-  std::vector<std::int64_t> view;        ///< [S]: which view a sequence is
-  std::vector<std::int64_t> jet;         ///< [S]: which jet of the batch a sequence shows
+  std::vector<std::int64_t> view;        ///< [S], rising: which view a sequence is
+  std::vector<std::int64_t> jet;         ///< [S], rising within a view: which jet of the batch a sequence shows
   at::Tensor masked;                     ///< [T], bool: whose features are hidden from the encoder; undefined: no one's
 
   std::int64_t sequences() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
@@ -42,24 +42,13 @@ struct Tokens {
     return sizes;
   }
 
-  /// The sequences of one view in the order of their jets, int64 [n] on the features' device.
+  /// The sequences of one view, which follow each other: int64 [n] on the features' device.
+  /// @throws rino::Error if there is no such view. Of no sequences at all every view is empty.
   at::Tensor rows(std::int64_t wanted) const {
-    std::vector<std::int64_t> found;
-    for (std::int64_t s = 0; s < sequences(); ++s) {
-      if (view[static_cast<std::size_t>(s)] == wanted) {
-        found.push_back(s);
-      }
-    }
-    sort_by_jet(found);
-    return index_tensor(std::span<const std::int64_t>(found), features.device());
-  }
-
-  /// All sequences in the order of views and, within a view, jets: int64 [S] on the features' device.
-  at::Tensor rows_by_view() const {
-    std::vector<std::int64_t> all(view.size());
-    std::iota(all.begin(), all.end(), std::int64_t{0});
-    sort_by_jet(all);
-    return index_tensor(std::span<const std::int64_t>(all), features.device());
+    require(wanted >= 0 && (view.empty() || wanted <= view.back()), "view ", wanted, " was asked for, of ",
+            view.empty() ? 0 : view.back() + 1, ": views count from 0");
+    const auto [first, last] = std::equal_range(view.begin(), view.end(), wanted);
+    return at::arange(first - view.begin(), last - view.begin(), at::TensorOptions(features.device()).dtype(at::kLong));
   }
 
   /// The same tokens on a device and of a floating-point type. From pinned memory the copy is not waited for.
@@ -84,11 +73,10 @@ struct Tokens {
     return pinned;
   }
 
-  /// The first `views` views alone; their sequences must stand before those of the others, as `tokenize` puts them.
+  /// The first `views` views alone.
   Tokens first_views(std::int64_t views) const { return some_views(0, views); }
 
-  /// The views `first` to `first + count - 1` alone, which are then views 0 to `count - 1`; sequences must stand in the
-  /// order of their views.
+  /// The views `first` to `first + count - 1` alone, which are then views 0 to `count - 1`.
   Tokens some_views(std::int64_t first, std::int64_t count) const {
     const auto begin = std::lower_bound(view.begin(), view.end(), first);
     const auto end = std::lower_bound(begin, view.end(), first + count);
@@ -161,16 +149,6 @@ struct Tokens {
     tokens.features = features.index({mask});
     tokens.jet_features = jet_features;
     return tokens;
-  }
-
- private:
-  /// Sequences in the order of views, then jets.
-  void sort_by_jet(std::vector<std::int64_t>& which) const {
-    std::sort(which.begin(), which.end(), [this](std::int64_t a, std::int64_t b) {
-      const auto i = static_cast<std::size_t>(a);
-      const auto j = static_cast<std::size_t>(b);
-      return view[i] != view[j] ? view[i] < view[j] : jet[i] < jet[j];
-    });
   }
 };
 

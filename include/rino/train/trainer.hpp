@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <concepts>
@@ -22,6 +23,7 @@
 #include <rino/core/error.hpp>
 #include <rino/core/fields.hpp>
 #include <rino/core/ranks.hpp>
+#include <rino/core/threads.hpp>
 #include <rino/io/safetensors.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/nn/flat_parameters.hpp>
@@ -111,6 +113,7 @@ class Trainer {
         source_(std::move(source)),
         tokenizer_(tokenizer),
         options_(options),
+        precision_(effective_precision(options.precision, device.type())),
         peak_lr_(optimizer.lr),
         placement_(at::TensorOptions(device).dtype(type)),
         ranks_(std::move(ranks)) {
@@ -165,6 +168,8 @@ class Trainer {
   /// Jets of a step, on all processes together.
   std::int64_t batch_size() const { return batch_; }
   const Ranks& ranks() const { return ranks_; }
+  /// What the encoders compute in: float32 also where bf16 was asked for on a CPU that is not faster with it.
+  Precision precision() const { return precision_; }
   /// Steps so far whose loss or gradient was not finite.
   std::int64_t skipped() const { return skipped_; }
   /// The jets of the last step, on this process.
@@ -197,9 +202,10 @@ class Trainer {
   /// transfer, before anything is changed; what follows runs while the next step begins on the CPU.
   ///
   /// A step whose loss or gradient is not finite changes nothing and is reported as skipped.
-  /// @throws rino::Error once all steps are done, or if this is the third step in a row that is not finite: `batch()`
-  ///         has its jets, and nothing was changed.
+  /// @throws rino::Error once all steps are done, while another thread is in a step (or saves or restores), or if this is
+  ///         the third step in a row that is not finite: `batch()` has its jets, and nothing was changed.
   StepReport step() {
+    const Turn turn(busy_);
     require(!done(), "all ", steps(), " steps are done: a new run with more epochs goes further");
     require(student_.has_value(), "this trainer was finished: make a new one and resume from its checkpoint");
     const auto start = std::chrono::steady_clock::now();
@@ -220,6 +226,7 @@ class Trainer {
 
     // Whatever mode the caller is in.
     const at::AutoGradMode with_gradient(true);
+    const OneThread one_thread(OneThread::pays(student_->values().numel(), own_batch_));
     const Autocast outside(Precision::float32, placement_.device().type());
     const MethodLoss result = loss_and_gradient(batch.parts);
     const at::Tensor norm = optimizer_->gradient_norm();
@@ -251,6 +258,7 @@ class Trainer {
   /// Everything needed to go on: weights, the method's own state, the optimiser's, the source's position, best score.
   /// Random numbers are functions of seed and position and need no state.
   Safetensors state() {
+    const Turn turn(busy_);
     Safetensors file;
     for (const auto& [name, tensor] : named_state()) {
       file.tensors.emplace_back(name, tensor.detach().to(at::kCPU).clone());
@@ -279,6 +287,7 @@ class Trainer {
   /// @throws rino::Error naming the first tensor that is missing or of another shape, or the jets that differ;
   ///         nothing was changed then.
   void restore(const Safetensors& file) {
+    const Turn turn(busy_);
     const auto mine = named_state();
     for (const auto& [name, tensor] : mine) {
       require(file.contains(name), "the checkpoint has no '", name,
@@ -328,6 +337,20 @@ class Trainer {
   /// Steps in a row that may not be finite before the run is given up.
   static constexpr std::int64_t kPatience = 3;
 
+  /// A call that must be the only one: a second one would wait for jets that the first one takes.
+  class Turn {
+   public:
+    explicit Turn(std::atomic_flag& busy) : busy_(busy) {
+      require(!busy_.test_and_set(), "the trainer is in another thread's step, save or restore: let one thread train it");
+    }
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+    ~Turn() { busy_.clear(); }
+
+   private:
+    std::atomic_flag& busy_;
+  };
+
   /// What a step trains on.
   struct Batch {
     std::vector<Tokens> parts;
@@ -375,7 +398,7 @@ class Trainer {
 
   /// The method's loss, its networks in the precision that was asked for.
   MethodLoss loss_of(const Tokens& tokens, const TrainingClock& clock) {
-    const Autocast autocast(options_.precision, placement_.device().type());
+    const Autocast autocast(precision_, placement_.device().type());
     return method_.loss(tokens, clock);
   }
 
@@ -532,12 +555,14 @@ class Trainer {
   std::vector<std::int64_t> position_;  // of the source behind the last step done
   ViewTokenizer tokenizer_;
   TrainingOptions options_;
+  Precision precision_;
   double peak_lr_;
   at::TensorOptions placement_;
   Ranks ranks_;
   std::int64_t batch_ = 0;      // jets of a step
   std::int64_t own_batch_ = 0;  // those of them that this process takes
   TrainingClock clock_;
+  std::atomic_flag busy_;
   Jets<Scalar> jets_;  // of the last step
   std::int64_t skipped_ = 0;
   std::int64_t in_a_row_ = 0;

@@ -1,15 +1,11 @@
 #pragma once
 
+#include <rino/nn/bf16/supported.hpp>
 #include <rino/nn/fused/kernels.hpp>
 
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
-#define RINO_HAS_AMX 1
-#include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
-
 #ifdef RINO_HAS_AMX
+#include <immintrin.h>
+
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,amx-tile,amx-bf16,prefer-vector-width=512")
 #define RINO_SIMD_TARGET amx
@@ -73,23 +69,6 @@ inline fused::Kernels<float> kernels_in_tiles() {
 #endif
 
 namespace rino::bf16 {
-
-/// Whether this machine multiplies matrices of bfloat16 in hardware that the kernels know (Intel's AMX) and the
-/// operating system lets this process do so. The first call asks it.
-inline bool supported() {
-#ifdef RINO_HAS_AMX
-  static const bool answer = [] {
-    constexpr long request_permission = 0x1023;  // ARCH_REQ_XCOMP_PERM
-    constexpr long tile_data = 18;               // XFEATURE_XTILEDATA
-    return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("amx-tile") &&
-           __builtin_cpu_supports("amx-bf16") && simd::best_target() == simd::Target::avx512 &&
-           syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
-  }();
-  return answer;
-#else
-  return false;
-#endif
-}
 
 /// The fused encoder's kernels with the products of its linear layers in bfloat16; all else, the sums of the products
 /// included, is float32. Only where `supported`.

@@ -10,11 +10,11 @@
 #include <vector>
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
 #include <rino/core/error.hpp>
 #include <rino/core/parallel.hpp>
+#include <rino/core/threads.hpp>
 #include <rino/nn/bf16/kernels.hpp>
 #include <rino/nn/fused/kernels.hpp>
 #include <rino/nn/fused/problem.hpp>
@@ -31,6 +31,7 @@ struct EncoderCall {
   bool firsts = false;   ///< jets alone are wanted
   DropoutRule dropout;
   simd::Target target = simd::best_target();
+  int threads = kernel_threads();  ///< they do not change a result
   bool bf16 = false;  ///< the linear layers' products in bfloat16, where bf16::supported(); only for float
   std::shared_ptr<Workspace> workspace = std::make_shared<Workspace>();
 };
@@ -159,7 +160,7 @@ class Pass {
   }
 
  private:
-  /// Calls work(group, chunk, scratch) for every chunk, groups in parallel on as many threads as LibTorch may use. A
+  /// Calls work(group, chunk, scratch) for every chunk, groups in parallel on as many threads as the call may take. A
   /// thread that is done takes the next group, so that one that shares its core with something else holds nobody up.
   /// Not at::parallel_for, which without -fopenmp is a plain loop, and with it may bring in a second OpenMP.
   template <typename Work>
@@ -168,7 +169,7 @@ class Pass {
         kernels_.scratch_size(call_.shape, schedule_.most_rows, schedule_.most_sequences, schedule_.longest, backward);
     const Index groups = schedule_.group_count();
     std::atomic<Index> next{0};
-    const Index workers = std::clamp<Index>(groups, 1, at::get_num_threads());
+    const Index workers = std::clamp<Index>(groups, 1, call_.threads);
     parallel_for(workers, static_cast<int>(workers), [&](Index /*begin*/, Index /*end*/) {
       const Buffer<T> scratch = buffer(size);
       for (Index group = next++; group < groups; group = next++) {
