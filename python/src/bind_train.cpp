@@ -112,9 +112,9 @@ std::shared_ptr<Trainer> make_trainer(const rino::Recipe& recipe, const py::obje
   const rino::Ranks ranks = ranks_of(group);
   std::shared_ptr<rino::JetSource<double>> jets;
   if (py::isinstance<Jets>(source)) {
-    jets = std::make_shared<rino::ShuffledJets<double>>(
-        source.cast<Jets>(), static_cast<std::uint64_t>(recipe.training.seed), ranks.rank(), ranks.size(),
-        recipe.training.accumulate);
+    jets = std::make_shared<rino::ShuffledJets<double>>(source.cast<Jets>(),
+                                                        static_cast<std::uint64_t>(recipe.training.seed), ranks.rank(),
+                                                        ranks.size(), recipe.training.accumulate);
   } else {
     jets = std::make_shared<PythonSource>(source);
   }

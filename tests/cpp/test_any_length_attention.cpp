@@ -1,6 +1,6 @@
-// CUDA's attention kernels for sequences of any lengths have no implementation on a CPU. Here they get one, written from
-// the formulas, so that their real signatures and derivative formulas run, and what our code must never ask of them is
-// refused.
+// CUDA's attention kernels for sequences of any lengths have no implementation on a CPU. Here they get one, written
+// from the formulas, so that their real signatures and derivative formulas run, and what our code must never ask of
+// them is refused.
 #include <cmath>
 #include <cstdint>
 #include <string>

@@ -450,7 +450,8 @@ TEST_CASE("a packing plan covers every row once and masks nothing but padding", 
       const Lengths lengths = random_lengths(seed, 80, sorted);
       for (const double stretch : {1.0, 1.125, 3.0}) {
         for (const std::int64_t max_slots : {std::int64_t{1}, std::int64_t{64}, std::int64_t{4096}}) {
-          const Packing packing = Packing::plan(lengths, at::TensorOptions(at::kDouble), /*drops=*/false, {stretch, max_slots});
+          const Packing packing =
+              Packing::plan(lengths, at::TensorOptions(at::kDouble), /*drops=*/false, {stretch, max_slots});
           REQUIRE(packing.run_rows.size() == packing.runs.size());
           REQUIRE(packing.run_sequences.size() == packing.runs.size());
           REQUIRE(packing.firsts.size(0) == static_cast<std::int64_t>(lengths.size()));

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def by_forward(encoder: JetEncoder, jets: Jets) -> np.ndarray:
     training = encoder.training
     tokens = encoder.tokenize(jets)
     with torch.no_grad():
-        z = encoder.eval()(tokens).jets.index_select(0, tokens.rows(0)).numpy()
+        z = encoder.eval()(tokens).jets.numpy()
     encoder.train(training)
     return z
 
@@ -154,6 +155,28 @@ def test_dropout_is_off_in_embed_and_on_again_in_training(jets):
     np.testing.assert_allclose(encoder.embed(jets), by_forward(encoder, jets), rtol=0, atol=1e-6)
     assert not torch.equal(encoder(tokens).jets, encoder(tokens).jets)
     assert torch.is_grad_enabled() and encoder(tokens).jets.requires_grad
+
+
+def test_one_thread_may_embed_while_another_trains_with_the_same_encoder(jets):
+    encoder = JetEncoder(tiny(encoder__dropout=0.5), seed=2).train()
+    tokens = encoder.tokenize(jets)
+    expected = encoder.embed(jets)
+    ended = threading.Event()
+
+    def train() -> None:
+        while not ended.is_set():
+            with torch.no_grad():
+                encoder(tokens)
+
+    other = threading.Thread(target=train)
+    other.start()
+    try:
+        wrong = sum(not np.array_equal(encoder.embed(jets), expected) for _ in range(500))
+    finally:
+        ended.set()
+        other.join()
+    assert wrong == 0
+    assert encoder.training
 
 
 def test_embed_under_autocast_gives_the_encoders_type(jets):

@@ -126,13 +126,42 @@ def test_tokens_say_which_view_and_jet_a_sequence_is():
     jets = small_jets(9)
     tokens = rino.tokenize(jets, [2, "all"])
     assert len(tokens) == 18
+    assert tokens.view.tolist() == [0] * 9 + [1] * 9
+    assert tokens.jet.tolist() == [*range(9), *range(9)]
     for v, view in enumerate(rino.ViewGenerator([2, "all"])(jets)):
         rows = tokens.rows(v)
+        assert rows.tolist() == list(range(9 * v, 9 * v + 9))
         assert tokens.view[rows].tolist() == [v] * 9
         assert tokens.jet[rows].tolist() == list(range(9))
         lengths = (tokens.offsets[1:] - tokens.offsets[:-1])[rows]
         assert lengths.tolist() == view.multiplicity.tolist()
-    assert tokens.rows(2).tolist() == []
+    for view in (2, -1):
+        with pytest.raises(RinoError, match=f"view {view} was asked for, of 2"):
+            tokens.rows(view)
+
+
+@pytest.mark.parametrize("kernels", ["auto", "reference"])
+@pytest.mark.parametrize("preset", ["nano", "rino"])
+def test_what_an_encoder_gives_stands_beside_the_labels_of_its_jets(kernels, preset):
+    """A loop of one's own: `encoder(tokens).jets[i]` and `tagger(tokens)[i]` are jet i's."""
+    jets = small_jets(30)
+    small = {"encoder.width": 32, "encoder.heads": 4, "encoder.layers": 2, "encoder.feedforward": 32}
+    encoder = rino.JetEncoder(rino.Recipe.preset(preset, **small), seed=3).double().eval()
+    encoder.kernels = kernels
+    tagger = rino.Tagger(encoder, "mlp", seed=4).eval()
+    tokens = encoder.tokenize(jets)
+    lengths = np.diff(tokens.offsets.numpy())
+    assert not np.array_equal(lengths, np.sort(lengths))
+    with torch.no_grad():
+        z, constituents = encoder(tokens)
+        logits = tagger(tokens).numpy()
+        for i in range(len(jets)):
+            alone = encoder(encoder.tokenize(jets[i : i + 1]))
+            np.testing.assert_allclose(z[i], alone.jets[0], rtol=0, atol=1e-12)
+            rows = constituents[tokens.offsets[i] : tokens.offsets[i + 1]]
+            np.testing.assert_allclose(rows, alone.constituents, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(encoder.embed(jets), z, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(tagger.predict(jets), 1 / (1 + np.exp(-logits)), rtol=0, atol=1e-12)
 
 
 def test_tokens_do_not_depend_on_threads(toy):

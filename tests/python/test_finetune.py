@@ -62,6 +62,27 @@ def supervised(jets: Jets, recipe: Recipe | None = None, **arguments: Any) -> Ta
 # --- LP-FT ---
 
 
+@pytest.mark.parametrize("train", [tuned, supervised])
+def test_a_small_network_is_trained_on_one_of_torchs_threads_and_leaves_them_all(jets, train, monkeypatch):
+    """OpenMP's threads that wait for each other between small operations cost more than they give."""
+    seen = []
+    forward = Tagger.forward
+    monkeypatch.setattr(
+        Tagger, "forward", lambda self, tokens: seen.append(torch.get_num_threads()) or forward(self, tokens)
+    )
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        train(jets)
+        assert set(seen) == {1} and torch.get_num_threads() == 3
+        monkeypatch.setattr(Tagger, "forward", lambda self, tokens: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(jets)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def factor(recipe: Recipe, step: int, steps: int) -> float:
     f = recipe.finetune
     warmup = f.warmup * steps

@@ -400,6 +400,25 @@ def test_a_parameter_of_another_shape_is_refused(tokens):
         encoder(tokens)
 
 
+@pytest.mark.parametrize("kernels", ["auto", "reference"])
+def test_data_of_another_shape_is_refused_whatever_parameter_is_given_it(kernels):
+    """`p.data = ...` leaves the parameter the same object: nobody is told."""
+    jets = small_jets(5)
+    encoder = JetEncoder(tiny(encoder__width=16), seed=1)
+    encoder.kernels = kernels
+    tokens = encoder.tokenize(jets)
+    for name, parameter in encoder.named_parameters():
+        before = parameter.data
+        for other in (torch.zeros(1), before.reshape(-1, 1, 1)):
+            parameter.data = other
+            with pytest.raises(RinoError, match=f"'{name.rpartition('.')[2]}' of a module has shape"):
+                encoder(tokens)
+            with pytest.raises(RinoError, match="has shape"):
+                encoder.embed(jets)
+        parameter.data = before
+    assert encoder(tokens).jets.shape == (5, 16)
+
+
 def test_it_may_be_part_of_a_larger_module(tokens):
     model = torch.nn.ModuleDict({"encoder": encoder_of(1), "head": ProjectionHead(tiny(), seed=1)})
     assert "encoder.blocks.1.attention.qkv.weight" in model.state_dict()
@@ -443,6 +462,7 @@ def test_saved_encoders_come_back(tokens, tmp_path):
     for place in (tmp_path / "new", tmp_path / "new" / "encoder.safetensors", str(tmp_path / "new")):
         again = JetEncoder.load(place)
         assert again.recipe == encoder.recipe
+        assert not again.training and not any(module.training for module in again.modules())
         assert_same_weights(encoder, again)
     jets = small_jets(5)
     np.testing.assert_array_equal(again.embed(jets), encoder.embed(jets))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import safetensors.torch
@@ -9,7 +11,11 @@ import torch
 from helpers import small_jets, tiny
 
 import pyrino as rino
-from pyrino import Jets, Recipe, RinoError, Trainer, pretrain
+from pyrino import Jets, Recipe, RinoError, RinoWarning, Trainer, pretrain
+
+
+#: Whether this processor has hardware for products of bfloat16 that our kernels know.
+FASTER = "amx_bf16" in Path("/proc/cpuinfo").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +46,21 @@ def test_a_run_in_bf16_follows_that_in_float32(jets):
     # Without dropout: which values it drops differs between the kernels.
     still = {"encoder.dropout": 0.0}
     half, full = losses(recipe_of("bf16", **still), jets), losses(recipe_of("float32", **still), jets)
-    assert not np.array_equal(half, full)
+    assert np.array_equal(half, full) == (not FASTER)
     np.testing.assert_allclose(half, full, rtol=0.03)
     assert half[-4:].mean() < half[:4].mean()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_processor_that_is_not_faster_with_it_computes_in_float32_and_says_so(jets):
+    if FASTER:
+        Trainer(recipe_of("bf16"), jets)
+        return
+    with pytest.warns(RinoWarning, match=r"training.precision is 'bf16'.* no AMX.* the run is in float32") as said:
+        trainer = Trainer(recipe_of("bf16"), jets)
+    assert len(said) == 1
+    trainer.step()
+    Trainer(recipe_of("float32"), jets)
 
 
 def test_bf16_is_refused_with_networks_of_float64(jets):

@@ -56,6 +56,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "workshop": lambda: tiny(**STEPS, student_drawn=2),
     "centering": lambda: tiny(**STEPS, assignment="centering", koleo=0.0),
     "accumulated": lambda: tiny(**STEPS | {"training.batch_size": 12}, koleo=0.0, assignment="centering", average=0.9),
+    # Neighbours and assignments are those of a part: all processes must have the jets in it that one alone has.
+    "in parts": lambda: tiny(**STEPS | {"training.batch_size": 12}, accumulate=2),
     "production": lambda: Recipe.preset("rino", **SMALL),
     "production, centering": lambda: Recipe.preset("rino", **SMALL, assignment="centering", koleo=0.0),
     "production, masks alone": lambda: Recipe.preset("rino-ibot", **SMALL),

@@ -18,8 +18,8 @@ inline int kernel_threads() {
   return detail::kept_threads > 0 ? detail::kept_threads : at::get_num_threads();
 }
 
-/// As long as it lives, LibTorch's own operations on this thread run on this thread alone, if asked for; our kernels keep
-/// theirs (`kernel_threads`).
+/// As long as it lives, LibTorch's own operations on this thread run on this thread alone, if asked for; our kernels
+/// keep theirs (`kernel_threads`).
 ///
 /// OpenMP's threads wait for each other by spinning, some hundred times a step. Where the operations between are small
 /// that gains nothing, and beside another job on the same cores it costs up to ten times the step.

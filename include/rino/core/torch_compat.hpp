@@ -33,7 +33,8 @@ inline at::Tensor efficient_attention(const at::Tensor& q, const at::Tensor& k, 
   // One batch of everything; the sums of exponentials are what the backward pass needs.
   return std::get<0>(at::_efficient_attention_forward(q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0), std::nullopt,
                                                       cumulative_q, cumulative_k, longest_q, longest_k,
-                                                      /*dropout_p=*/0.0, /*custom_mask_type=*/0, /*compute_log_sumexp=*/true, scale))
+                                                      /*dropout_p=*/0.0, /*custom_mask_type=*/0,
+                                                      /*compute_log_sumexp=*/true, scale))
       .squeeze(0);
 }
 

@@ -68,8 +68,8 @@ class Leaf : public torch::nn::Cloneable<Derived>, public TensorOwner {
   void check_shapes() const {
     for (const Owned& owned : owned_) {
       const at::Tensor& mine = derived().*owned.member;
-      require(mine.sizes() == owned.sizes, "'", owned.name, "' of a module has shape ", mine.sizes(), " but it was made ",
-              "with ", at::IntArrayRef(owned.sizes), ": give its data back that shape");
+      require(mine.sizes() == owned.sizes, "'", owned.name, "' of a module has shape ", mine.sizes(),
+              " but it was made ", "with ", at::IntArrayRef(owned.sizes), ": give its data back that shape");
     }
   }
 

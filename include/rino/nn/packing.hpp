@@ -44,9 +44,9 @@ struct Packing {
   static constexpr Runs kCpuRuns{1.125, 4096};
   static constexpr Runs kCudaRuns{1.5, std::int64_t{1} << 18};
 
-  /// Whether the kernels for sequences of any lengths take these networks: on CUDA in half precision or float32, as long
-  /// as no attention weights are dropped. In float32 their backward pass would draw other masks than the forward pass
-  /// drew (pytorch#115590), and in either type from LibTorch's own generator, which is the same on all processes.
+  /// Whether the kernels for sequences of any lengths take these networks: on CUDA in half precision or float32, as
+  /// long as no attention weights are dropped. In float32 their backward pass would draw other masks than the forward
+  /// pass drew (pytorch#115590), and in either type from LibTorch's own generator, which is the same on all processes.
   static bool takes_any_length(const at::TensorOptions& options, bool drops) {
     return options.device().is_cuda() && options.dtype() != at::kDouble && !drops;
   }

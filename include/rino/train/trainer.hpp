@@ -202,7 +202,8 @@ class Trainer {
   /// transfer, before anything is changed; what follows runs while the next step begins on the CPU.
   ///
   /// A step whose loss or gradient is not finite changes nothing and is reported as skipped.
-  /// @throws rino::Error once all steps are done, while another thread is in a step (or saves or restores), or if this is
+  /// @throws rino::Error once all steps are done, while another thread is in a step (or saves or restores), or if this
+  /// is
   ///         the third step in a row that is not finite: `batch()` has its jets, and nothing was changed.
   StepReport step() {
     const Turn turn(busy_);
@@ -341,7 +342,8 @@ class Trainer {
   class Turn {
    public:
     explicit Turn(std::atomic_flag& busy) : busy_(busy) {
-      require(!busy_.test_and_set(), "the trainer is in another thread's step, save or restore: let one thread train it");
+      require(!busy_.test_and_set(),
+              "the trainer is in another thread's step, save or restore: let one thread train it");
     }
     Turn(const Turn&) = delete;
     Turn& operator=(const Turn&) = delete;

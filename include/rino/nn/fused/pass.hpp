@@ -32,7 +32,7 @@ struct EncoderCall {
   DropoutRule dropout;
   simd::Target target = simd::best_target();
   int threads = kernel_threads();  ///< they do not change a result
-  bool bf16 = false;  ///< the linear layers' products in bfloat16, where bf16::supported(); only for float
+  bool bf16 = false;               ///< the linear layers' products in bfloat16, where bf16::supported(); only for float
   std::shared_ptr<Workspace> workspace = std::make_shared<Workspace>();
 };
 
