@@ -322,7 +322,7 @@ def _forked(device: torch.device) -> AbstractContextManager[None]:
 
 
 def _small_operations(tagger: Tagger, settings: Any) -> AbstractContextManager[None]:
-    """Inside, torch's own operations take one thread where more would only wait for each other; our kernels keep theirs."""
+    """Inside, torch's own operations take one thread where more would only wait for each other."""
     return _core.OneThread(sum(tensor.numel() for tensor in tagger.parameters()), settings.batch_size)
 
 

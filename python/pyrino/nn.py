@@ -376,8 +376,8 @@ def tokenize(
     Returns
     -------
     Tokens
-        ``len(resolutions) * n`` sequences: view by view, in each the jets in their order; ``tokens.rows(v)`` are those of
-        view v.
+        ``len(resolutions) * n`` sequences: view by view, in each the jets in their order; ``tokens.rows(v)`` are those
+        of view v.
     """
     tokenizer = (recipe or Recipe.preset("nano"))._core.tokenizer()
     return tokenizer(_core_of(jets), [str(resolution) for resolution in resolutions], dtype, threads)

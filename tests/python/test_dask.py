@@ -228,17 +228,21 @@ def test_a_path_is_read_once_and_again_when_the_file_changes(encoder, tagger, je
     np.testing.assert_array_equal(rino.predict(saved, jets), tagger.predict(jets))
 
 
-@pytest.mark.parametrize("preset", ["nano", "rino"])
-def test_the_jets_beside_a_jet_change_no_bit(preset, jets):
+@pytest.mark.parametrize(("preset", "bound"), [("nano", 0.0), ("rino", 4e-6)])
+def test_the_jets_beside_a_jet_change_nothing(preset, bound, jets):
+    """No bit where our kernels compute everything. The production recipes' tokens are embedded by a product of the
+    processor's own library, whose rounding may depend on the number of rows: their bound is for embeddings of mean
+    square 1."""
     encoder = JetEncoder.preset(preset, seed=1)
     z = encoder.embed(jets)
     taggers = [Tagger(encoder, head, seed=2) for head in ("linear", "mlp")]
     p = [tagger.predict(jets) for tagger in taggers]
     for size in (1, 7, 32):
         parts = [jets[i : i + size] for i in range(0, 60, size)]
-        np.testing.assert_array_equal(np.concatenate([encoder.embed(part) for part in parts]), z)
+        np.testing.assert_allclose(np.concatenate([encoder.embed(part) for part in parts]), z, rtol=0, atol=bound)
         for tagger, whole in zip(taggers, p, strict=True):
-            np.testing.assert_array_equal(np.concatenate([tagger.predict(part) for part in parts]), whole)
+            found = np.concatenate([tagger.predict(part) for part in parts])
+            np.testing.assert_allclose(found, whole, rtol=0, atol=bound)
 
 
 class Watched:
@@ -268,7 +272,8 @@ class Watched:
 def test_threads_share_an_encoder(jets):
     encoder = JetEncoder.preset("nano", seed=1)
     expected = JetEncoder.preset("nano", seed=1).embed(jets)
-    watched = encoder._binding.core = Watched(encoder._core)
+    side = encoder._side(training=False)
+    watched = side.core = Watched(side.core)
     start = threading.Barrier(4)
 
     def work(_: int) -> list[np.ndarray]:

@@ -67,9 +67,12 @@ def test_a_small_network_is_trained_on_one_of_torchs_threads_and_leaves_them_all
     """OpenMP's threads that wait for each other between small operations cost more than they give."""
     seen = []
     forward = Tagger.forward
-    monkeypatch.setattr(
-        Tagger, "forward", lambda self, tokens: seen.append(torch.get_num_threads()) or forward(self, tokens)
-    )
+
+    def watched(self: Tagger, tokens: rino.Tokens) -> torch.Tensor:
+        seen.append(torch.get_num_threads())
+        return forward(self, tokens)
+
+    monkeypatch.setattr(Tagger, "forward", watched)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)

@@ -13,7 +13,6 @@ from helpers import small_jets, tiny
 import pyrino as rino
 from pyrino import Jets, Recipe, RinoError, RinoWarning, Trainer, pretrain
 
-
 #: Whether this processor has hardware for products of bfloat16 that our kernels know.
 FASTER = "amx_bf16" in Path("/proc/cpuinfo").read_text()
 
