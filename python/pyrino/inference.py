@@ -81,7 +81,7 @@ def embed(
     -----
     With an encoder of the paper and the fused kernels (see `JetEncoder.kernels`), a jet's embedding has the same bits
     whatever jets are beside it, and so whatever the partitions are. The parts of the production recipe and the
-    reference kernels agree to rounding (1e-6 in float32). Several threads may use one encoder; torch's number of
+    reference kernels agree to rounding (4e-6 in float32). Several threads may use one encoder; torch's number of
     threads is left as it is.
 
     Examples

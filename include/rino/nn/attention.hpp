@@ -27,7 +27,7 @@ struct AttentionOptions {
 ///
 /// On CUDA LibTorch's kernels for sequences of any lengths do it: FlashAttention (arXiv:2205.14135; bfloat16 needs
 /// compute capability 8.0) for half precisions, memory-efficient attention (arXiv:2112.05682) for float32 and heads
-/// wider than 256. Their dropout of the weights comes from LibTorch's CUDA generator, not from `set_generator`'s.
+/// wider than 256; but where weights are dropped, plain products do (`Packing::takes_any_length`).
 class AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
  public:
   /// @throws rino::Error unless `heads` divides `width`.
