@@ -40,12 +40,16 @@ function(rino_torch_from_python folder result)
   string(REGEX REPLACE "^[^'\"]*['\"]([^'\"]*)['\"].*" "\\1" version "${version}")
   # Of two names for std::string the library was compiled with one, and its functions carry it in theirs.
   file(STRINGS ${c10} cxx11 REGEX "^_ZNK?3c10.*St7__cxx1112basic_string" LIMIT_COUNT 1)
+  set(abi 0)
+  if(cxx11)
+    set(abi 1)
+  endif()
   add_library(rino::torch INTERFACE IMPORTED)
   set_target_properties(
     rino::torch
     PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${includes}"
                INTERFACE_SYSTEM_INCLUDE_DIRECTORIES "${includes}"
-               INTERFACE_COMPILE_DEFINITIONS "_GLIBCXX_USE_CXX11_ABI=$<BOOL:${cxx11}>"
+               INTERFACE_COMPILE_DEFINITIONS "_GLIBCXX_USE_CXX11_ABI=${abi}"
                INTERFACE_COMPILE_FEATURES cxx_std_20
                INTERFACE_LINK_LIBRARIES "${torch_cpu};${c10}")
   set(${result} "${version}" PARENT_SCOPE)
