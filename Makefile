@@ -34,11 +34,17 @@ apt:
 	fi
 
 deps: apt $(VENV)/.installed
-$(VENV)/.installed: requirements.txt
+$(VENV)/.installed: requirements.txt $(VENV)/.torch
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet "$(TORCH)" numpy
 	$(PIP) install --quiet -r requirements.txt
 	touch $@
+
+# Another TORCH is another environment, and all that was built with the last one is built anew.
+$(VENV)/.torch: FORCE
+	@mkdir -p $(VENV) && { echo "$(TORCH)" | cmp -s - $@ || echo "$(TORCH)" >$@; }
+.PHONY: FORCE
+FORCE:
 
 CPP := $(shell find include cmake -type f) CMakeLists.txt
 PY_CPP := $(wildcard python/src/*) python/CMakeLists.txt pyproject.toml
