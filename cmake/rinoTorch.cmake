@@ -16,12 +16,12 @@ option(RINO_LINK_TORCH_CUDA
 
 # The folder of the LibTorch that was named by hand, or empty.
 function(rino_named_torch result)
-  find_path(config TorchConfig.cmake NO_CACHE NO_DEFAULT_PATH
+  find_path(rino_torch_config TorchConfig.cmake NO_CACHE NO_DEFAULT_PATH
             PATHS ${Torch_DIR} ${Torch_ROOT} ENV Torch_ROOT ${CMAKE_PREFIX_PATH} ENV CMAKE_PREFIX_PATH
             PATH_SUFFIXES . share/cmake/Torch Torch torch/share/cmake/Torch)
   set(folder "")
-  if(config)
-    get_filename_component(folder "${config}/../../.." ABSOLUTE)
+  if(rino_torch_config)
+    get_filename_component(folder "${rino_torch_config}/../../.." ABSOLUTE)
   endif()
   set(${result} "${folder}" PARENT_SCOPE)
 endfunction()
@@ -30,16 +30,16 @@ endfunction()
 function(rino_torch_from_python folder result)
   set(${result} "" PARENT_SCOPE)
   set(includes ${folder}/include ${folder}/include/torch/csrc/api/include)
-  find_library(torch_cpu torch_cpu NO_CACHE NO_DEFAULT_PATH PATHS ${folder}/lib)
-  find_library(c10 c10 NO_CACHE NO_DEFAULT_PATH PATHS ${folder}/lib)
-  if(NOT torch_cpu OR NOT c10 OR NOT EXISTS ${folder}/version.py
+  find_library(rino_torch_cpu torch_cpu NO_CACHE NO_DEFAULT_PATH PATHS ${folder}/lib)
+  find_library(rino_c10 c10 NO_CACHE NO_DEFAULT_PATH PATHS ${folder}/lib)
+  if(NOT rino_torch_cpu OR NOT rino_c10 OR NOT EXISTS ${folder}/version.py
      OR NOT EXISTS ${folder}/include/torch/csrc/api/include/torch/torch.h)
     return()
   endif()
   file(STRINGS ${folder}/version.py version REGEX "^__version__")
   string(REGEX REPLACE "^[^'\"]*['\"]([^'\"]*)['\"].*" "\\1" version "${version}")
   # Of two names for std::string the library was compiled with one, and its functions carry it in theirs.
-  file(STRINGS ${c10} cxx11 REGEX "^_ZNK?3c10.*St7__cxx1112basic_string" LIMIT_COUNT 1)
+  file(STRINGS ${rino_c10} cxx11 REGEX "^_ZNK?3c10.*St7__cxx1112basic_string" LIMIT_COUNT 1)
   set(abi 0)
   if(cxx11)
     set(abi 1)
@@ -51,7 +51,7 @@ function(rino_torch_from_python folder result)
                INTERFACE_SYSTEM_INCLUDE_DIRECTORIES "${includes}"
                INTERFACE_COMPILE_DEFINITIONS "_GLIBCXX_USE_CXX11_ABI=${abi}"
                INTERFACE_COMPILE_FEATURES cxx_std_20
-               INTERFACE_LINK_LIBRARIES "${torch_cpu};${c10}")
+               INTERFACE_LINK_LIBRARIES "${rino_torch_cpu};${rino_c10}")
   set(${result} "${version}" PARENT_SCOPE)
 endfunction()
 
@@ -89,13 +89,13 @@ if(NOT TARGET rino::torch)
                         "Install one with 'pip install \"torch>=2.7\"', or set CMAKE_PREFIX_PATH to a newer LibTorch.")
   endif()
   if(RINO_LINK_TORCH_CUDA)
-    find_library(_rino_torch_cuda torch_cuda NO_CACHE NO_DEFAULT_PATH PATHS ${rino_torch_dir}/lib)
-    if(NOT _rino_torch_cuda)
+    find_library(rino_torch_cuda torch_cuda NO_CACHE NO_DEFAULT_PATH PATHS ${rino_torch_dir}/lib)
+    if(NOT rino_torch_cuda)
       message(FATAL_ERROR "RINO_LINK_TORCH_CUDA is on, and torch ${rino_torch_version} in ${rino_torch_dir} has no "
                           "libtorch_cuda: install a CUDA build of torch, or switch the option off.")
     endif()
     set_property(TARGET rino::torch
-                 PROPERTY INTERFACE_LINK_OPTIONS "LINKER:--push-state,--no-as-needed,${_rino_torch_cuda},--pop-state")
+                 PROPERTY INTERFACE_LINK_OPTIONS "LINKER:--push-state,--no-as-needed,${rino_torch_cuda},--pop-state")
   endif()
   message(STATUS "rino: torch ${rino_torch_version} in ${rino_torch_dir}")
 endif()

@@ -188,7 +188,7 @@ def configure(
     """Configures a project that includes our search for torch and says what it found."""
     folder.mkdir(exist_ok=True)
     (folder / "CMakeLists.txt").write_text(
-        f"cmake_minimum_required(VERSION 3.22)\nproject(probe LANGUAGES CXX)\n{before}\n"
+        f"cmake_minimum_required(VERSION 3.22)\nproject(probe LANGUAGES NONE)\n{before}\n"
         f"include({ROOT / 'cmake' / 'rinoTorch.cmake'})\n{after}\n"
         "foreach(what IN ITEMS INCLUDE_DIRECTORIES COMPILE_DEFINITIONS LINK_LIBRARIES LINK_OPTIONS)\n"
         "  get_target_property(value rino::torch INTERFACE_${what})\n"
