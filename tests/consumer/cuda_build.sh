@@ -16,7 +16,7 @@ export PATH="$venv/bin:$PATH"
 "$python" -c "import torch; assert torch.version.cuda, f'{torch.__version__} is no CUDA build'"
 
 no_toolkit_in() {
-  if grep -i cuda "$1/CMakeCache.txt" | grep -v RINO_LINK_TORCH_CUDA; then
+  if grep -i '^[a-z0-9_]*cuda[a-z0-9_]*:' "$1/CMakeCache.txt" | grep -v '^RINO_LINK_TORCH_CUDA:'; then
     echo "CMake looked for a CUDA toolkit" >&2
     exit 1
   fi
