@@ -13,7 +13,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 export GOMP_SPINCOUNT ?= 20000
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: all demo study test test-cpp test-python bench lint format deps build clean
+.PHONY: all demo study test test-cpp test-python bench cuda-build lint format deps build clean
 all: build
 
 # Debian's Catch2 has no wheel; ccache is only for speed. Only what is missing is asked for.
@@ -24,22 +24,27 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo -n)
 
 .PHONY: apt
 apt:
-ifneq ($(strip $(APT_NEEDED)),)
-	@if command -v apt-get >/dev/null && $(SUDO) true 2>/dev/null; then \
-	  echo "installing $(strip $(APT_NEEDED))"; \
+	@set -- $(APT_NEEDED); test $$# != 0 || exit 0; \
+	if command -v apt-get >/dev/null && $(SUDO) true 2>/dev/null; then \
+	  echo "installing $$*"; \
 	  $(SUDO) apt-get update -qq && \
-	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $(APT_NEEDED) >/dev/null; \
+	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$* >/dev/null; \
 	else \
-	  echo "please install: apt-get install $(strip $(APT_NEEDED))   (catch2 and ccache are not needed for 'make demo')"; \
+	  echo "please install: apt-get install $$*   (catch2 and ccache are not needed for 'make demo')"; \
 	fi
-endif
 
 deps: apt $(VENV)/.installed
-$(VENV)/.installed: requirements.txt
+$(VENV)/.installed: requirements.txt $(VENV)/.torch
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet "$(TORCH)" numpy
 	$(PIP) install --quiet -r requirements.txt
 	touch $@
+
+# Another TORCH is another environment, and all that was built with the last one is built anew.
+$(VENV)/.torch: FORCE
+	@mkdir -p $(VENV) && { echo "$(TORCH)" | cmp -s - $@ || echo "$(TORCH)" >$@; }
+.PHONY: FORCE
+FORCE:
 
 CPP := $(shell find include cmake -type f) CMakeLists.txt
 PY_CPP := $(wildcard python/src/*) python/CMakeLists.txt pyproject.toml
@@ -75,11 +80,25 @@ test-python: build build/cpp/.built
 bench: build build/cpp/.built
 	$(VENV)/bin/python benchmarks/run.py
 
-SOURCES := $(shell find include python/src tests/cpp examples benchmarks -name '*.hpp' -o -name '*.cpp' -o -name '*.inc')
+# A CUDA build of torch on a machine without a CUDA toolkit, in an environment of its own: builds, imports, trains on the
+# CPU. It fetches 5 GB and is no part of `make test`.
+CUDA_TORCH ?= torch==2.11.0
+CUDA_VENV ?= build/cuda-venv
+cuda-build:
+	PYTHON="$(PYTHON)" tests/consumer/cuda_build.sh $(CUDA_VENV) "$(CUDA_TORCH)"
+
+SOURCES := $(shell find include python/src tests/cpp tests/clang tests/consumer examples benchmarks -name '*.hpp' -o -name '*.cpp' -o -name '*.inc')
+# The second compiler: a clang of 16 or later, the headers of others from where pip put them.
+CLANG = $(shell for v in -16 -17 -18 -19 -20 ""; do command -v clang++$$v && break; done)
+SITE = $(shell $(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+lint: APT_NEEDED += $(if $(CLANG),,clang-16)
 lint: deps
 	clang-format --dry-run --Werror $(SOURCES)
 	ruff check .
 	ruff format --check .
+	$(or $(CLANG),clang++-16) -std=c++20 -fsyntax-only -Wall -Wextra -Wpedantic -Wconversion -Werror -Iinclude \
+	  $(addprefix -isystem $(SITE)/,torch/include torch/include/torch/csrc/api/include fastjet/include cmeel.prefix/include/eigen3) \
+	  tests/clang/everything.cpp
 
 format: deps
 	clang-format -i $(SOURCES)

@@ -3,14 +3,7 @@ include(${CMAKE_CURRENT_LIST_DIR}/rinoFindInPython.cmake)
 list(APPEND CMAKE_MODULE_PATH ${CMAKE_CURRENT_LIST_DIR})
 
 # LibTorch: tensors, autograd, kernels. The installed torch wheel is LibTorch, and the one Python will load.
-if(NOT TARGET torch)
-  rino_find_in_python(torch _rino_torch)
-  find_package(Torch QUIET HINTS ${_rino_torch})
-  if(NOT Torch_FOUND)
-    message(FATAL_ERROR "LibTorch was not found. Install it with 'pip install torch' into the Python that CMake uses "
-                        "(${Python_EXECUTABLE}), or set CMAKE_PREFIX_PATH to a LibTorch folder.")
-  endif()
-endif()
+include(${CMAKE_CURRENT_LIST_DIR}/rinoTorch.cmake)
 
 # Eigen: fixed-size vectors and strided maps over memory that others own.
 if(NOT TARGET Eigen3::Eigen)

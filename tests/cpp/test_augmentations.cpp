@@ -342,7 +342,7 @@ TEST_CASE("constituents of one jet are smeared independently", "[augmentations][
   }
 }
 
-TEST_CASE("smearing keeps masses; without resolution it does nothing", "[augmentations]") {
+TEST_CASE("smearing keeps masses, and without resolution it does nothing", "[augmentations]") {
   const Jets<double> jets = annotated_jets<double>(200);
   const Jets<double> smeared = rino::smear(jets, {.stochastic = 0.5, .eta = 0.05, .soft = 0.1}, {.seed = 3});
   double worst = 0.0;
@@ -539,7 +539,7 @@ TEST_CASE("a boost along the beam keeps pT to the last bit and shifts rapidities
 // ------------------------------------------------------------------------------------------- boost along the jet's
 // axis
 
-TEST_CASE("a jet's boost by a factor is the Lorentz matrix; mass and direction stay", "[augmentations][reference]") {
+TEST_CASE("a jet's boost by a factor is the Lorentz matrix, mass and direction stay", "[augmentations][reference]") {
   const Jets<double> jets = annotated_jets<double>(150);
   std::vector<double> factors;
   std::vector<double> to_750;

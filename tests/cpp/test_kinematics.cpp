@@ -166,7 +166,7 @@ TEST_CASE("an energy rounded below the momentum gives mass zero and the rapidity
   CHECK(rino::rapidity(p) == rino::eta(p));
 }
 
-TEMPLATE_TEST_CASE("phi and its differences lie in (-pi, pi]", "[kinematics]", float, double) {
+TEMPLATE_TEST_CASE("phi and its differences lie above -pi and up to pi", "[kinematics]", float, double) {
   using Scalar = TestType;
   constexpr Scalar pi = std::numbers::pi_v<Scalar>;
   CHECK(rino::phi(FourMomentum<Scalar>(-1, Scalar(0), 0, 1)) == pi);

@@ -309,7 +309,7 @@ TEST_CASE("a variant of the production recipe differs from it in what it says al
   CHECK(Recipe::preset("rino-slow-teacher").loss.teacher_temperature_rise == 0.2);
 }
 
-TEST_CASE("every preset by its name makes a method; another name is an error", "[recipe]") {
+TEST_CASE("every preset by its name makes a method, another name is an error", "[recipe]") {
   std::set<std::string_view> names;
   for (const rino::RecipePreset& preset : Recipe::kPresets) {
     INFO(preset.name);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -146,6 +147,166 @@ def test_a_missing_library_is_an_error_that_says_what_to_install(tmp_path, targe
     )  # fmt: skip
     assert done.returncode != 0
     assert remedy in done.stderr
+
+
+def fake_torch(
+    folder: Path, version: str = "2.11.0+cu130", *, cuda: bool = False, abi: str = "NSt7__cxx1112basic_string"
+) -> Path:
+    """A wheel of torch as far as CMake looks at it, whose own CMake files ask for what is not there."""
+    api = folder / "include" / "torch" / "csrc" / "api" / "include" / "torch"
+    api.mkdir(parents=True)
+    (api / "torch.h").touch()
+    (folder / "__init__.py").touch()
+    (folder / "version.py").write_text(f"from typing import Optional\n\n__version__ = '{version}'\n")
+    (folder / "lib").mkdir()
+    for name in ("torch", "torch_cpu", "torch_cuda") if cuda else ("torch", "torch_cpu"):
+        (folder / "lib" / f"lib{name}.so").touch()
+    config = folder / "share" / "cmake" / "Torch"
+    config.mkdir(parents=True)
+    (config / "TorchConfig.cmake").write_text('message(FATAL_ERROR "no CUDA toolkit")')
+    (folder / "lib" / "libc10.so").write_bytes(f"\x7fELF\0_ZN3c105ErrorC1ENS_14SourceLocationE{abi}\0".encode())
+    return folder
+
+
+def fake_libtorch(folder: Path, version: str = "2.9.1") -> Path:
+    """A LibTorch folder of C++ users: no Python package, and CMake files that make the target `torch`."""
+    config = folder / "share" / "cmake" / "Torch"
+    config.mkdir(parents=True)
+    (config / "TorchConfig.cmake").write_text(
+        'get_filename_component(TORCH_INSTALL_PREFIX "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)\n'
+        "add_library(torch INTERFACE IMPORTED)\n"
+    )
+    (config / "TorchConfigVersion.cmake").write_text(
+        f'set(PACKAGE_VERSION "{version}")\nset(PACKAGE_VERSION_COMPATIBLE TRUE)\n'
+    )
+    return folder
+
+
+def configure(
+    folder: Path, *options: str, python: str = sys.executable, before: str = "", after: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Configures a project that includes our search for torch and says what it found."""
+    folder.mkdir(exist_ok=True)
+    (folder / "CMakeLists.txt").write_text(
+        f"cmake_minimum_required(VERSION 3.22)\nproject(probe LANGUAGES NONE)\n{before}\n"
+        f"include({ROOT / 'cmake' / 'rinoTorch.cmake'})\n{after}\n"
+        "foreach(what IN ITEMS INCLUDE_DIRECTORIES COMPILE_DEFINITIONS LINK_LIBRARIES LINK_OPTIONS)\n"
+        "  get_target_property(value rino::torch INTERFACE_${what})\n"
+        '  message(STATUS "${what}=${value}")\n'
+        "endforeach()\n"
+        'message(STATUS "dir=${rino_torch_dir}")\nmessage(STATUS "version=${rino_torch_version}")\n'
+    )
+    hidden = ("VIRTUAL_ENV", "CMAKE_PREFIX_PATH", "Torch_ROOT", "PYTHONNOUSERSITE")
+    return subprocess.run(
+        [shutil.which("cmake"), "-S", folder, "-B", folder / "build", f"-DPython_EXECUTABLE={python}", *options],
+        capture_output=True, text=True, check=False,
+        env={**{k: v for k, v in os.environ.items() if k not in hidden}, **environment},
+    )  # fmt: skip
+
+
+def found(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    assert done.returncode == 0, done.stderr
+    return dict(re.findall(r"^-- (\w+)=(.*)$", done.stdout, re.MULTILINE))
+
+
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    """CMake's message without its line breaks."""
+    assert done.returncode != 0, done.stdout
+    return " ".join(done.stderr.split())
+
+
+def test_the_torch_of_the_interpreter_is_linked_without_its_cmake_files(tmp_path):
+    # Those of a CUDA build end where there is no CUDA toolkit.
+    told = found(configure(tmp_path, "-DCMAKE_DISABLE_FIND_PACKAGE_Torch=ON"))
+    folder = Path(torch.__file__).parent
+    assert told["version"] == torch.__version__
+    assert told["dir"] == str(folder)
+    assert told["COMPILE_DEFINITIONS"] == f"_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
+    includes = [Path(path) for path in told["INCLUDE_DIRECTORIES"].split(";")]
+    assert includes == [folder / "include", folder / "include" / "torch" / "csrc" / "api" / "include"]
+    libraries = [Path(path) for path in told["LINK_LIBRARIES"].split(";")]
+    assert libraries == [folder / "lib" / "libtorch_cpu.so", folder / "lib" / "libc10.so"]
+    cache = (tmp_path / "build" / "CMakeCache.txt").read_text()
+    assert set(re.findall(r"^\w*cuda\w*", cache, re.IGNORECASE | re.MULTILINE)) == {"RINO_LINK_TORCH_CUDA"}
+
+
+@pytest.mark.parametrize(("abi", "flag"), [("NSt7__cxx1112basic_string", 1), ("Ss", 0)])
+def test_strings_are_those_that_torch_was_compiled_with(tmp_path, abi, flag):
+    fake_torch(tmp_path / "site" / "torch", abi=abi)
+    told = found(configure(tmp_path / "probe", f"-DCMAKE_PREFIX_PATH={tmp_path / 'site'}"))
+    assert told["COMPILE_DEFINITIONS"] == f"_GLIBCXX_USE_CXX11_ABI={flag}"
+
+
+@pytest.mark.parametrize("make", [fake_torch, fake_libtorch])
+def test_a_torch_that_is_too_old_is_an_error_with_the_remedy(tmp_path, make):
+    folder = make(tmp_path / "old" / "torch", "2.6.0")
+    error = said(configure(tmp_path / "probe", f"-DCMAKE_PREFIX_PATH={folder.parent};{folder}"))
+    assert f"torch 2.6.0 in {folder} is too old: rino needs 2.7 or newer" in error
+    assert 'pip install "torch>=2.7"' in error
+
+
+@pytest.mark.parametrize(
+    "version", ["2.7.0", "2.7.1+cu128", "2.14.0a0+gitcf30153", "2.14.0.dev20261130+cu130", "3.0.0"]
+)
+def test_every_torch_from_2_7_on_is_taken(tmp_path, version):
+    folder = fake_torch(tmp_path / "site" / "torch", version)
+    told = found(configure(tmp_path / "probe", f"-DCMAKE_PREFIX_PATH={folder.parent}"))
+    assert (told["version"], told["dir"]) == (version, str(folder))
+
+
+@pytest.mark.parametrize("below", ["", "torch", "torch/share/cmake", "torch/share/cmake/Torch"])
+def test_a_wheel_named_by_hand_is_taken_as_it_lies_there(tmp_path, below):
+    # In the ways in which users name it, torch.utils.cmake_prefix_path among them.
+    folder = fake_torch(tmp_path / "site" / "torch")
+    name = "Torch_DIR" if below.endswith("Torch") else "CMAKE_PREFIX_PATH"
+    assert found(configure(tmp_path / "one", f"-D{name}={tmp_path / 'site' / below}"))["dir"] == str(folder)
+    if name == "CMAKE_PREFIX_PATH":
+        told = found(configure(tmp_path / "two", CMAKE_PREFIX_PATH=f"/nowhere:{tmp_path / 'site' / below}"))
+        assert told["dir"] == str(folder)
+
+
+def test_a_libtorch_folder_named_by_hand_wins_except_in_the_python_module(tmp_path):
+    folder = fake_libtorch(tmp_path / "libtorch")
+    told = found(configure(tmp_path / "cpp", f"-DCMAKE_PREFIX_PATH={folder}"))
+    assert (told["LINK_LIBRARIES"], told["dir"], told["version"]) == ("torch", str(folder), "2.9.1")
+    told = found(configure(tmp_path / "python", f"-DCMAKE_PREFIX_PATH={folder}", "-DRINO_BUILD_PYTHON=ON"))
+    assert told["dir"] == str(Path(torch.__file__).parent)
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_project_may_look_for_torch_itself(tmp_path, place):
+    folder = fake_libtorch(tmp_path / "libtorch")
+    told = found(
+        configure(tmp_path / "probe", f"-DTheirs={folder}", **{place: "find_package(Torch REQUIRED PATHS ${Theirs})"})
+    )
+    assert (told["LINK_LIBRARIES"] == "torch") == (place == "before")
+
+
+def test_cuda_is_linked_on_demand(tmp_path):
+    # A program names no symbol of libtorch_cuda, and a linker leaves out what nobody asks for.
+    with_cuda = fake_torch(tmp_path / "cuda" / "torch", cuda=True)
+    for on in ("ON", "OFF"):
+        told = found(
+            configure(tmp_path / on, f"-DCMAKE_PREFIX_PATH={with_cuda.parent}", f"-DRINO_LINK_TORCH_CUDA={on}")
+        )
+        assert (f"--no-as-needed,{with_cuda}/lib/libtorch_cuda.so" in told["LINK_OPTIONS"]) == (on == "ON")
+    without = fake_torch(tmp_path / "cpu" / "torch", "2.11.0+cpu")
+    error = said(configure(tmp_path / "none", f"-DCMAKE_PREFIX_PATH={without.parent}", "-DRINO_LINK_TORCH_CUDA=ON"))
+    assert f"torch 2.11.0+cpu in {without} has no libtorch_cuda" in error
+
+
+def test_packages_of_the_user_are_seen_from_pips_isolated_builds(tmp_path):
+    # pip sets PYTHONNOUSERSITE there, and PYTHONPATH to the packages that it fetched for the build.
+    base = getattr(sys, "_base_executable", sys.executable)
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    folder = fake_torch(tmp_path / "user" / "lib" / version / "site-packages" / "torch")
+    told = found(
+        configure(
+            tmp_path / "probe", python=base,
+            PYTHONUSERBASE=str(tmp_path / "user"), PYTHONNOUSERSITE="1", PYTHONPATH=str(tmp_path),
+        )
+    )  # fmt: skip
+    assert told["dir"] == str(folder)
 
 
 @pytest.mark.slow

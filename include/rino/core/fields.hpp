@@ -25,6 +25,10 @@ struct Field {
   const char* source = "";
 };
 
+// Aggregates deduce their types by themselves only from clang 17 on.
+template <typename Config, typename Type>
+Field(const char*, Type Config::*, const char*, const char*, const char* = "") -> Field<Config, Type>;
+
 /// The source of a default that no publication has.
 inline constexpr const char* kOwnChoice = "rino";
 

@@ -87,7 +87,7 @@ using rino::FeatureRule;
 namespace rino {
 
 /// The kernels of an instruction set, which this machine must have.
-inline FeatureKernels feature_kernels(simd::Target target = simd::best_target()) {
+inline FeatureKernels feature_kernels([[maybe_unused]] simd::Target target = simd::best_target()) {
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
   if (target == simd::Target::avx512) {
     return simd::avx512::feature_kernels();

@@ -47,7 +47,7 @@ namespace rino::fused {
 
 /// The kernels of an instruction set, which this machine must have.
 template <typename T>
-Kernels<T> kernels_of(simd::Target target) {
+Kernels<T> kernels_of([[maybe_unused]] simd::Target target) {
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
   if (target == simd::Target::avx512) {
     return simd::avx512::kernels<T>();

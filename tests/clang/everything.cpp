@@ -1,0 +1,9 @@
+// What clang has to understand: all headers in one include, the README's example, and a Trainer. `make lint` checks it.
+#include "../../examples/one_jet.cpp"
+
+rino::StepReport first_step(const rino::Jets<double>& jets) {
+  const rino::Recipe recipe = rino::Recipe::preset("nano");
+  rino::Trainer<rino::SelfDistillation> trainer(recipe.make_method(), jets, recipe.jets, recipe.optimizer,
+                                                recipe.training);
+  return trainer.step();
+}
