@@ -21,6 +21,7 @@ from pyrino.history import History
 from pyrino.jets import Jets
 from pyrino.nn import JetEncoder, Tokens, load_weights, save_weights
 from pyrino.pretrain import claim_folder
+from pyrino.progress import progress_bar
 from pyrino.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -79,13 +80,21 @@ class Tagger(torch.nn.Module):
         """Logits [S], one per sequence of the tokens."""
         return self.head(self.encoder(tokens, constituents=False).jets).squeeze(-1)
 
-    def predict(self, jets: Collection, *, batch_size: int = 1024, threads: int = 1) -> Any:
-        """Probabilities of label 1.
+    def predict(self, jets: Collection, *, prior: float | None = None, batch_size: int = 1024, threads: int = 1) -> Any:
+        """Scores of label 1: what the network says, or with `prior` probabilities.
+
+        Training counts the loss of a signal jet ``finetune.positive_weight`` times (2 in the paper), so that the
+        network's own score is a probability for a sample with that much more signal than the one it was trained on:
+        good for cuts and for the paper's accuracies, too high as a probability.
 
         Parameters
         ----------
         jets
             n jets; or an awkward array or a collection of dask-awkward, as `pyrino.predict` takes them.
+        prior
+            None: the network's score s. A number q in (0, 1): the probability of label 1 in a sample of which the
+            share q is signal, if as many signal as background jets were trained on. Its odds are those of the score,
+            s / (1 - s), divided by ``positive_weight`` and multiplied by q / (1 - q).
         batch_size
             Jets at a time.
         threads
@@ -96,6 +105,11 @@ class Tagger(torch.nn.Module):
         numpy.ndarray
             (n,) float64 in [0, 1]; of the kind of `jets` if they are not `Jets`.
 
+        Raises
+        ------
+        RinoError
+            If `prior` is not between 0 and 1.
+
         Notes
         -----
         The head is computed in double precision, so that the jets beside a jet change nothing, and on a copy in
@@ -104,15 +118,24 @@ class Tagger(torch.nn.Module):
         if not isinstance(jets, Jets):
             from pyrino.inference import predict
 
-            return predict(self, jets, batch_size=batch_size, threads=threads)
+            return predict(self, jets, prior=prior, batch_size=batch_size, threads=threads)
         from scipy.special import expit
 
+        shift = self._log_odds(prior)
         embeddings = torch.from_numpy(self.encoder.embed(jets, batch_size=batch_size, threads=threads))
         head = copy.deepcopy(self.head).double().eval()
         with torch.no_grad():
             logits = head(embeddings.to(self.encoder.device, torch.float64)).squeeze(-1)
         # Not torch's sigmoid, whose last bit depends on the place in the array.
-        return expit(logits.to(embeddings.dtype).double().cpu().numpy())
+        return expit(logits.to(embeddings.dtype).double().cpu().numpy() + shift)
+
+    def _log_odds(self, prior: float | None) -> float:
+        """What a prior adds to the logit."""
+        if prior is None:
+            return 0.0
+        if isinstance(prior, bool) or not isinstance(prior, (int, float, np.number)) or not 0 < prior < 1:
+            raise RinoError(f"prior is {prior!r}: give the share of signal, a number above 0 and below 1, or None")
+        return math.log(prior / (1 - prior)) - math.log(self.encoder.recipe.finetune.positive_weight)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights (safetensors) with recipe and kind of head in the metadata, whole or not at all."""
@@ -381,9 +404,7 @@ def _train(
 
 
 def _epochs(count: int, phase: str, progress: bool) -> Iterator[int]:
-    from tqdm import tqdm
-
-    return iter(tqdm(range(count), desc=phase, unit=" epochs", disable=not progress, dynamic_ncols=True))
+    return iter(progress_bar(range(count), desc=phase, unit=" epochs", disable=not progress, dynamic_ncols=True))
 
 
 def _logits(tagger: Tagger, jets: Jets, picks: np.ndarray, threads: int) -> torch.Tensor:

@@ -98,11 +98,12 @@ def predict(
     tagger: Tagger | str | os.PathLike[str],
     jets: Collection,
     *,
+    prior: float | None = None,
     batch_size: int = 1024,
     threads: int = 1,
     empty: str = "raise",
 ) -> NDArray[np.float64] | ak.Array | dak.Array:
-    """A tagger's probabilities of label 1, of the kind that the jets are of.
+    """A tagger's scores of label 1, of the kind that the jets are of; with `prior` probabilities.
 
     Parameters
     ----------
@@ -110,13 +111,13 @@ def predict(
         As `embed` takes an encoder.
     jets, empty
         As `embed` takes them.
-    batch_size, threads
+    prior, batch_size, threads
         As `Tagger.predict` takes them.
 
     Returns
     -------
     numpy.ndarray or awkward.Array or dask_awkward.Array
-        float64 in [0, 1]; in the place of every jet its probability, or None where the jet is missing.
+        float64 in [0, 1]; in the place of every jet its score, or None where the jet is missing.
 
     Raises
     ------
@@ -127,7 +128,8 @@ def predict(
     --------
     >>> p = predict("runs/tagger", events.FatJet.constituents.pf)
     """
-    return _compute(_Call(Tagger, "predict", {"batch_size": batch_size, "threads": threads}, empty), tagger, jets)
+    options = {"prior": prior, "batch_size": batch_size, "threads": threads}
+    return _compute(_Call(Tagger, "predict", options, empty), tagger, jets)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from pyrino.data.source import PathLike, Source
 from pyrino.errors import RinoError, RinoWarning
 from pyrino.files import whole_file
 from pyrino.jets import Jets
+from pyrino.progress import progress_bar
 
 if TYPE_CHECKING:
     from pyrino.finetune import Tagger
@@ -142,6 +143,7 @@ def predict_files(
     path: PathLike | Iterable[PathLike],
     out: PathLike,
     *,
+    prior: float | None = None,
     batch_size: int = 1024,
     threads: int = 1,
     append: bool = False,
@@ -154,15 +156,15 @@ def predict_files(
     on_error: str = "raise",
     **selection: Any,
 ) -> Tally:
-    """Write a tagger's probabilities for all jets of files; memory is bounded for any number of jets.
+    """Write a tagger's scores for all jets of files; memory is bounded for any number of jets.
 
     Parameters
     ----------
     tagger
-        Its probability of label 1 (signal) is written.
+        Its score of label 1 (signal) is written; with `prior` the probability.
     path, out
         As for `embed_files`, with ``probability`` (float64, in [0, 1]) in the place of ``embedding``.
-    batch_size, threads
+    prior, batch_size, threads
         As `Tagger.predict` takes them.
     append, tree, overwrite, progress, about, max_jets, layout, on_error, **selection
         As for `embed_files`.
@@ -188,10 +190,10 @@ def predict_files(
     """
 
     def predict(jets: Jets) -> NDArray[np.float64]:
-        return tagger.predict(jets, batch_size=batch_size, threads=threads)
+        return tagger.predict(jets, prior=prior, batch_size=batch_size, threads=threads)
 
     column = _Column("probability", np.dtype(np.float64), None, predict)
-    made = {"head": tagger.kind, **(about or {})}
+    made = {"head": tagger.kind, **({} if prior is None else {"prior": prior}), **(about or {})}
     to = _Out(column, "predict", out, append, tree, overwrite, made)
     return _write(to, path, max_jets, layout, on_error, selection, progress)
 
@@ -281,8 +283,6 @@ def _write(
     selection: Mapping[str, Any],
     progress: bool,
 ) -> Tally:
-    from tqdm import tqdm
-
     if "columns" in selection:
         raise RinoError("columns of the source are not written again: join on (file, entry), or by the row")
     if not isinstance(to.tree, str) or not to.tree.isidentifier():
@@ -302,7 +302,7 @@ def _write(
         targets = {sources[0]: place}
         opened = _parquet_file(to, place)
     _spare(sources, targets.values())
-    with tqdm(desc=to.verb, unit=" jets", unit_scale=True, disable=not progress) as bar, opened as writer:
+    with progress_bar(desc=to.verb, unit=" jets", unit_scale=True, disable=not progress) as bar, opened as writer:
         number = 0
         for group in groups:
             reading.begin()

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import sys
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyrino.pretrain import Trainer
 
-__all__ = ["MINUTE", "Display", "Pace", "display"]
+__all__ = ["MINUTE", "Display", "Pace", "display", "progress_bar"]
 
 #: Seconds that rates are means of.
 MINUTE = 60.0
@@ -116,12 +117,11 @@ class Display:
 
 
 class _Bar(Display):
-    """A bar that is drawn ten times a second at most."""
+    """A bar that is drawn ten times a second at most; in a notebook, which keeps what was drawn, every other second."""
 
     def __enter__(self) -> _Bar:
-        from tqdm import tqdm
-
-        self._bar = tqdm(
+        self._rest = 2.0 if _in_notebook() else 0.1
+        self._bar = _tqdm()(
             total=self._steps,
             initial=self._done,
             bar_format="pretraining {percentage:3.0f}%|{bar}|",
@@ -142,7 +142,7 @@ class _Bar(Display):
     def step(self, report: Mapping[str, float], pace: Pace, skipped: int) -> None:
         super().step(report, pace, skipped)
         self._latest = (report, pace, skipped)
-        if self._clock() - self._drawn >= 0.1:
+        if self._clock() - self._drawn >= self._rest:
             self._drawn = self._clock()
             self._draw(report, pace, skipped)
 
@@ -195,8 +195,47 @@ class _Lines(Display):
 
 def display(trainer: Trainer, clock: Callable[[], float]) -> Display:
     """A bar where it can be redrawn: in a terminal and in a notebook."""
-    redrawn = sys.stderr.isatty() or "ipykernel" in sys.modules
+    if sys.stderr is None:  # a program without a terminal, such as pythonw
+        return Display(trainer, clock)
+    redrawn = sys.stderr.isatty() or _in_notebook()
     return (_Bar if redrawn else _Lines)(trainer, clock)
+
+
+def progress_bar(*what: Any, **options: Any) -> Any:
+    """tqdm's bar, as a widget in a notebook that has some, where it is redrawn every other second.
+
+    What is shown may be lost, with a terminal that was closed or on a full disk; what is done goes on.
+    """
+    if _in_notebook():
+        return _tqdm()(*what, mininterval=2.0, **options)
+    return _tqdm()(*what, file=_StandardError(), **{"disable": sys.stderr is None, **options})
+
+
+def _in_notebook() -> bool:
+    return "ipykernel" in sys.modules
+
+
+def _tqdm() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a notebook without ipywidgets gets text
+        from tqdm.auto import tqdm
+
+        return tqdm
+
+
+class _StandardError:
+    """Standard error, on which nothing fails."""
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
 
 
 def _rounded(number: float) -> str:

@@ -128,6 +128,12 @@ _RECIPES_REMARK = (
 )
 
 
+_COLLAPSED_REMARK = (
+    "The pretrained network gives every jet the same embedding: training has collapsed. So there is no effective rank, "
+    "no principal component and no share of the kinematics to show."
+)
+
+
 @dataclass
 class _Times:
     """Wall-clock time of the stages."""
@@ -281,6 +287,7 @@ def _examine(job: _Job, recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]
         "probes": probes,
         "embedding": embedding,
         "recipe": recipe.to_dict(),
+        "remarks": [] if "effective_rank" in embedding else [_COLLAPSED_REMARK],
     }
     return parts, {"pretraining": recipe.training.seed, "fine-tuning": [start.seed for start in starts]}
 
@@ -426,6 +433,7 @@ def _embedding(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What the frozen embedding holds, and simple classifiers on it."""
     from pyrino.evaluate import effective_rank, kinematics_explained, knn, linear_probe, similarity_along_flow
+    from pyrino.evaluate.embeddings import all_alike
     from pyrino.report import pca_entry
 
     z = encoder.embed(target.jets, threads=threads)
@@ -445,13 +453,16 @@ def _embedding(
         for domain, embedded, sample in ((plan.target, z, target), (source_name, z_source, source))
         for label, number in classes.items()
     }
-    embedding = {
+    embedding: dict[str, Any] = {
         "dimension": z.shape[1],
-        "effective_rank": effective_rank(z),
         "similarity": {"resolutions": [str(r) for r in _RESOLUTIONS], **similarity},
-        "pca": pca_entry(groups),
-        "kinematics": kinematics_explained(z, {"pt": jets.pt, "eta": jets.eta, "mass": jets.mass}),
     }
+    if not all_alike(z.astype(np.float64)):
+        embedding |= {
+            "effective_rank": effective_rank(z),
+            "pca": pca_entry(groups),
+            "kinematics": kinematics_explained(z, {"pt": jets.pt, "eta": jets.eta, "mass": jets.mass}),
+        }
     return embedding, probes
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
+import socket
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -73,6 +75,9 @@ class Watch:
     that wait for the loader for a fifth of their time, once until that has gone away; and of every step that was
     skipped because it was not finite.
 
+    Nothing of this ends a run. A log, a display or an alarm that fails (a full disk, a closed standard error) is left
+    out from then on, and a `RinoWarning` says so once.
+
     Parameters
     ----------
     trainer
@@ -102,25 +107,33 @@ class Watch:
         self._trainer, self._failed, self._rank = trainer, failed, rank
         self._pace = Pace(clock)
         self._display = display(trainer, clock) if progress and rank == 0 else None
-        self._folder = tensorboard if rank == 0 else None
-        self._log: _Log | None = None
+        self._log = _Log(tensorboard, trainer) if tensorboard is not None and rank == 0 else None
         self._alarm = CollapseAlarm(trainer.recipe, _path_so_far(trainer)) if rank == 0 else None
         self._starved = False
         self._skipped = trainer._core.skipped
-        self._open = ExitStack()
+        self._lost: list[str] = []
 
     def __enter__(self) -> Watch:
         self._pace.start()
-        if self._folder is not None:
-            self._log = self._open.enter_context(_Log(self._folder, self._trainer))
-        if self._display is not None:
-            self._open.enter_context(self._display)
+        with self._spared("_log"):
+            if self._log is not None:
+                self._log.open()
+        with self._spared("_display"):
+            if self._display is not None:
+                self._display.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open.close()
+        with self._spared("_display"):
+            if self._display is not None:
+                self._display.__exit__(kind, error, trace)
+        with self._spared("_log"):
+            if self._log is not None:
+                self._log.close()
+        for message in self._lost:
+            warnings.warn(message, RinoWarning, stacklevel=3)
         if self._failed is not None and isinstance(error, RinoError) and _GIVEN_UP in str(error):
             raise RinoError(self._save_batch(error)) from error
 
@@ -131,18 +144,46 @@ class Watch:
         self._pace.add(self._trainer.batch_size, report["waited"], report["seconds"])
         said = [self._of_skipping(report)] if skipped and self._rank == 0 else []
         said += self._of_the_loader()
-        if self._alarm is not None and not skipped:
-            said += self._alarm.step(report)
-        if self._log is not None:
-            rank = self._log.step(report, self._pace)
-            if rank is not None and self._alarm is not None:
+        rank = None
+        with self._spared("_log"):
+            if self._log is not None:
+                rank = self._log.step(report, self._pace)
+        with self._spared("_alarm"):
+            if self._alarm is not None and not skipped:
+                said += self._alarm.step(report)
+            if self._alarm is not None and rank is not None:
                 said += self._alarm.rank(*rank)
-            self._log.warn(said, int(report["step"]))
-        if self._display is not None:
-            self._display.step(report, self._pace, self._skipped)
-        for message in said:
-            with self._display.aside() if self._display is not None else ExitStack():
+        with self._spared("_log"):
+            if self._log is not None:
+                self._log.warn(said, int(report["step"]))
+        aside = ExitStack()
+        with self._spared("_display"):
+            if self._display is not None:
+                self._display.step(report, self._pace, self._skipped)
+                if said:
+                    aside.enter_context(self._display.aside())
+        said += self._lost
+        self._lost = []
+        with aside:
+            for message in said:
                 warnings.warn(message, RinoWarning, stacklevel=4)
+
+    @contextmanager
+    def _spared(self, part: str) -> Iterator[None]:
+        """Where a part of the watch fails it is left out from then on; the run, which may be days old, goes on."""
+        try:
+            yield
+        except Exception as error:
+            what = {
+                "_log": "TensorBoard's log is not written any more; a run that is resumed begins a new one",
+                "_display": "progress is not shown any more",
+                "_alarm": "nobody looks for signs of collapse any more",
+            }[part]
+            self._lost.append(f"{what} ({type(error).__name__}: {error}). Training goes on")
+            with suppress(Exception):
+                if part == "_log":
+                    self._log.close()
+            setattr(self, part, None)
 
     def _of_skipping(self, report: Mapping[str, float]) -> str:
         parts = [name for name, value in report.items() if not math.isfinite(value)]
@@ -175,7 +216,7 @@ class Watch:
         file = self._failed / f"step_{number}_rank_{self._rank}.parquet"
         try:
             save_batch(Jets._wrap(self._trainer._core.batch()), file)
-        except RinoError as failure:
+        except Exception as failure:  # the error that ended the run is the one to read
             return f"{error}; the jets of step {number} could not be saved: {failure}"
         recipe = self._trainer.recipe
         precision = " or training.precision 'float32'" if recipe.training.precision != "float32" else ""
@@ -220,17 +261,19 @@ class _Log:
         self._ln_k = math.log(trainer.recipe.head.prototypes)
         self._every = -(-len(trainer) // _SCALARS), -(-len(trainer) // _SNAPSHOTS)
         self._budgets = _Budget(), _Budget()
-        self._writer: Any = None
+        self._events: _EventFile | None = None
 
-    def __enter__(self) -> _Log:
-        from torch.utils.tensorboard import SummaryWriter
+    def open(self) -> None:
+        """Begin the file; what an earlier one has of steps that are still to be done does not count any more."""
+        from torch.utils.tensorboard.summary import custom_scalars
 
-        self._writer = SummaryWriter(str(self._folder), max_queue=100, purge_step=self._trainer.step_number)
-        self._writer.add_custom_scalars(_LAYOUT)
-        return self
+        self._events = _EventFile(self._folder)
+        self._events.begin(self._trainer.step_number)
+        self._events.add(custom_scalars(_LAYOUT), None)
 
-    def __exit__(self, *error: object) -> None:
-        self._writer.close()
+    def close(self) -> None:
+        """End the file."""
+        self._events.close()
 
     def step(self, report: Mapping[str, float], pace: Pace) -> tuple[float, int] | None:
         """Log a step; the effective rank of the embeddings and their width where these were looked at."""
@@ -250,8 +293,10 @@ class _Log:
 
     def warn(self, messages: Iterable[str], step: int) -> None:
         """Log warnings as text."""
+        from torch.utils.tensorboard.summary import text
+
         for message in messages:
-            self._writer.add_text("warnings", message, step)
+            self._events.add(text("warnings", message), step)
 
     def _scalars(self, report: Mapping[str, float], pace: Pace) -> dict[str, float]:
         values = {name: value for name, value in report.items() if name not in ("step", "seconds", "waited")}
@@ -268,23 +313,57 @@ class _Log:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         points = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-        self._writer.file_writer.add_summary(Summary(value=points), step)
+        self._events.add(Summary(value=points), step)
 
     def _add_snapshot(self, step: int) -> tuple[float, int] | None:
-        from pyrino.evaluate.embeddings import effective_rank
+        from torch.utils.tensorboard.summary import histogram
+
+        from pyrino.evaluate.embeddings import all_alike, effective_rank
 
         found: dict[str, torch.Tensor] = self._trainer._core.snapshot()
         for name in ("prototype_usage", "particle_prototype_usage"):
             if name in found:  # in units of 1/K: 1 is an equal share
-                self._writer.add_histogram(name, found[name].double().numpy() * len(found[name]), step, bins=30)
+                usage = found[name].double().numpy() * len(found[name])
+                self._events.add(histogram(name, usage, 30), step)
         if "embeddings" not in found:
             return None
         jets = found["embeddings"][:_RANKED].double().numpy()
         if len(jets) < 2 or not np.isfinite(jets).all():
             return None
-        rank = effective_rank(jets) if np.ptp(jets, axis=0).any() else 1.0
+        rank = 1.0 if all_alike(jets) else effective_rank(jets)  # all alike: the end of a collapse, not an error
         self._add({"collapse/embedding_rank": rank}, step)
         return rank, jets.shape[1]
+
+
+class _EventFile:
+    """A file of TensorBoard's events. SummaryWriter has a thread write them, whose errors come late or never."""
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self._event, self._session = Event, SessionLog
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
+        number = next(n for n in itertools.count() if not (folder / f"{name}.{n}").exists())
+        # without a buffer: an event is there for whoever looks, and a full disk is heard of at once
+        self._records = RecordWriter(open(folder / f"{name}.{number}", "xb", buffering=0))
+
+    def begin(self, step: int) -> None:
+        """What other files of the folder have of this step and later ones is not shown any more."""
+        self._write(file_version="brain.Event:2", step=step)
+        self._write(session_log=self._session(status=self._session.START), step=step)
+
+    def add(self, summary: Any, step: int | None) -> None:
+        """A `Summary` of a step."""
+        self._write(summary=summary, step=step)
+
+    def close(self) -> None:
+        """End the file."""
+        self._records.close()
+
+    def _write(self, **event: Any) -> None:
+        self._records.write(self._event(wall_time=time.time(), **event).SerializeToString())
 
 
 class _Budget:

@@ -318,6 +318,12 @@ def test_a_collection_is_computed_lazily_and_only_momenta_are_read(encoder, tagg
     assert str(computed.type) == "7 * var * 32 * float32" and ak.num(computed).tolist() == EVENTS
     np.testing.assert_array_equal(flat(computed), embed(encoder, jets))
     np.testing.assert_array_equal(flat(probabilities), tagger.predict(jets))
+    np.testing.assert_array_equal(
+        flat(rino.predict(tagger, lazy, prior=0.2).compute()), tagger.predict(jets, prior=0.2)
+    )
+    np.testing.assert_array_equal(flat(tagger.predict(lazy, prior=0.2).compute()), tagger.predict(jets, prior=0.2))
+    with pytest.raises(RinoError, match="prior is 2"):
+        tagger.predict(lazy, prior=2)
     np.testing.assert_array_equal(ak.to_numpy(first), embed(encoder, jets)[[0, 3, 14, 21]])
 
 

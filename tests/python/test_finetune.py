@@ -361,6 +361,61 @@ def test_predictions_are_probabilities_in_the_order_of_the_jets(jets):
     assert tagger.predict(jets[:0]).shape == (0,)
 
 
+@pytest.mark.parametrize("weight", [1.0, 2.0, 0.5])
+@pytest.mark.parametrize("prior", [0.5, 0.1, np.float32(0.75)])
+@pytest.mark.parametrize("make", [tuned, supervised])
+def test_a_prior_takes_the_weight_of_signal_out_of_the_odds(jets, weight, prior, make):
+    recipe = short(positive_weight=weight, probe_epochs=1, **{"finetune.epochs": 1, "supervised.epochs": 1})
+    tagger = make(jets, recipe)
+    score = tagger.predict(jets)
+    odds = score / (1 - score) / weight * (prior / (1 - prior))
+    np.testing.assert_allclose(tagger.predict(jets, prior=prior), odds / (1 + odds), rtol=1e-6)
+    np.testing.assert_array_equal(rino.predict(tagger, jets, prior=prior), tagger.predict(jets, prior=prior))
+    if (weight, prior) == (1.0, 0.5):
+        np.testing.assert_array_equal(tagger.predict(jets, prior=prior), score)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.2])
+def test_a_prior_gives_the_probabilities_of_a_sample_with_that_share(jets, monkeypatch, share):
+    """Embeddings of two Gaussians a unit apart, where it is known: 1 / (1 + exp(-x - ln(q / (1 - q))))."""
+    tagger = Tagger(encoder_of(short(positive_weight=2.0)), "linear")
+    rng = np.random.default_rng(4)
+
+    def sample(n: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+        labels = (np.arange(n) < share * n).astype(np.float64)
+        return rng.normal(labels - 0.5)[:, None] * np.eye(1, tagger.encoder.width), labels
+
+    x, y = (torch.from_numpy(a) for a in sample(200_000, 0.5))
+    head, weight = tagger.head.double(), torch.tensor(2.0)
+    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=50, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = torch.nn.functional.binary_cross_entropy_with_logits(head(x)[:, 0], y, pos_weight=weight)
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    x, labels = sample(50_000, share)
+    monkeypatch.setattr(JetEncoder, "embed", lambda *_, **__: x)
+    p = tagger.predict(jets, prior=share)
+    truth = 1 / (1 + np.exp(-x[:, 0] - math.log(share / (1 - share))))
+    np.testing.assert_allclose(p, truth, atol=0.01)
+    assert p.mean() == pytest.approx(share, abs=0.01)
+    for low, high in ((0.0, 0.3), (0.3, 0.6), (0.6, 1.0)):
+        chosen = (p >= low) & (p < high)
+        assert labels[chosen].mean() == pytest.approx(p[chosen].mean(), abs=0.02)
+    assert tagger.predict(jets).mean() > share + 0.05  # the score itself: what positive_weight makes of it
+
+
+@pytest.mark.parametrize("prior", [0, 1, -0.1, 1.5, math.nan, math.inf, True, "0.5", [0.5]])
+def test_a_prior_is_a_share(jets, prior):
+    tagger = Tagger(encoder_of(), "linear")
+    for predict in (tagger.predict, lambda *a, **k: rino.predict(tagger, *a, **k)):
+        with pytest.raises(RinoError, match="give the share of signal, a number above 0 and below 1, or None"):
+            predict(jets, prior=prior)
+
+
 def test_predicting_is_in_evaluation_mode_and_leaves_the_mode_alone(jets):
     tagger = Tagger(encoder_of(short(head_dropout=0.5, **{"encoder.dropout": 0.5})), "mlp").train()
     np.testing.assert_array_equal(tagger.predict(jets), tagger.predict(jets))

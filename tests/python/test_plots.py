@@ -12,9 +12,11 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from pyrino import plots
 from pyrino.errors import RinoError
@@ -261,6 +263,17 @@ class TestCurves:
         assert [text.get_text() for text in right.texts] == ["-0.25", "0.00", "0.00", "0.12"]
         assert left.images[0].get_clim() == right.images[0].get_clim() == (-0.25, 1.0)
         assert [tick.get_text() for tick in left.get_yticklabels()] == ["4", "all"]
+
+    @pytest.mark.parametrize(
+        "names", [["all"], [2, "all"], [1, 2, 4, "all"], [1, 2, 3, 4, 8, 16, "fraction:0.05", "all"]]
+    )
+    def test_no_word_of_a_similarity_is_cut_off(self, names):
+        one = np.eye(len(names))
+        for figure in (plots.similarity_matrix(one, names), plots.similarity_matrix(one, names, one / 2)):
+            FigureCanvasAgg(figure).draw()
+            for text in figure.findobj(Text):
+                box = text.get_window_extent()
+                assert not text.get_text() or (min(box.min) >= 0 and (box.max <= figure.bbox.max).all()), text
 
     def test_bad_input_is_named(self, scores):
         thin, histogram = thin_roc(*scores), score_histogram(*scores)

@@ -221,6 +221,10 @@ def test_probabilities_are_those_of_predict(tagger, source, tmp_path):
     about = json.loads(table.schema.metadata[b"pyrino.predict"])
     assert about == {"pyrino": rino.__version__, "command": "predict", "head": "mlp", "tagger": "mine"}
     assert (tally.jets, tally.files, tally.layouts) == (60, 1, {"jetclass": 1})
+    predict_files(tagger, source, tmp_path / "q.parquet", prior=0.1, **QUIET)
+    table = pq.read_table(tmp_path / "q.parquet")
+    np.testing.assert_array_equal(table["probability"].to_numpy(), tagger.predict(read_jets(source), prior=0.1))
+    assert json.loads(table.schema.metadata[b"pyrino.predict"])["prior"] == 0.1
 
 
 def test_at_most_so_many_jets_of_each_path(encoder, source, tmp_path, monkeypatch):
@@ -432,6 +436,10 @@ def test_the_commands_do_what_python_does(encoder, tagger, models, source, tmp_p
     friend = branches_of(tmp_path / "friends" / "TTBar_000_rino.root")
     np.testing.assert_array_equal(np.flatnonzero(friend["valid"]), chosen.origins.entry)
     np.testing.assert_allclose(friend["probability"][friend["valid"]], tagger.predict(chosen))
+    prior = ["--prior", "0.3", "--out", str(tmp_path / "prior.parquet")]
+    assert main(["predict", str(models / "tagger.safetensors"), *arguments, *prior]) == 0
+    found = pq.read_table(tmp_path / "prior.parquet")["probability"].to_numpy()
+    np.testing.assert_array_equal(found, tagger.predict(chosen, prior=0.3))
     both = tmp_path / "both.root"
     command = ["embed", str(models / "encoder.safetensors"), *arguments, "--out", str(both), "--append"]
     assert main([*command, "--tree", "z", "--batch-size", "7"]) == 0

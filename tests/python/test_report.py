@@ -15,6 +15,7 @@ import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.special import expit
 
+import pyrino as rino
 from pyrino.errors import RinoError
 from pyrino.evaluate import kinematics_explained, knn, linear_probe, similarity_along_flow
 from pyrino.report import (
@@ -285,7 +286,7 @@ class TestVerdict:
                 (0.80, 0.803),
                 (0.95, 0.949),
                 "no difference",
-                ["Pretraining does not help on collisions", "(−0.001 ± 0.003)"],
+                ["Pretraining makes no measurable difference on collisions", "(−0.001 ± 0.003)"],
             ),
             (
                 (0.90, 0.85),
@@ -337,7 +338,10 @@ class TestVerdict:
         part = said(verdict(measured(0.80, 0.90, median=(0.88, 0.90))))
         assert "about 2.0 of the 10.0 points gained at 0.5 are separation, the other 8.0 a threshold" in part
         none = said(verdict(measured(0.80, 0.90, median=(0.90, 0.901))))
-        assert "what is gained at 0.5 is a threshold that survives the change of domain, not separation" in none
+        assert "what is gained at 0.5 is a threshold that survives the change of domain; no gain in sep" in none
+        # AUC, which is measurably better, says that there is some
+        some = said(verdict(measured(0.80, 0.90, median=(0.90, 0.901), auc=(0.95, 0.97))))
+        assert "no gain" not in some and "about 0.1 of the 10.0 points gained at 0.5 are separation" in some
         lost = said(verdict(measured(0.90, 0.80, median=(0.90, 0.88))))
         assert "points gained" not in lost
         assert "what is gained" not in lost
@@ -356,7 +360,8 @@ class TestVerdict:
     def test_compares_with_the_truncated_target(self):
         for truncated, words in [
             (0.92, ["helps too", "whole jets is worse (−2.0"]),
-            (0.901, ["helps too", "equal within errors"]),
+            (0.901, ["helps too", "whole jets does not differ measurably (−0.1"]),
+            (0.895, ["helps too", "whole jets does not differ measurably (+0.5 ± 0.3"]),  # 1.8 errors: not "equal"
             (0.85, ["helps too", "whole jets is better (+5.0"]),
             (0.80, ["changes nothing measurable", "is better"]),
             (0.70, ["makes it worse", "is better"]),
@@ -366,7 +371,7 @@ class TestVerdict:
                 assert word in found
 
     def test_tells_whether_the_linear_head_agrees(self):
-        assert "Linear head: the same" in said(verdict(measured(0.8, 0.9, linear_on_target={"accuracy": 0.89})))
+        assert "Linear head: likewise" in said(verdict(measured(0.8, 0.9, linear_on_target={"accuracy": 0.89})))
         assert "Linear head: not quite the same" in said(
             verdict(measured(0.8, 0.9, linear_on_target={"accuracy": 0.80}))
         )
@@ -545,6 +550,49 @@ class TestPage:
             ]:
                 assert format_measurement(tagger["metrics"][name], decimals) in page.text
 
+    @pytest.mark.parametrize("seeds", [2, 3])
+    def test_the_verdict_follows_from_the_numbers_of_the_table(self, seeds, tmp_path):
+        """With nothing but the table and the rule that the page gives, to the digits shown."""
+        text = Page(write_report(realistic_result(n=600, seeds=seeds, steps=20), tmp_path)).text
+        (factor,) = re.findall(
+            rf"The error of a mean is ([\d.]+) times the standard deviation between {seeds} seeds", text
+        )
+        target = text.partition("target: collisions (")[2]
+        rows = [target.partition(name)[2] for name in ("supervised (scratch)", "pretrained + MLP head")]
+        cells = [[float(x) for x in re.findall(r"[\d.]+", row)[:3]] for row in rows]
+        (before, *errors), (after, *others) = cells
+        spread = np.hypot(*(np.hypot(test, float(factor) * between) for test, between in (errors, others)))
+        change, error = re.search(r"accuracy at 0\.5 .*?([+−]?[\d.]+) ± ([\d.]+) points", text).groups()
+        sign = -1 if "falls by" in text.partition(change)[0][-10:] else 1
+        assert sign * float(change.replace("−", "-")) == pytest.approx(100 * (after - before), abs=0.15)
+        assert float(error) == pytest.approx(100 * spread, abs=0.12 + 0.07 * float(factor))
+        assert ("no measurable difference" in text) <= (abs(float(change.replace("−", "-"))) <= 2 * float(error) + 0.2)
+
+    def test_probes_show_the_difference_that_is_judged(self, page, result):
+        assert "AUC, difference" in page.text
+        (factor,) = re.findall(r"its error being ([\d.]+) times the standard deviation between 5 folds", page.text)
+        for method in ("k-NN, k = 20", "linear probe"):
+            pretrained, untrained = (
+                np.array(probe["auc"]["folds"]) for probe in result["probes"] if probe["method"] == method
+            )
+            gain = pretrained - untrained
+            shown = re.search(
+                re.escape(method) + r" [\d.]+ ± [\d.]+ [\d.]+ ± [\d.]+ ([+−][\d.]+) ± ([\d.]+)", page.text
+            )
+            assert float(shown[1].replace("−", "-")) == pytest.approx(gain.mean(), abs=6e-4)
+            assert float(shown[2]) == pytest.approx(float(factor) * gain.std(ddof=1), abs=6e-4)
+
+    def test_views_and_prototypes_are_two_things(self, comparison_page, page):
+        assert "8, 16, 32, 64, all; jet class token; 16 prototypes." in comparison_page.text
+        assert "two of 2, 3, all; 256 prototypes." in page.text
+
+    def test_does_not_say_that_kinematics_are_the_same_in_every_view(self, page):
+        """Exclusive kT gives to the beam what lies further than R from all else."""
+        jets = rino.toy_jets(500, 1, top_fraction=0.5)
+        lost = [1 - np.isclose(view.pt, jets.pt, rtol=1e-6).mean() for view in rino.ViewGenerator([1, 8])(jets)]
+        assert 0.01 < lost[0] < 0.1 and lost[1] < lost[0]
+        assert "at N = 1 that happens to a few per cent of the jets, above more rarely" in page.text
+
     def test_demo_says_how_its_setting_was_chosen(self, page, bare, tmp_path):
         remark = "found by looking at target labels of another sample"
         assert remark in page.text
@@ -561,7 +609,7 @@ class TestPage:
     def test_bold_vanishes_where_nothing_is_measured(self, bare, tmp_path):
         bare["transfers"] = [measured(0.8, 0.804)]
         page = Page(write_report(bare, tmp_path))
-        assert "Pretraining does not help on collisions" in page.text
+        assert "Pretraining makes no measurable difference on collisions" in page.text
         assert page.bold == []
 
     def test_several_sources_have_a_verdict_each(self, bare, tmp_path):
@@ -814,9 +862,9 @@ class TestRecipes:
                 if tagger["sample"] == "target_truncated":
                     continue
                 for name in ("accuracy", "auc"):
-                    seeds = tagger["metrics"][name]["seed_values"]
-                    assert f"{np.mean(seeds):.3f} ± {np.std(seeds, ddof=1):.3f}" in comparison_page.text
-        table = comparison_page.text.partition("The recipes from simulation-wide")[2].partition("Mean ±")[0]
+                    seeds, error = (tagger["metrics"][name][key] for key in ("seed_values", "error"))
+                    assert f"{np.mean(seeds):.3f} ± {error:.3f} ± {np.std(seeds, ddof=1):.3f}" in comparison_page.text
+        table = comparison_page.text.partition("The recipes from simulation-wide")[2].partition("± is the")[0]
         heads = ["supervised (scratch)", "pretrained + linear head", "pretrained + MLP head"]
         places = [table.index(words) for words in heads]
         assert places == sorted(places)
@@ -867,8 +915,8 @@ class TestRecipes:
         assert verdict.outcome == "helps"
         mlp = comparison["transfers"][1]["taggers"][2]
         assert (mlp["strategy"], mlp["sample"]) == ("mlp", "target")
-        seeds = mlp["metrics"]["accuracy"]["seed_values"]
-        assert f"{np.mean(seeds):.3f} ± {np.std(seeds, ddof=1):.3f}" in comparison_page.bold
+        seeds, error = (mlp["metrics"]["accuracy"][key] for key in ("seed_values", "error"))
+        assert f"{np.mean(seeds):.3f} ± {error:.3f} ± {np.std(seeds, ddof=1):.3f}" in comparison_page.bold
 
     @pytest.mark.parametrize(
         ("accuracies", "aucs", "outcome", "words"),

@@ -7,6 +7,7 @@ import io
 import math
 import os
 import pty
+import resource
 import struct
 import sys
 import termios
@@ -234,6 +235,14 @@ def test_a_bar_is_not_redrawn_for_every_step_of_milliseconds(monkeypatch):
     assert "epoch 10.0/100" in written[0]
 
 
+def test_a_bar_in_a_notebook_is_redrawn_every_other_second(monkeypatch):
+    clock = Clock()
+    monkeypatch.setitem(sys.modules, "ipykernel", None)
+    with terminal(80, monkeypatch) as written, watching(FakeTrainer(), clock, progress=True) as watch:
+        show(watch, clock, range(1000), seconds=2.0**-6)  # 15.6 s
+    assert 8 <= len([text for text in written[0].split("\r") if "loss" in text]) <= 10
+
+
 def test_warnings_are_written_above_the_bar(monkeypatch):
     clock = Clock()
     with terminal(120, monkeypatch) as written, warnings.catch_warnings():
@@ -388,6 +397,114 @@ def test_warnings_are_logged_as_text(tmp_path):
         watch.step(report(7, skipped=1.0, loss=math.nan))
     (event,) = logged(tmp_path).Tensors("warnings/text_summary")
     assert event.step == 7 and b"step 7 is skipped" in event.tensor_proto.string_val[0]
+
+
+# --- what watches ends no run ---
+
+
+def test_copies_of_one_jet_are_trained_on_to_the_end(tmp_path):
+    """Their embeddings differ by rounding or not at all: no effective rank, which the log's monitor once raised for."""
+    same = Jets.concatenate([small_jets(1)] * 16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = pretrain(tiny(epochs=5, batch_size=4), same, tmp_path / "run", progress=False)
+    assert run.history.rows == 20 and (tmp_path / "run" / "checkpoint.safetensors").is_file()
+    assert set(scalars(logged(tmp_path / "run" / "tensorboard"), "collapse/embedding_rank").values()) == {1.0}
+
+
+def lost(watch: Watch, match: str) -> None:
+    """Steps of a run of which a part fails: told once, whenever it is, and the alarm of collapse goes on."""
+    with pytest.warns(RinoWarning) as caught, watch:
+        for step in range(300):
+            watch.step(report(step, **{name: LN4 * share for name, share in FEW.items()}))
+    texts = [str(one.message) for one in caught]
+    assert [match in text for text in texts].count(True) == 1, texts
+    assert [text for text in texts if "Training goes on" not in text] == [texts[-1 if match in texts[0] else 0]]
+    assert sum("training collapses" in text for text in texts) == 1 and len(texts) == 2
+
+
+@contextmanager
+def standard_error(stream: Any) -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stderr", stream)
+        yield stream
+
+
+def test_a_log_folder_that_cannot_be_made_ends_no_run(tmp_path):
+    (tmp_path / "file").touch()
+    watch = Watch(FakeTrainer(lr=1e-4), tensorboard=tmp_path / "file" / "log", progress=False)
+    lost(watch, "TensorBoard's log is not written any more; a run that is resumed begins a new one (NotADirectoryError")
+
+
+def test_a_disk_that_fills_up_ends_no_run(tmp_path):
+    """Files of the process may not grow beyond 16 kB, which is heard of as a full disk is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16384, hard))
+    try:
+        lost(Watch(FakeTrainer(lr=1e-4), tensorboard=tmp_path, progress=False), "any more; a run that is resumed")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    (file,) = tmp_path.iterdir()
+    assert file.stat().st_size == 16384
+    assert len(scalars(logged(tmp_path), "loss")) > 10  # what was written before is read
+
+
+def test_a_snapshot_that_fails_ends_no_run(tmp_path):
+    trainer = FakeTrainer(lr=1e-4)
+
+    def snapshot() -> dict[str, torch.Tensor]:
+        raise RuntimeError("out of memory")
+
+    trainer._core.snapshot = snapshot
+    lost(Watch(trainer, tensorboard=tmp_path, progress=False), "(RuntimeError: out of memory)")
+    assert list(scalars(logged(tmp_path), "loss")) == [0]
+
+
+def test_a_closed_standard_error_ends_no_run():
+    """As after ``pyrino pretrain ... 2>&1 | head`` or in a terminal that was closed."""
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    clock = Clock()
+    with os.fdopen(ours, "wb", buffering=0) as raw, standard_error(io.TextIOWrapper(raw, write_through=True)) as stream:
+        lost(watching(FakeTrainer(lr=1e-4), clock, progress=True), "progress is not shown any more (BrokenPipeError")
+        stream.detach()
+
+
+def test_without_a_standard_error_there_is_no_progress():
+    with standard_error(None), watching(FakeTrainer(), Clock(), progress=True) as watch:
+        watch.step(report(0))
+
+
+def test_an_alarm_that_fails_ends_no_run(tmp_path):
+    with Watch(FakeTrainer(), tensorboard=tmp_path, progress=False) as watch:
+        watch._alarm.step = lambda report: 1 / 0
+        with pytest.warns(RinoWarning, match=r"nobody looks for signs of collapse .*ZeroDivisionError") as caught:
+            for step in range(5):
+                watch.step(report(step))
+    assert len(caught) == 1 and len(scalars(logged(tmp_path), "loss")) == 5
+
+
+def test_a_run_goes_on_without_its_log_and_says_so_where_it_was_started(tmp_path, monkeypatch):
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", full)
+    with pytest.warns(RinoWarning, match="No space left on device") as caught:
+        run = pretrain(tiny(epochs=1, batch_size=10), small_jets(N), tmp_path / "run", progress=False)
+    assert run.history.rows == 4 and len(caught) == 1 and caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("stream", ["broken", None])
+def test_bars_of_other_work_end_nothing(stream):
+    from pyrino.progress import progress_bar
+
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    with os.fdopen(ours, "wb", buffering=0) as raw:
+        with standard_error(io.TextIOWrapper(raw, write_through=True) if stream else None) as theirs:
+            assert list(progress_bar(range(3), mininterval=0)) == [0, 1, 2]
+            if theirs:
+                theirs.detach()
 
 
 # --- collapse ---

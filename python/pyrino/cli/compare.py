@@ -23,6 +23,7 @@ from pyrino.errors import RinoError
 from pyrino.evaluate.domains import compare, compare_variables, jet_variables
 from pyrino.files import whole_file
 from pyrino.jets import Jets
+from pyrino.progress import progress_bar
 
 __all__ = ["add"]
 
@@ -140,11 +141,11 @@ class _Side:
 
     def variables(self, columns: Sequence[str], args: argparse.Namespace) -> dict[str, np.ndarray]:
         """The variables of `args.max_jets` jets at most, read some thousands at a time."""
-        from tqdm import tqdm
-
         selection = Selection.of(**self._arguments, columns=columns)
         parts = []
-        with tqdm(desc=self.path, unit=" jets", unit_scale=True, leave=False, disable=not show_progress()) as bar:
+        with progress_bar(
+            desc=self.path, unit=" jets", unit_scale=True, leave=False, disable=not show_progress()
+        ) as bar:
             for source, share in self._shares(args.max_jets).items():
                 for jets in self._jets(source, share, selection):
                     parts.append(jet_variables(jets, radius=args.radius, threads=args.threads))

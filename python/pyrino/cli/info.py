@@ -21,6 +21,7 @@ from pyrino.data.source import Source
 from pyrino.data.summary import Faults, Moments, Summary, summarize
 from pyrino.errors import RinoError
 from pyrino.files import whole_file
+from pyrino.progress import progress_bar
 
 __all__ = ["add"]
 
@@ -74,14 +75,12 @@ def add(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
     if args.plot is not None:
         check_picture(args.plot, overwrite=args.overwrite)
     arguments = reading_of(args)
     layout, on_error = arguments.pop("layout"), arguments.pop("on_error")
     selection = Selection.of(**(arguments | {"drop_empty": True}))
-    with tqdm(unit=" jets", unit_scale=True, leave=False, disable=not show_progress()) as bar:
+    with progress_bar(unit=" jets", unit_scale=True, leave=False, disable=not show_progress()) as bar:
         groups, broken = summarize(args.paths, selection, layout=layout, max_jets=args.max_jets, progress=bar.update)
     drawn = args.plot is not None and _plot(groups, args)
     if args.json:

@@ -26,8 +26,8 @@ def add(commands: Any) -> None:
         "predict",
         _run,
         usage="TAGGER --jets PATH [PATH ...] --out OUT [options]",
-        summary="write a tagger's probability for each jet to parquet, or to ROOT as friend trees",
-        description=described("probability (float64; that the jet is signal)"),
+        summary="write a tagger's score for each jet to parquet, or to ROOT as friend trees",
+        description=described("probability (float64; the network's score that the jet is signal, see --prior)"),
         example=_EXAMPLE,
     )
     parser.add_argument("tagger", metavar="TAGGER", help="folder of a fine-tuning, or a .safetensors file")
@@ -38,11 +38,19 @@ def add(commands: Any) -> None:
         metavar="N",
         help="jets at a time",
     )
+    parser.add_argument(
+        "--prior",
+        type=float,
+        metavar="Q",
+        help="write probabilities, for jets of which the share Q is signal (default: the network's score, which "
+        "finetune.positive_weight raises)",
+    )
     add_device(parser)
     add_writing(parser)
 
 
 def _run(args: argparse.Namespace) -> None:
     tagger = Tagger.load(args.tagger).to(checked_device(args.device))
-    tally = write(predict_files, tagger, args, batch_size=args.batch_size, about={"tagger": args.tagger})
+    options = {"prior": args.prior, "batch_size": args.batch_size}
+    tally = write(predict_files, tagger, args, **options, about={"tagger": args.tagger})
     print(f"probabilities ({tagger.kind} head) are in {args.out}: {tally}")

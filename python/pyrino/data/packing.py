@@ -38,6 +38,7 @@ from pyrino.data.selection import Selection, Tally
 from pyrino.data.source import PathLike, Source
 from pyrino.errors import RinoError, RinoWarning
 from pyrino.files import whole_file
+from pyrino.progress import progress_bar
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -99,7 +100,6 @@ def pack(
     >>> dataset = rino.open_dataset("train.arrow")
     """
     import pyarrow as pa
-    from tqdm import tqdm
 
     chosen = Selection.of(columns=columns, **selection)
     for name in (FILE, ENTRY):
@@ -114,7 +114,7 @@ def pack(
     tally = Tally()
     with whole_file(out, overwrite=overwrite) as partial, pa.OSFile(str(partial), "wb") as file:
         writer = _Writer(file, chosen, _origin_names(sources, layout, on_error))
-        with tqdm(desc="packing", unit=" jets", unit_scale=True, disable=not progress) as bar:
+        with progress_bar(desc="packing", unit=" jets", unit_scale=True, disable=not progress) as bar:
             pieces = iterate(sources, chosen, tally, layout=layout, on_error=on_error, most=4 * packed.JETS_PER_BATCH)
             for source, chunk, entries in pieces:
                 if len(entries):

@@ -219,7 +219,7 @@ def kinematics_explained(
             f"{x.shape[0]} jets in {folds} folds do not determine a linear fit in {x.shape[1]} dimensions; "
             f"give at least 2 folds and more jets (10 times the dimensions or more)"
         )
-    if not _varies(x).any():
+    if all_alike(x):
         raise RinoError(f"all {x.shape[0]} embeddings are the same (collapse); there is no variance to explain")
     y = np.stack(list(quantities.values()), axis=1)
     of_embedding = {
@@ -296,7 +296,7 @@ def effective_rank(embeddings: ArrayLike) -> float:
         If the shape is wrong, a value is not finite, or all embeddings are the same (then there is no rank).
     """
     x = check_embeddings(embeddings)
-    if not _varies(x).any():
+    if all_alike(x):
         raise RinoError(f"all {x.shape[0]} embeddings are the same (collapse); the effective rank is not defined")
     singular = np.linalg.svd(x - x.mean(axis=0), compute_uv=False)
     share = singular / singular.sum()
@@ -333,7 +333,7 @@ def principal_components(samples: Sequence[ArrayLike], components: int = 2) -> P
     most = min(pooled.shape)
     if not 1 <= components <= most:
         raise RinoError(f"components = {components} of {pooled.shape[0]} jets in {pooled.shape[1]}; give 1 to {most}")
-    if not _varies(pooled).any():
+    if all_alike(pooled):
         raise RinoError(f"all {pooled.shape[0]} embeddings are the same (collapse); there is no component")
     mean = pooled.mean(axis=0)
     _, singular, axes = np.linalg.svd(pooled - mean, full_matrices=False)
@@ -436,6 +436,15 @@ def _log_kinematics(kinematics: Mapping[str, ArrayLike], n: int) -> dict[str, ND
         "eta": columns["eta"],
         "log_mass": np.log(np.maximum(columns["mass"], MASS_FLOOR)),
     }
+
+
+def all_alike(x: _Embedding) -> bool:
+    """Whether embeddings (n, D) differ by no more than rounding in float32, the embedding's usual type.
+
+    Rounding is that of the largest number: a small one is a difference of large ones.
+    """
+    scale = max(float(np.abs(x).max()), np.finfo(np.float64).tiny)
+    return bool(np.ptp(x, axis=0).max() <= 1e-5 * scale)
 
 
 def _varies(x: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RinoError
+from ..progress import progress_bar
 from .domains import DOMAINS, PROCESSES, Domain
 from .layouts import LAYOUTS, PLAIN, FileLayout
 
@@ -150,11 +151,9 @@ def _units(
     if not missing:
         return paths
 
-    from tqdm import tqdm
-
     jets, new = (sum(unit.jets for unit in some) for some in (units, missing))
     title = f"{units[0].domain.name} {units[0].process}"
-    bar = tqdm(total=jets, initial=jets - new, unit="jet", desc=title, disable=not progress)
+    bar = progress_bar(total=jets, initial=jets - new, unit="jet", desc=title, disable=not progress)
     with bar, Workers(min(workers or default_workers(), len(missing))) as pool:
         for unit, result in pool.run(missing, bar.update):
             write_unit(paths[unit.index], unit, result, expected[unit.index])

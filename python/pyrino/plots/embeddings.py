@@ -122,7 +122,7 @@ def similarity_matrix(same_jet: ArrayLike, names: Sequence[Any], different_jets:
         arrays.append((title, array))
     low = min(0.0, *(float(array.min()) for _, array in arrays))
     side = (0.62 if n <= 5 else 0.5) * n + 1.0
-    figure = new_figure(side * len(arrays) + 0.9, side + 0.3)
+    figure = new_figure(side * len(arrays) + 0.9, side + 0.3, layout="compressed")  # keeps room around squares
     row = figure.subplots(1, len(arrays), sharey=True, squeeze=False)[0]
     labels = [str(name) for name in names]
     for axes, (title, array) in zip(row, arrays, strict=True):

@@ -8,7 +8,7 @@ import numpy as np
 
 from pyrino.evaluate.metrics import Measurement
 from pyrino.report.schema import STRATEGIES, Change, ComparedRecipe, Transfer
-from pyrino.report.tables import Cell, Group, Row, Table, format_measurement, format_seeds, mark_best
+from pyrino.report.tables import Cell, Group, Row, Table, format_measurement, mark_best
 
 __all__ = ["changes_table", "comparison_table", "recipes_table"]
 
@@ -21,7 +21,7 @@ _PARTS = {
 
 
 def comparison_table(transfers: Sequence[Transfer]) -> Table:
-    """Accuracy and AUC of every recipe on target and source, mean ± standard deviation of the seeds.
+    """Accuracy and AUC of every recipe on target and source, with the errors of test sample and seeds.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def comparison_table(transfers: Sequence[Transfer]) -> Table:
             column = [samples[sample][metric] if sample in samples else None for samples in tested]
             columns.append([*zip(column, mark_best(column), strict=True)])
         rows = [
-            Row(transfer.get("recipe", ""), [Cell(_spread(found), best) for found, best in cells])
+            Row(transfer.get("recipe", ""), [Cell(_cell(found), best) for found, best in cells])
             for transfer, cells in zip(transfers, zip(*columns, strict=True), strict=True)
         ]
         groups.append(Group(words, rows))
@@ -48,11 +48,8 @@ def comparison_table(transfers: Sequence[Transfer]) -> Table:
     return Table([f"{where[sample]}: {titles[metric]}" for sample, metric in shown], groups)
 
 
-def _spread(measurement: Measurement | None) -> str:
-    if measurement is None:
-        return "–"
-    seeds = measurement.get("seed_values", [])
-    return format_seeds(seeds) if len(seeds) > 1 else format_measurement(measurement, 3)
+def _cell(measurement: Measurement | None) -> str:
+    return "–" if measurement is None else format_measurement(measurement, 3)
 
 
 def recipes_table(recipes: Sequence[ComparedRecipe]) -> Table:

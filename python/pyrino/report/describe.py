@@ -25,7 +25,8 @@ def pretraining_entry(run: PretrainingRun, domain: str, n_jets: int) -> Pretrain
     """How an encoder was pretrained on so many jets of a domain; at most a thousand steps of its history."""
     recipe, history = run.recipe, run.history
     every = max(1, history.rows // 1000)
-    drawn = f", {recipe.views.student_drawn} drawn a step" if recipe.views.student_drawn else ""
+    student, drawn = recipe.views.student, recipe.views.student_drawn
+    more = f" and {_list(student)}" + (f", {drawn} drawn a step" if drawn else "") if student else ""
     boost = f"; every jet boosted to pT = {recipe.jets.boost_to_pt:g} GeV" if recipe.jets.boost_to_pt else ""
     columns = {name: history[name][::every].tolist() for name in history if name not in ("waited", "seconds")}
     return {
@@ -36,7 +37,7 @@ def pretraining_entry(run: PretrainingRun, domain: str, n_jets: int) -> Pretrain
         "jets_seen": run.jets_seen,
         "n_prototypes": recipe.head.prototypes,
         "views": (
-            f"teacher {_list(recipe.views.teacher)}; student those and {_list(recipe.views.student)}{drawn}"
+            f"teacher {_list(recipe.views.teacher)}; student those{more}"
             f"; {recipe.encoder.class_token} class token{boost}"
         ),
         "history": {name: [x if math.isfinite(x) else None for x in column] for name, column in columns.items()},

@@ -14,7 +14,7 @@ from pyrino.evaluate.metrics import HEADLINE_METRICS, Measurement
 from pyrino.report.comparison import changes_table, comparison_table, recipes_table
 from pyrino.report.schema import SAMPLES, STRATEGIES, Pretraining, Probe, Result, Transfer
 from pyrino.report.tables import Cell, Group, Row, Table, format_measurement, format_seeds, mark_best
-from pyrino.report.verdict import compare_recipes, verdict
+from pyrino.report.verdict import compare_recipes, difference, fold_factor, signed, verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,6 +92,7 @@ def render_html(result: Result) -> str:
             for transfer in result["transfers"]
         ],
         probes=_probes_table(probes) if probes else None,
+        fold_factors={n: fold_factor(n) for n in sorted({len(p["auc"].get("folds", [])) for p in probes}) if n > 1},
         kinematics=_kinematics_table(kinematics) if kinematics else None,
         flow=_flow_picture(result),
         embedding_pictures=_embedding_pictures(result),
@@ -164,7 +165,8 @@ def _seeds_table(transfer: Transfer) -> Table | None:
 
 def _probes_table(probes: Sequence[Probe]) -> Table:
     encoders = [name for name in ("pretrained", "untrained") if any(probe["encoder"] == name for probe in probes)]
-    columns = [f"{metric}, {encoder}" for metric in ("AUC", "accuracy") for encoder in encoders]
+    both = ["difference"] if len(encoders) == 2 else []
+    columns = [f"{metric}, {what}" for metric in ("AUC", "accuracy") for what in (*encoders, *both)]
     groups = []
     for sample in dict.fromkeys(probe["sample"] for probe in probes):
         rows = []
@@ -177,6 +179,9 @@ def _probes_table(probes: Sequence[Probe]) -> Table:
                     Cell("–") if measurement is None else Cell(format_measurement(measurement, 3), wins)
                     for measurement, wins in zip(pair, mark_best(pair), strict=True)
                 ]
+                if both:
+                    change = None if None in pair else difference(*pair)
+                    cells.append(Cell("–" if change is None else signed(change)))
             rows.append(Row(method, cells))
         groups.append(Group(sample, rows))
     return Table(columns, groups)

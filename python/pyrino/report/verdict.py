@@ -1,9 +1,9 @@
 """What the numbers say, in words that follow from the numbers and from nothing else.
 
-A difference counts as measured when it is larger than twice its error. For taggers that is the error of the
-test sample (bootstrap, taken as independent for the two, which is on the safe side: they share the test jets)
-and, where several training seeds are given, that of the mean over the seeds. Probes share their folds and are
-compared fold by fold.
+A difference counts as measured when it is larger than twice its error; one that is smaller is not called equal. For
+taggers that is the error of the test sample (bootstrap, taken as independent for the two, which is on the safe side:
+they share the test jets) and, where several training seeds are given, that of the mean over the seeds. Probes share
+their folds and are compared fold by fold. How an error follows from the spread that the tables show is told with it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,19 @@ from pyrino.errors import RinoError
 from pyrino.evaluate.metrics import Measurement
 from pyrino.report.schema import Probe, Tagger, Transfer
 
-__all__ = ["Difference", "Statement", "Verdict", "best", "compare_recipes", "difference", "mean_error", "verdict"]
+__all__ = [
+    "Difference",
+    "Statement",
+    "Verdict",
+    "best",
+    "compare_recipes",
+    "difference",
+    "fold_factor",
+    "mean_error",
+    "seed_factor",
+    "signed",
+    "verdict",
+]
 
 #: A difference is called measured from this many of its errors on.
 SIGNIFICANCE = 2.0
@@ -82,7 +94,7 @@ def difference(a: Measurement, b: Measurement) -> Difference | None:
     n = len(a.get("folds", []))
     if n > 1 and n == len(b.get("folds", [])):
         by_fold = np.subtract(a["folds"], b["folds"])
-        return Difference(change, _error_of_mean(by_fold) * math.sqrt(1 + n / (n - 1)))
+        return Difference(change, fold_factor(n) * float(np.std(by_fold, ddof=1)))
     return Difference(change, math.hypot(mean_error(a), mean_error(b)))
 
 
@@ -168,7 +180,7 @@ def _beside(first: Transfer, other: Transfer) -> Verdict:
 
     def change(strategy: str, sample: str) -> str:
         one, two = a[strategy, sample], b[strategy, sample]  # type: ignore[index]
-        return f"{_points(_of(two, one, 'accuracy'))} in accuracy, {_signed(_of(two, one, 'auc'))} in AUC"
+        return f"{_points(_of(two, one, 'accuracy'))} in accuracy, {signed(_of(two, one, 'auc'))} in AUC"
 
     mine, theirs = b[head, "target"], a[head, "target"]  # type: ignore[index]
     accuracy, auc = _of(mine, theirs, "accuracy"), _of(mine, theirs, "auc")
@@ -197,7 +209,7 @@ def _beside(first: Transfer, other: Transfer) -> Verdict:
         )
         gains = [
             f"{name} {_points(_of(taggers[head, 'target'], taggers['supervised', 'target'], 'accuracy'))} in accuracy, "
-            f"{_signed(_of(taggers[head, 'target'], taggers['supervised', 'target'], 'auc'))} in AUC"
+            f"{signed(_of(taggers[head, 'target'], taggers['supervised', 'target'], 'auc'))} in AUC"
             for name, taggers in zip(names, (a, b), strict=True)
         ]
         statements.append(Statement("What pretraining adds", f"on {target} against from scratch: {'; '.join(gains)}."))
@@ -213,14 +225,16 @@ def _errors_between(one: Tagger, two: Tagger, first: Transfer, other: Transfer) 
         )
     several = min(t.get("pretrainings", 1) for t in (first, other)) > 1
     start = "each a pretraining and a fine-tuning of its own" if several else "of fine-tunings from one pretraining"
-    return Statement("Errors", f"test sample and mean over {seeds} seeds, {start}, in quadrature.")
+    return Statement(
+        "Errors", f"test sample and mean over {seeds} seeds, {start}, in quadrature. {_of_a_mean({seeds})}"
+    )
 
 
 _OPENINGS: dict[Outcome, str] = {
     "helps": "Pretraining helps",
     "hurts": "Pretraining hurts",
     "mixed": "Pretraining gives a mixed result",
-    "no difference": "Pretraining does not help",
+    "no difference": "Pretraining makes no measurable difference",
 }
 
 
@@ -230,15 +244,37 @@ def _outcome(*signs: int) -> Outcome:
     return "hurts" if min(signs) < 0 else "no difference"
 
 
-def _error_of_mean(values: Sequence[float]) -> float:
-    """Standard error of a mean, widened by Student's t (95%) over its limit for many values.
+def seed_factor(n: int) -> float:
+    """What the standard deviation between n values is multiplied by for the error of their mean.
 
-    Two or three values hardly know their own spread.
+    1 / sqrt(n), times Student's t (95%) over its limit for many values: two or three hardly know their own spread.
     """
+    return _student(n) / math.sqrt(n)
+
+
+def fold_factor(n: int) -> float:
+    """The same for n folds, which share most of what they are fitted on: times sqrt(1 + n / (n - 1))."""
+    return seed_factor(n) * math.sqrt(1 + n / (n - 1))
+
+
+def _student(n: int) -> float:
     from scipy.stats import norm, t
 
-    n = len(values)
-    return float(t.ppf(0.975, n - 1) / norm.ppf(0.975) * np.std(values, ddof=1) / math.sqrt(n))
+    return float(t.ppf(0.975, n - 1) / norm.ppf(0.975))
+
+
+def _error_of_mean(values: Sequence[float]) -> float:
+    return seed_factor(len(values)) * float(np.std(values, ddof=1))
+
+
+def _of_a_mean(numbers: set[int]) -> str:
+    """How the error of a mean over so many seeds follows from their standard deviation, which the tables show."""
+    rules = [
+        f"{seed_factor(n):.2f} times the standard deviation between {n} seeds (1/√{n}, and {_student(n):.2f} by "
+        "Student's t, as so few hardly know their own spread)"
+        for n in sorted(numbers)
+    ]
+    return f"The error of a mean is {'; '.join(rules)}."
 
 
 def _n_seeds(tagger: Tagger) -> int:
@@ -265,7 +301,8 @@ def _points(change: Difference) -> str:
     return f"{100 * change.value:+.1f} ± {100 * change.error:.1f} points".replace("-", "\N{MINUS SIGN}")
 
 
-def _signed(change: Difference) -> str:
+def signed(change: Difference) -> str:
+    """A difference with its sign and error, three digits after the point."""
     return f"{change.value:+.3f} ± {change.error:.3f}".replace("-", "\N{MINUS SIGN}")
 
 
@@ -278,7 +315,7 @@ def _change_of_accuracy(change: Difference) -> str:
 
 def _change_of_auc(change: Difference) -> str:
     does = {1: "improves", 0: "does not change measurably", -1: "gets worse"}[change.sign]
-    return f"separation (AUC) {does} ({_signed(change)})"
+    return f"separation (AUC) {does} ({signed(change)})"
 
 
 def _accuracy(transfer: Transfer, scratch: Tagger, tuned: Tagger, head: str) -> Statement:
@@ -297,11 +334,14 @@ def _separation(scratch: Tagger, tuned: Tagger) -> Statement:
     name = "accuracy_at_median"
     if name not in scratch["metrics"] or name not in tuned["metrics"]:
         return Statement("Separation", words + ".")
-    median, fixed = _of(tuned, scratch, name), _of(tuned, scratch, "accuracy")
+    median, fixed, auc = (_of(tuned, scratch, metric) for metric in (name, "accuracy", "auc"))
     words += f"; accuracy at the median score {_points(median)}."
-    if fixed.sign > 0 and median.sign <= 0:
-        words += " So what is gained at 0.5 is a threshold that survives the change of domain, not separation."
-    elif fixed.sign > 0 and median.value < fixed.value:
+    if fixed.sign > 0 and median.sign <= 0 and auc.sign <= 0:
+        words += (
+            " So what is gained at 0.5 is a threshold that survives the change of domain; no gain in separation is "
+            "measured."
+        )
+    elif fixed.sign > 0 and 0 < median.value < fixed.value:
         gained, separation = 100 * fixed.value, 100 * median.value
         words += (
             f" So about {separation:.1f} of the {gained:.1f} points gained at 0.5 are separation, the other "
@@ -316,8 +356,8 @@ def _linear_head(scratch: Tagger, tuned: Tagger, linear: Tagger) -> Statement:
     agrees = (accuracy.sign, auc.sign) == tuple(_of(tuned, scratch, name).sign for name in names)
     return Statement(
         "Linear head",
-        f"{'the same' if agrees else 'not quite the same'}: {_points(accuracy)} in accuracy, "
-        f"{_signed(auc)} in AUC against from scratch.",
+        f"{'likewise' if agrees else 'not quite the same'}: {_points(accuracy)} in accuracy, "
+        f"{signed(auc)} in AUC against from scratch.",
     )
 
 
@@ -334,12 +374,12 @@ def _source(scratch: Tagger, tuned: Tagger) -> Statement:
 def _truncation(truncated: Tagger, scratch: Tagger, tuned: Tagger) -> Statement:
     cure, gap = _of(truncated, scratch, "accuracy"), _of(tuned, truncated, "accuracy")
     does = {1: "helps too", 0: "changes nothing measurable", -1: "makes it worse"}[cure.sign]
-    beside = {1: "better", 0: "equal within errors", -1: "worse"}[gap.sign]
+    beside = {1: "is better", 0: "does not differ measurably", -1: "is worse"}[gap.sign]
     return Statement(
         "Without pretraining",
         f"cutting the target's jets to their 30 hardest constituents {does}: accuracy "
         f"{_value(truncated['metrics']['accuracy'])} from scratch ({_points(cure)}). Beside that, the "
-        f"pretrained network on whole jets is {beside} ({_points(gap)}).",
+        f"pretrained network on whole jets {beside} ({_points(gap)}).",
     )
 
 
@@ -355,7 +395,7 @@ def _frozen(probes: Sequence[Probe], target: str) -> list[Statement]:
         says = {1: "better than", 0: "not measurably better than", -1: "worse than"}[change.sign]
         clauses.append(
             f"{method}: AUC {trained['value']:.3f}, {says} the {random['value']:.3f} of an untrained network "
-            f"({_signed(change)})"
+            f"({signed(change)})"
         )
     return [Statement("Frozen embedding", "; ".join(clauses) + ".")] if clauses else []
 
@@ -371,7 +411,7 @@ def _errors(scratch: Tagger, tuned: Tagger, transfer: Transfer) -> Statement:
         )
         words = (
             f"test sample and mean over training seeds ({seeds[0]} from scratch, {seeds[1]} fine-tuned), in "
-            f"quadrature; {start}."
+            f"quadrature; {start}. {_of_a_mean(set(seeds))}"
         )
     else:
         which = "each network was" if max(seeds) == 1 else "one of the two networks was"
