@@ -11,12 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 from pyrino.errors import RinoError
 
 __all__ = [
-    "awkward_column",
+    "as_array",
     "cartesian",
     "exactly_float64",
     "from_pt_eta_phi_mass",
+    "half_rounding",
+    "not_below_momentum",
     "offsets_of",
     "one_dimensional",
+    "place_of",
     "read_only",
     "to_float64",
     "to_int64",
@@ -26,12 +29,48 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
+def as_array(values: Any, name: str, verb: str = "is") -> NDArray[Any]:
+    """As NumPy has it, without a copy where it can be; nothing in it may be missing. `verb` goes with `name`.
+
+    Raises
+    ------
+    RinoError
+        If it is no array (lists of several lengths, a tensor with gradients), or an entry is masked or null: NumPy
+        would take what lies below the mask. The message says which is the first.
+    """
+    try:
+        missing = _missing(values)
+        array = None if missing is not None and missing.any() else np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise RinoError(f"{name} {verb} no array: {error}; give numbers of one shape") from error
+    if array is None:
+        places = np.argwhere(missing)
+        first = ", ".join(map(str, places[0].tolist()))
+        raise RinoError(
+            f"{name} {verb} masked or null in {len(places)} of {missing.size} entries, the first at [{first}]; leave "
+            "out what they belong to, or fill them with numbers"
+        )
+    return array
+
+
+def _missing(values: Any) -> NDArray[np.bool_] | None:
+    """Which entries NumPy's masked arrays, Arrow, polars and pandas' nullable columns say are missing; None: none."""
+    if isinstance(values, (list, tuple)) and any(isinstance(part, np.ma.MaskedArray) for part in values):
+        return np.array([np.ma.getmaskarray(np.ma.asarray(part)) for part in values])
+    if isinstance(values, np.ma.MaskedArray):
+        return None if values.dtype.names else np.ma.getmaskarray(values)
+    nulls = getattr(values, "null_count", 0)  # a number of Arrow's, a method of polars'
+    if nulls() if callable(nulls) else nulls:
+        return np.asarray(values.is_null(), dtype=np.bool_)
+    kinds = np.ravel(np.asarray(getattr(values, "dtypes", getattr(values, "dtype", None)), dtype=object))
+    if hasattr(values, "isna") and not all(isinstance(kind, np.dtype) for kind in kinds):
+        return np.asarray(values.isna(), dtype=np.bool_)
+    return None
+
+
 def to_float64(values: ArrayLike, name: str) -> Floats:
     """As float64 in memory that C++ can read, without a copy where it is."""
-    try:
-        array = np.asarray(values)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise RinoError(f"{name} is no array: {error}; give numbers of one shape") from error
+    array = as_array(values, name)
     if array.dtype.kind not in "fiub":
         raise RinoError(f"{name} is of type {array.dtype}; give real numbers")
     exactly_float64(array, name)
@@ -60,10 +99,7 @@ def one_dimensional(values: ArrayLike, name: str) -> Floats:
 
 def to_int64(values: ArrayLike, name: str) -> Integers:
     """As contiguous int64 (n,), without a copy where it is; `name` is a plural for the error."""
-    try:
-        array = np.asarray(values)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise RinoError(f"{name} are no array: {error}; give integers") from error
+    array = as_array(values, name, "are")
     if array.ndim != 1:
         raise RinoError(f"{name} have shape {array.shape}; give one dimension")
     if array.size and array.dtype.kind not in "iub":
@@ -87,66 +123,68 @@ def offsets_of(counts: NDArray[np.integer[Any]]) -> Integers:
     return offsets
 
 
-def awkward_column(column: Any, name: str) -> NDArray[Any]:
-    """A flat awkward array of numbers as NumPy, without a copy where it is contiguous."""
-    import awkward as ak
-
-    try:
-        values = ak.to_numpy(column, allow_missing=False)
-    except (ValueError, TypeError) as error:
-        raise RinoError(
-            f"{name} is of type {ak.type(column)}; give one number per constituent, none missing"
-        ) from error
-    if values.ndim != 1 or values.dtype.kind not in "fiub":
-        raise RinoError(f"{name} is of type {ak.type(column)}; give one number per constituent")
-    return values
+#: E of particles whose components were rounded to half precision may be this share below |p|: half a unit in the last
+#: place of each, or a whole one where they were cut off, and that of eta, by which |p| grows.
+_HALF = 4 * float(np.finfo(np.float16).eps)
 
 
-#: How the vector library calls the temporal component.
-_ENERGY = ("E", "e", "energy")
-_MASS = ("mass", "m", "M")
+def half_rounding(*dtypes: np.dtype[Any]) -> float:
+    """By what share of |p| the stored precision of momenta may leave E below it: 0 unless one is of half precision.
+
+    What float32 leaves is less than `Jets` allows.
+    """
+    return _HALF if np.float16 in dtypes else 0.0
 
 
-def cartesian(columns: Mapping[str, NDArray[Any]], offsets: Integers) -> tuple[list[Floats], set[str]]:
-    """px, py, pz, E from fields under any of their names, and the names that were used."""
-
-    def one_of(*alternatives: tuple[str, ...]) -> tuple[str, ...]:
-        found = [names for names in alternatives if all(name in columns for name in names)]
-        if len(found) != 1:
-            wanted = " or ".join(" and ".join(names) for names in alternatives)
-            state = "has none" if not found else "has more than one"
-            raise RinoError(f"the array has the fields {list(columns)} and {state} of {wanted}; give exactly one")
-        return found[0]
-
-    transverse = one_of(("px", "py"), ("pt", "phi"))
-    longitudinal = one_of(("pz",), ("eta",))
-    temporal = one_of(*((name,) for name in (*_ENERGY, *_MASS)))
-    used = {*transverse, *longitudinal, *temporal}
-    value = {name: np.asarray(columns[name]).astype(np.float64, copy=False) for name in used}
+def not_below_momentum(px: Floats, py: Floats, pz: Floats, e: Floats, rounding: float) -> Floats:
+    """E (t,) of momenta (t,), but |p| where E is below it by no more than a share of `rounding`."""
     with np.errstate(all="ignore"):  # what is not finite is found, and named, when the jets are made
-        if transverse == ("px", "py"):
+        momentum = np.hypot(np.hypot(px, py, dtype=np.float64), pz)
+        return np.where((e < momentum) & (e >= momentum * (1 - rounding)), momentum, e)
+
+
+def place_of(row: int, offsets: Integers) -> str:
+    """In words, which constituent of which jet a row is."""
+    jet = int(np.searchsorted(offsets, row, side="right")) - 1
+    return f"constituent {row - offsets[jet]} of jet {jet}"
+
+
+def cartesian(columns: Mapping[str, NDArray[Any]], offsets: Integers) -> list[Floats]:
+    """px, py, pz, E from px and py or pt and phi; pz or eta or theta; E or mass.
+
+    Where one is of half precision, E is not below |p| by its rounding.
+
+    Raises
+    ------
+    RinoError
+        If a pT or a mass is below 0.
+    """
+    value = {name: np.asarray(column).astype(np.float64, copy=False) for name, column in columns.items()}
+    with np.errstate(all="ignore"):  # what is not finite is found, and named, when the jets are made
+        if "px" in value:
             px, py = value["px"], value["py"]
         else:
             _not_negative(value["pt"], "pT", offsets)
             px, py = value["pt"] * np.cos(value["phi"]), value["pt"] * np.sin(value["phi"])
-        pz = value["pz"] if longitudinal == ("pz",) else np.hypot(px, py) * np.sinh(value["eta"])
-        if temporal[0] in _ENERGY:
-            return [px, py, pz, value[temporal[0]]], used
-        _not_negative(value[temporal[0]], "mass", offsets)
+        if "pz" in value:
+            pz = value["pz"]
+        else:
+            slope = np.sinh(value["eta"]) if "eta" in value else 1 / np.tan(value["theta"])
+            pz = np.hypot(px, py) * slope
+        if "E" in value:
+            rounding = half_rounding(*(np.asarray(column).dtype for column in columns.values()))
+            return [px, py, pz, not_below_momentum(px, py, pz, value["E"], rounding) if rounding else value["E"]]
+        _not_negative(value["mass"], "mass", offsets)
         momentum = np.hypot(np.hypot(px, py), pz)
-        return [px, py, pz, np.hypot(momentum, value[temporal[0]])], used
+        return [px, py, pz, np.hypot(momentum, value["mass"])]
 
 
 def from_pt_eta_phi_mass(pt: Floats, eta: Floats, phi: Floats, mass: Floats, offsets: Integers) -> list[Floats]:
     """px, py, pz, E of constituents."""
-    momentum, _ = cartesian({"pt": pt, "eta": eta, "phi": phi, "mass": mass}, offsets)
-    return momentum
+    return cartesian({"pt": pt, "eta": eta, "phi": phi, "mass": mass}, offsets)
 
 
 def _not_negative(values: Floats, name: str, offsets: Integers) -> None:
     wrong = np.flatnonzero(values < 0)
     if wrong.size:
-        jet = int(np.searchsorted(offsets, wrong[0], side="right")) - 1
-        raise RinoError(
-            f"{name} of constituent {wrong[0] - offsets[jet]} of jet {jet} is {values[wrong[0]]} GeV; give 0 or more"
-        )
+        raise RinoError(f"{name} of {place_of(int(wrong[0]), offsets)} is {values[wrong[0]]} GeV; give 0 or more")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyrino.errors import RinoError
+
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from pyrino.jets import Jets
 
-__all__ = ["sketch", "span"]
+__all__ = ["draw", "sketch", "span"]
 
 
 def span(values: NDArray[Any], form: str) -> str:
@@ -43,3 +48,27 @@ def sketch(jet: Jets, number: int) -> str:
         f'<text x="60" y="133" font-size="11" text-anchor="middle" fill="currentColor">'
         f"jet {number}: {jet.pt[0]:.0f} GeV, m {jet.mass[0]:.0f}</text></svg>"
     )
+
+
+def draw(jets: Jets, resolutions: Sequence[Any], radius: float, algorithm: str) -> Figure:
+    """As `Jets.draw`."""
+    from pyrino import plots
+    from pyrino.views import ViewGenerator, resolution
+
+    if len(jets) != 1:
+        raise RinoError(f"{len(jets)} jets cannot be drawn as one; choose a jet, for example jets[0].draw([2, 8])")
+    if isinstance(resolutions, (str, int)):
+        resolutions = [resolutions]
+    generator = ViewGenerator(resolutions, radius=radius, algorithm=algorithm)
+    momenta = [view.p4 for view in generator(jets)]
+    # plots.draw_flow counts constituents in the order of the view that shows all of them: descending pT.
+    order = np.argsort(-jets.constituents.pt, kind="stable")
+    n = jets.n_constituents
+    index = None
+    if any(len(p4) == n for p4 in momenta):
+        index = [
+            None if len(p4) == n else generator.subjet_of_constituent(jets, 0, wanted)[order]
+            for p4, wanted in zip(momenta, generator.resolutions, strict=True)
+        ]
+    names = [int(r.value) if r.kind == "subjets" else str(r) for r in map(resolution, generator.resolutions)]
+    return plots.draw_flow(momenta, names, radius=radius, subjet_index=index)

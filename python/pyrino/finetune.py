@@ -16,6 +16,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from pyrino import _core
+from pyrino._columns import as_array
 from pyrino.errors import RinoError
 from pyrino.history import History
 from pyrino.jets import Jets
@@ -456,11 +457,16 @@ def _labelled(train: Labelled | Jets) -> tuple[Jets, np.ndarray]:
         if train.labels is None:
             raise RinoError("the jets carry no labels: give (jets, labels) with labels 0 and 1")
         train = (train, train.labels)
-    jets, labels = train
-    array = np.asarray(labels)
+    try:
+        jets, labels = train
+    except (TypeError, ValueError) as error:
+        raise RinoError(f"train is {type(train).__name__}; give (jets, labels), or jets that carry labels") from error
+    if not isinstance(jets, Jets):
+        raise RinoError(f"train has jets of type {type(jets).__name__}; give pyrino.Jets, such as read_jets returns")
+    array = as_array(labels, "labels", "are")
     if array.ndim != 1 or len(array) != len(jets):
         raise RinoError(f"labels have shape {array.shape} for {len(jets)} jets: give one label per jet")
-    wrong = np.flatnonzero(~np.isin(array, (0, 1)))
+    wrong = np.flatnonzero(~np.isin(array, (0, 1)) if array.dtype.kind in "fiub" else np.ones(len(array), dtype=bool))
     if len(wrong):
         raise RinoError(
             f"the label of jet {wrong[0]} is {array[wrong[0]]!s}: a tagger learns 0 (background) and 1 (signal); "

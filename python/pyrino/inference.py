@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrino._columns import awkward_column, cartesian, offsets_of
+from pyrino._awkward import constituents_of, momentum_fields
+from pyrino._columns import offsets_of
 from pyrino.errors import RinoError
 from pyrino.finetune import Tagger
 from pyrino.jets import Jets
@@ -34,8 +35,6 @@ Compute = Callable[[Jets], NDArray[Any]]
 
 #: What `JetEncoder.save`, `pretrain` and `finetune` call their files in a folder.
 _FILES: dict[type[Model], str] = {JetEncoder: "encoder.safetensors", Tagger: "tagger.safetensors"}
-#: Momenta of the vector library and of coffea in generic names, where a record of theirs says that it is a momentum.
-_GENERIC = {"x": "px", "y": "py", "z": "pz", "t": "E", "rho": "pt", "tau": "mass"}
 
 
 def embed(
@@ -243,9 +242,9 @@ def _on_awkward(array: ak.Array, of: Compute, empty: str) -> ak.Array:
     names = _momenta(array)
     momenta = ak.typetracer.length_zero_if_typetracer(array[list(names)])
 
-    def of_lists(offsets: NDArray[np.int64], constituents: ak.Array) -> NDArray[Any]:
-        columns = {name: awkward_column(constituents[its], f"the field '{its}'") for its, name in names.items()}
-        return _of_jets(columns, np.diff(offsets), of, empty)
+    def of_lists(counts: NDArray[np.int64], constituents: ak.Array, fixed: bool) -> NDArray[Any]:
+        columns, offsets, _ = constituents_of(constituents, counts, names, fixed)
+        return _of_jets(columns, offsets, of, empty)
 
     result = _in_place(ak.to_packed(momenta, highlevel=False), of_lists)
     if ak.backend(array) == "typetracer":
@@ -254,7 +253,7 @@ def _on_awkward(array: ak.Array, of: Compute, empty: str) -> ak.Array:
 
 
 def _momenta(array: ak.Array) -> dict[str, str]:
-    """The fields that are components of momentum, with their names in `Jets.from_awkward`."""
+    """The fields that are components of momentum, as `momentum_fields` gives them."""
     import awkward as ak
 
     layout = ak.to_layout(array)
@@ -263,15 +262,11 @@ def _momenta(array: ak.Array) -> dict[str, str]:
             f"the awkward array is of type {array.type}; give jets x var x records with fields such as px, py, pz, E "
             "or pt, eta, phi, mass, which ak.zip makes of columns"
         )
-    record = layout.purelist_parameter("__record__") or ""
-    generic = _GENERIC if record == "Momentum4D" or record.endswith("LorentzVector") else {}
-    names = {name: generic.get(name, name) for name in array.fields}
-    _, used = cartesian(dict.fromkeys(names.values(), np.empty(0)), np.zeros(1, dtype=np.int64))
-    return {its: name for its, name in names.items() if name in used}
+    return momentum_fields(array.fields, layout.purelist_parameter("__record__"))
 
 
 def _in_place(
-    layout: ak.contents.Content, of_lists: Callable[[NDArray[np.int64], ak.Array], NDArray[Any]]
+    layout: ak.contents.Content, of_lists: Callable[[NDArray[np.int64], ak.Array, bool], NDArray[Any]]
 ) -> ak.contents.Content:
     """Results in the place of the jets, which are the innermost lists."""
     import awkward as ak
@@ -289,21 +284,21 @@ def _in_place(
     content = lists.content[: offsets[-1]]
     if layout.purelist_depth > 2:
         return ak.contents.ListOffsetArray(lists.offsets, _in_place(content, of_lists))
-    values = of_lists(offsets, ak.Array(content))
+    values = of_lists(np.diff(offsets), ak.Array(content), layout.is_regular)
     flat = ak.contents.NumpyArray(values.reshape(-1))
     return flat if values.ndim == 1 else ak.contents.RegularArray(flat, values.shape[1], zeros_length=len(values))
 
 
-def _of_jets(columns: Mapping[str, NDArray[Any]], counts: NDArray[np.int64], of: Compute, empty: str) -> NDArray[Any]:
-    """Results for jets of so many constituents each."""
+def _of_jets(momenta: list[NDArray[Any]], offsets: NDArray[np.int64], of: Compute, empty: str) -> NDArray[Any]:
+    """Results for jets of these constituents."""
+    counts = np.diff(offsets)
     full = counts > 0
     if empty == "raise" and not full.all():
         raise RinoError(
             f"jet {np.argmin(full)} of {len(full)} has no constituents: leave such jets out, or give empty='nan' to "
             "get NaN for them"
         )
-    offsets = offsets_of(counts[full])
-    found = of(Jets.from_columns(*cartesian(columns, offsets)[0], offsets))
+    found = of(Jets.from_columns(*momenta, offsets_of(counts[full])))
     if full.all():
         return found
     values = np.full((len(full), *found.shape[1:]), np.nan, dtype=found.dtype)

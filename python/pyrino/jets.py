@@ -10,17 +10,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyrino import _core
+from pyrino._awkward import awkward_jets, to_records
 from pyrino._columns import (
-    awkward_column,
-    cartesian,
+    as_array,
     from_pt_eta_phi_mass,
+    half_rounding,
+    not_below_momentum,
     offsets_of,
     one_dimensional,
     read_only,
     to_float64,
     to_int64,
 )
-from pyrino._sketch import sketch, span
+from pyrino._sketch import draw, sketch, span
 from pyrino.constituents import Constituents
 from pyrino.errors import RinoError
 from pyrino.origins import Origins
@@ -44,7 +46,8 @@ class Jets:
     ----------
     p4 : array_like
         (T, 4) px, py, pz, E of the constituents in GeV. A float64 array is not copied, whatever its strides
-        (row order, column order, slices), so it must not be written to afterwards; everything else is converted.
+        (row order, column order, slices), so it must not be written to afterwards; everything else is converted. Of
+        float16, E becomes the momentum where rounding left it below by a relative 4e-3 or less.
     offsets : array_like of int
         (n + 1,) from 0 to T, increasing: every jet has one or more constituents. An int64 array is not copied.
     labels : array_like of int, optional
@@ -56,8 +59,8 @@ class Jets:
     ------
     RinoError
         If a shape or type does not fit, a momentum is not finite, an energy is below the momentum by more than a
-        relative 1e-5 (rounding of float32 leaves less), or offsets, labels or extras are not as above. The
-        message names the jet and the constituent.
+        relative 1e-5 (rounding of float32 leaves less), offsets, labels or extras are not as above, or anything is
+        masked (`numpy.ma`) or null. The message names the jet and the constituent.
 
     Examples
     --------
@@ -83,9 +86,13 @@ class Jets:
         labels: ArrayLike | None = None,
         extras: Mapping[str, ArrayLike] | None = None,
     ) -> None:
-        momenta = to_float64(p4, "p4")
+        given = as_array(p4, "p4")
+        momenta = to_float64(given, "p4")
         if momenta.ndim != 2 or momenta.shape[1] != 4:
             raise RinoError(f"p4 has shape {momenta.shape}; give (T, 4) = px, py, pz, E in GeV")
+        rounding = half_rounding(given.dtype)
+        if rounding:  # then it is a copy
+            momenta[:, 3] = not_below_momentum(*momenta.T, rounding)
         bounds = to_int64(offsets, "offsets")
         self._set(_complete(_core.Jets.from_p4(momenta, bounds), labels, extras), read_only(momenta))
         # The copy that C++ keeps of the offsets is for its own safety; Python shows the array that was given.
@@ -126,10 +133,15 @@ class Jets:
         RinoError
             As `Jets` does.
         """
-        columns = [to_float64(c, name) for c, name in zip((px, py, pz, e), ("px", "py", "pz", "E"), strict=True)]
+        names = ("px", "py", "pz", "E")
+        given = [as_array(column, name) for column, name in zip((px, py, pz, e), names, strict=True)]
+        columns = [to_float64(column, name) for column, name in zip(given, names, strict=True)]
         shapes = {column.shape for column in columns}
         if len(shapes) != 1 or columns[0].ndim != 1:
             raise RinoError(f"px, py, pz and E have shapes {[c.shape for c in columns]}; give four of one shape (T,)")
+        rounding = half_rounding(*(column.dtype for column in given))
+        if rounding:
+            columns[3] = not_below_momentum(*columns, rounding)
         core = _core.Jets.from_columns(columns, to_int64(offsets, "offsets"))
         return cls._wrap(_complete(core, labels, extras))
 
@@ -141,8 +153,11 @@ class Jets:
         ----------
         array : awkward.Array
             Records with ``px, py`` or ``pt, phi``; ``pz`` or ``eta``; ``E`` (or ``e, energy``) or ``mass`` (or
-            ``m, M``), in GeV and radians: the field names of the vector library. All other fields become extras.
-            Four contiguous float64 columns px, py, pz, E are not copied.
+            ``m, M``), in GeV and radians: the field names of the vector library. Its own records (`vector.zip`) and
+            coffea's may have its generic names: ``x, y`` or ``rho, phi``; ``z``, ``eta`` or ``theta``; ``t`` or
+            ``tau``. All other fields become extras. Four contiguous float64 columns px, py, pz, E are not copied.
+            Constituents that are missing (None), as a cut's mask leaves them, are left out; so are, from jets that
+            have equally many by their type (``n * 30 * {...}``), those of four zeros, which are padding.
         labels : array_like of int, optional
             (n,) class numbers.
 
@@ -152,20 +167,7 @@ class Jets:
             If fields are missing or ambiguous, hold something else than one number per constituent, or `Jets`
             would not take the numbers.
         """
-        import awkward as ak
-
-        array = ak.Array(array)
-        if array.ndim != 2 or not array.fields:
-            raise RinoError(
-                f"the awkward array is of type {array.type}; give jets x var x records "
-                "with fields such as px, py, pz, E or pt, eta, phi, mass"
-            )
-        counts = awkward_column(ak.num(array, axis=1), "the number of constituents")
-        flat = ak.flatten(array, axis=1)
-        columns = {name: awkward_column(flat[name], f"the field '{name}'") for name in array.fields}
-        offsets = offsets_of(counts)
-        momentum, used = cartesian(columns, offsets)
-        extras = {name: column for name, column in columns.items() if name not in used}
+        momentum, offsets, extras = awkward_jets(array)
         return cls.from_columns(*momentum, offsets, labels, extras)
 
     @classmethod
@@ -198,24 +200,25 @@ class Jets:
             If shapes do not fit, the mask is not of type bool, the coordinates are not known, or `Jets` would not
             take the numbers.
         """
-        values = to_float64(padded, "padded")
-        if values.ndim != 3 or values.shape[2] != 4:
-            raise RinoError(f"padded has shape {values.shape}; give (n, N, 4)")
-        chosen = np.asarray(mask)
+        chosen = as_array(mask, "the mask")
         if chosen.dtype != np.bool_:
             raise RinoError(f"the mask is of type {chosen.dtype}; give bool, true where a constituent is (mask > 0)")
-        if chosen.shape != values.shape[:2]:
-            raise RinoError(f"the mask has shape {chosen.shape} for padded {values.shape}; give {values.shape[:2]}")
+        array = padded if isinstance(padded, np.ma.MaskedArray) else as_array(padded, "padded")
+        if array.ndim != 3 or array.shape[2] != 4:
+            raise RinoError(f"padded has shape {array.shape}; give (n, N, 4)")
+        if chosen.shape != array.shape[:2]:
+            raise RinoError(f"the mask has shape {chosen.shape} for padded {array.shape}; give {array.shape[:2]}")
         offsets = offsets_of(chosen.sum(axis=1))
-        rows = values[chosen]
+        rows: Any = array[chosen]  # padding may be masked
         kind = coordinates.lower() if isinstance(coordinates, str) else coordinates
         if kind == "ptetaphim":
-            rows = np.stack(from_pt_eta_phi_mass(*rows.T, offsets), axis=1)
+            rows = np.stack(from_pt_eta_phi_mass(*to_float64(rows, "padded").T, offsets), axis=1)
         elif kind != "pxpypze":
             raise RinoError(f"coordinates = {coordinates!r} is not known; choose 'pxpypze' or 'ptetaphim'")
         more = {}
         for name, column in (extras or {}).items():
-            column = np.asarray(column)
+            if not isinstance(column, np.ma.MaskedArray):
+                column = as_array(column, f"the extra '{name}'")
             if column.shape != chosen.shape:
                 raise RinoError(f"the extra '{name}' has shape {column.shape}; give {chosen.shape}, as the mask")
             more[name] = column[chosen]
@@ -441,7 +444,7 @@ class Jets:
             if step == 1:
                 return self._slice(start, max(start, stop))
             return Jets._wrap(self._core.select(np.arange(start, stop, step)))
-        numbers = np.asarray(index) if not isinstance(index, tuple) else np.empty((0, 0))
+        numbers = as_array(index, "the index") if not isinstance(index, tuple) else np.empty((0, 0))
         if numbers.size == 0 and numbers.ndim == 1 and numbers.dtype != np.bool_:
             numbers = numbers.astype(np.int64)
         if numbers.dtype == np.bool_:
@@ -486,17 +489,13 @@ class Jets:
         """n x var x {px, py, pz, E, extras}, records named ``Momentum4D`` as the vector library wants them.
 
         The labels are not in it: ``Jets.from_awkward(jets.to_awkward(), jets.labels)`` gives the same jets back.
-        """
-        import awkward as ak
 
-        fields = {"px": self.px, "py": self.py, "pz": self.pz, "E": self.e} | dict(self.extras)
-        records = ak.contents.RecordArray(
-            [ak.contents.NumpyArray(column) for column in fields.values()],
-            list(fields),
-            length=self.n_constituents,
-            parameters={"__record__": "Momentum4D"},
-        )
-        return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(self.offsets), records))
+        Raises
+        ------
+        RinoError
+            If an extra has a name (``E, mass, eta, x`` ...) by which that library would take it for the momentum.
+        """
+        return to_records(self)
 
     def to_numpy(self) -> tuple[Floats, NDArray[np.bool_]]:
         """Padded four-momenta (n, N, 4) in GeV with zeros as padding, and a mask (n, N), true where a constituent is.
@@ -533,26 +532,7 @@ class Jets:
         RinoError
             If this is not one jet, or an argument is out of range.
         """
-        from pyrino import plots
-        from pyrino.views import ViewGenerator, resolution
-
-        if len(self) != 1:
-            raise RinoError(f"{len(self)} jets cannot be drawn as one; choose a jet, for example jets[0].draw([2, 8])")
-        if isinstance(resolutions, (str, int)):
-            resolutions = [resolutions]
-        generator = ViewGenerator(resolutions, radius=radius, algorithm=algorithm)
-        momenta = [view.p4 for view in generator(self)]
-        # plots.draw_flow counts constituents in the order of the view that shows all of them: descending pT.
-        order = np.argsort(-self.constituents.pt, kind="stable")
-        n = self.n_constituents
-        index = None
-        if any(len(p4) == n for p4 in momenta):
-            index = [
-                None if len(p4) == n else generator.subjet_of_constituent(self, 0, wanted)[order]
-                for p4, wanted in zip(momenta, generator.resolutions, strict=True)
-            ]
-        names = [int(r.value) if r.kind == "subjets" else str(r) for r in map(resolution, generator.resolutions)]
-        return plots.draw_flow(momenta, names, radius=radius, subjet_index=index)
+        return draw(self, resolutions, radius, algorithm)
 
     def __repr__(self) -> str:
         return f"Jets({', '.join(f'{what}: {value}' for what, value in self._summary())})"

@@ -287,7 +287,7 @@ def _write(
         raise RinoError("columns of the source are not written again: join on (file, entry), or by the row")
     if not isinstance(to.tree, str) or not to.tree.isidentifier():
         raise RinoError(f"tree = {to.tree!r}; give a name of letters, digits and _")
-    reading = _Reading(Selection.of(**selection), layout, checked_policy(on_error), max_jets)
+    reading = _Reading(Selection.of(**selection).passing_labels(), layout, checked_policy(on_error), max_jets)
     single = isinstance(path, (str, os.PathLike)) or not isinstance(path, Iterable)
     paths: list[Any] = [path] if single else list(path)
     sources = find_files(paths)
@@ -461,7 +461,10 @@ class _Parquet:
             np.array([names.setdefault(name, len(names)) for name in files], dtype=np.int32)[file]
             for files, file, *_ in self._rows
         ]
-        labels = [pa.nulls(len(row[2]), pa.int64()) if row[3] is None else pa.array(row[3]) for row in self._rows]
+        labels = [
+            pa.nulls(len(row[2]), pa.int64()) if row[3] is None else pa.array(row[3], mask=row[3] < 0)
+            for row in self._rows
+        ]
         values = np.concatenate([row[4] for row in self._rows])
         flat = pa.array(values.ravel())
         columns = [

@@ -578,7 +578,7 @@ def test_rs3l_says_what_is_wrong(tmp_path: Path) -> None:
         ("singletons", arrays["singletons"][:-1], shapes),
         ("jet_pflow_cands", arrays["jet_pflow_cands"][:, :, :10], shapes),
         ("jet_pflow_cands", arrays["jet_pflow_cands"][:, 0], shapes),
-        ("singletons", types, r"jet 9 is of type 12\.0; RS3L's types are 1 to 11"),
+        ("singletons", types, r"jet 9 has type = 12\.0; RS3L's types are 1 to 11"),
         ("jet_pflow_cands", swapped, "pt and relpt of jet_pflow_cands fit neither GeV"),
     ):
         with pytest.raises(RinoError, match=reason):

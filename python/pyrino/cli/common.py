@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,7 +20,20 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["change_recipe", "checked_device", "plural", "show_progress", "table"]
+__all__ = ["as_json", "change_recipe", "checked_device", "plural", "show_progress", "table"]
+
+
+def as_json(document: Any) -> str:
+    """A document as JSON, which knows neither NaN nor infinity: null for both."""
+
+    def known(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {name: known(value) for name, value in part.items()}
+        if isinstance(part, (list, tuple)):
+            return [known(value) for value in part]
+        return None if isinstance(part, float) and not math.isfinite(part) else part
+
+    return json.dumps(known(document), indent=1, allow_nan=False)
 
 
 def show_progress() -> bool:

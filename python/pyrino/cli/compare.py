@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrino.cli.common import show_progress
+from pyrino.cli.common import as_json, show_progress
 from pyrino.cli.parser import add_command, add_overwrite, default_of
 from pyrino.cli.pictures import check_picture
 from pyrino.cli.reading import add_reading, reading_of
@@ -104,7 +103,7 @@ def _run(args: argparse.Namespace) -> None:
         with whole_file(args.plot, overwrite=args.overwrite) as partial:
             found.plot().savefig(partial, format=kind, dpi=150)
     if args.json:
-        print(json.dumps(found.to_dict() | {"paths": [args.first, args.second]}, indent=1, allow_nan=False))
+        print(as_json(found.to_dict() | {"paths": [args.first, args.second]}))
     else:
         print(found)
         if not columns:
@@ -141,7 +140,7 @@ class _Side:
 
     def variables(self, columns: Sequence[str], args: argparse.Namespace) -> dict[str, np.ndarray]:
         """The variables of `args.max_jets` jets at most, read some thousands at a time."""
-        selection = Selection.of(**self._arguments, columns=columns)
+        selection = Selection.of(**self._arguments, columns=columns).passing_labels()
         parts = []
         with progress_bar(
             desc=self.path, unit=" jets", unit_scale=True, leave=False, disable=not show_progress()

@@ -59,7 +59,7 @@ def _run(args: argparse.Namespace) -> None:
     if not args.dpi > 0:
         raise RinoError(f"--dpi is {args.dpi:g}: choose a number above 0, for example 150")
     with whole_file(args.out, overwrite=args.overwrite) as partial:
-        jets = read_jets(args.path, max_jets=args.jet + 1, **reading_of(args))
+        jets = read_jets(args.path, max_jets=args.jet + 1, labelled=False, **reading_of(args))
         if args.jet >= len(jets):
             raise RinoError(f"{args.path} has {len(jets)} jets: choose --jet 0 to {len(jets) - 1}")
         figure = jets[args.jet].draw(args.resolutions, radius=args.radius, algorithm=args.algorithm)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pyrino
-from pyrino.cli.common import checked_device, table
+from pyrino.cli.common import as_json, checked_device, table
 from pyrino.cli.parser import add_command, add_device, add_overwrite, default_of
 from pyrino.cli.reading import add_reading, add_signal, read_labelled
 from pyrino.evaluate import tagger_metrics
@@ -72,7 +71,7 @@ def _run(args: argparse.Namespace) -> None:
                 "seed": args.seed,
                 "pyrino": pyrino.__version__,
             }
-            partial.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            partial.write_text(as_json(result) + "\n", encoding="utf-8")
     print(f"{args.tagger} ({tagger.kind} head) on {summary}\n")
     print(table([_row(name, measurement) for name, measurement in metrics.items()], numbers=(1,)))
     print(f"\nerrors: bootstrap, {args.resamplings} resamplings, seed {args.seed}")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrino.cli.common import plural, show_progress, table
+from pyrino.cli.common import as_json, plural, show_progress, table
 from pyrino.cli.parser import add_command, add_overwrite
 from pyrino.cli.pictures import check_picture, has_blocks, histograms, terminal_width
 from pyrino.cli.reading import Classes, add_reading, reading_of
@@ -85,7 +85,7 @@ def _run(args: argparse.Namespace) -> None:
     drawn = args.plot is not None and _plot(groups, args)
     if args.json:
         document = {"groups": [_document(group) for group in groups], "unreadable": broken}
-        print(json.dumps(document, indent=1, allow_nan=False))
+        print(as_json(document))
     elif groups:
         print("\n\n".join(_text(group, selection) for group in groups))
     if drawn and not args.json:

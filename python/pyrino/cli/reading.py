@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,12 @@ import numpy as np
 
 from pyrino.cli.parser import default_of
 from pyrino.data import JETCLASS_CLASSES, JETNET_CLASSES, read_jets
+from pyrino.data.chunk import NO_LABEL
 from pyrino.data.layout import layouts, open_file
 from pyrino.data.read import find_files
 from pyrino.data.selection import ON_ERROR, Selection
 from pyrino.data.source import Source
-from pyrino.errors import RinoError
+from pyrino.errors import RinoError, RinoWarning
 from pyrino.jets import Jets
 
 __all__ = [
@@ -48,6 +50,8 @@ class Classes:
 
     def name(self, number: int) -> str:
         """Name of a class, or its number as text."""
+        if number == NO_LABEL:
+            return "no label"
         return self.names[number] if number < len(self.names) else str(number)
 
     def number(self, text: str) -> int:
@@ -159,7 +163,16 @@ def read(paths: Sequence[str], args: argparse.Namespace, **more: Any) -> Jets:
     """
     if args.max_jets is None:
         return read_jets(paths, **more, **reading_of(args))
-    return Jets.concatenate(read_jets(p, max_jets=args.max_jets, **more, **reading_of(args)) for p in paths)
+    parts: list[Jets] = []
+    for path in paths:
+        try:
+            parts.append(read_jets(path, max_jets=args.max_jets, **more, **reading_of(args)))
+        except RinoError as error:
+            last = path == paths[-1] and not parts
+            if args.on_error == "raise" or last:
+                raise
+            warnings.warn(f"left out {path}: {error}", RinoWarning, stacklevel=2)
+    return Jets.concatenate(parts)
 
 
 def read_labelled(paths: Sequence[str], args: argparse.Namespace) -> tuple[Jets, np.ndarray, str]:
@@ -170,7 +183,9 @@ def read_labelled(paths: Sequence[str], args: argparse.Namespace) -> tuple[Jets,
     RinoError
         As `read_jets` does; if there are no labels, they are not of one kind, or either class is missing.
     """
-    found = {file: classes_of(file) for file in (find_files(path)[0] for path in paths)}
+    found = {file: classes for path in paths for file, classes in _first_classes(path, args.on_error).items()}
+    if not found:
+        raise RinoError(f"no file of {', '.join(map(str, paths))} can be read: see pyrino info")
     first, classes = next(iter(found.items()))
     for file, other in found.items():
         if not other.meaning:
@@ -196,6 +211,17 @@ def read_labelled(paths: Sequence[str], args: argparse.Namespace) -> tuple[Jets,
         labels,
         f"{total} jets, signal: {count_classes(jets.labels[labels == 1], classes)}, background: {background}",
     )
+
+
+def _first_classes(path: str, on_error: str) -> dict[Source, Classes]:
+    """Those of the first file of a path that can be opened; nothing if there is none and such are to be skipped."""
+    for file in find_files(path):
+        try:
+            return {file: classes_of(file)}
+        except RinoError:
+            if on_error == "raise":
+                raise
+    return {}
 
 
 def count_classes(labels: np.ndarray, classes: Classes) -> str:

@@ -10,17 +10,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyrino._columns import half_rounding, not_below_momentum
 from pyrino.data.source import Source
 from pyrino.errors import RinoError
 from pyrino.jets import Origins
 
-__all__ = ["Chunk", "JetError", "Labels", "equal_counts", "need", "not_negative", "reading", "unpadded"]
+__all__ = ["NO_LABEL", "Broken", "Chunk", "JetError", "Labels", "need", "not_negative", "reading", "unpadded"]
 
 Array = NDArray[Any]
 
 
+#: In the place of the class number of a jet that has none.
+NO_LABEL = -1
+
+#: Jets of a chunk that cannot be used: their place in it -> why, in words with the file and the jet's number there.
+Broken = dict[int, str]
+
+
 class JetError(RinoError):
-    """One jet of a file is broken; `jet` is its number there. Those before and behind it can be read."""
+    """One jet of a file is broken; `jet` is its number there. Those before and behind it can be read.
+
+    For readers that cannot read on behind it: those that can put it into `Chunk.broken`, which is much faster.
+    """
 
     def __init__(self, message: str, jet: int) -> None:
         super().__init__(message)
@@ -34,16 +45,40 @@ class Labels:
     Attributes
     ----------
     values : numpy.ndarray
-        (m,) int64.
+        (m,) int64; `NO_LABEL` for a jet that has none, whatever its file says instead: that is looked at where labels
+        are wanted.
     meaning : str
         Whose numbers they are: numbers of different meaning are never mixed.
     names : tuple of str
         Name of each number, where they have names.
+    said : mapping
+        What the file says of the jets, column -> (m,), for the message about those without; may be empty.
+    rule : str
+        What it should say.
     """
 
     values: NDArray[np.int64]
     meaning: str
     names: tuple[str, ...] = ()
+    said: Mapping[str, Array] = field(default_factory=dict)
+    rule: str = "labels are 0, 1, 2 ..."
+
+    def select(self, keep: NDArray[np.bool_]) -> Labels:
+        """Those of the jets for which `keep` (m,) is true."""
+        said = {name: column[keep] for name, column in self.said.items()}
+        return replace(self, values=self.values[keep], said=said)
+
+    def fault(self, jet: int) -> str:
+        """In words, what is wrong with the label of a jet that has none."""
+        said = {name: column[jet] for name, column in self.said.items()}
+        null = [name for name, value in said.items() if value is None]
+        if null:
+            return f"has no {null[0]} (null)"
+        if len(said) == 1:
+            ((name, value),) = said.items()
+            return f"has {name} = {value!s}; {self.rule}"
+        numbers = {name: getattr(value, "item", lambda value=value: value)() for name, value in said.items()}
+        return f"has the labels {numbers}; {self.rule}" if said else f"has no label; {self.rule}"
 
 
 @dataclass(frozen=True)
@@ -65,6 +100,8 @@ class Chunk:
     origins : Origins or None
         Where the jets were before they came into this file, for a file that knows (a packed cache); None: they are
         known by this file.
+    broken : mapping
+        Jets that cannot be used, in the file's words (see `Broken`); what is held of them means nothing.
     """
 
     momenta: tuple[Array, Array, Array, Array]
@@ -73,6 +110,7 @@ class Chunk:
     extras: Mapping[str, Array] = field(default_factory=dict)
     values: Mapping[str, Array] = field(default_factory=dict)
     origins: Origins | None = None
+    broken: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def offsets(self) -> NDArray[np.int64]:
@@ -93,6 +131,12 @@ class Chunk:
 
         px, py, pz, e = (joined(lambda chunk, c=c: chunk.momenta[c]) for c in range(4))
         labels = first.labels and replace(first.labels, values=joined(lambda chunk: chunk.labels.values))
+        if labels is not None:
+            same = all(chunk.labels.said.keys() == labels.said.keys() for chunk in chunks)
+            names = labels.said if same else ()
+            labels = replace(labels, said={n: joined(lambda chunk, n=n: chunk.labels.said[n]) for n in names})
+        starts = np.cumsum([0, *(len(chunk.counts) for chunk in chunks)]).tolist()
+        broken = {start + jet: why for start, c in zip(starts, chunks, strict=False) for jet, why in c.broken.items()}
         origins = None
         if first.origins is not None:
             files = tuple(dict.fromkeys(name for chunk in chunks for name in chunk.origins.files))
@@ -105,6 +149,7 @@ class Chunk:
             {name: joined(lambda chunk, name=name: chunk.extras[name]) for name in first.extras},
             {name: joined(lambda chunk, name=name: chunk.values[name]) for name in first.values},
             origins,
+            broken,
         )
 
     def select(self, keep: NDArray[np.bool_], constituents: NDArray[np.bool_] | None = None) -> Chunk:
@@ -115,7 +160,9 @@ class Chunk:
             rows &= constituents
             before = np.concatenate([[0], np.cumsum(constituents)])
             counts = np.diff(before[self.offsets])
-        labels = self.labels and replace(self.labels, values=self.labels.values[keep])
+        labels = self.labels and self.labels.select(keep)
+        place = np.cumsum(keep) - 1
+        broken = {int(place[jet]): why for jet, why in self.broken.items() if keep[jet]}
         origins = self.origins and Origins(self.origins.files, self.origins.file[keep], self.origins.entry[keep])
         px, py, pz, e = (component[rows] for component in self.momenta)
         return Chunk(
@@ -125,7 +172,15 @@ class Chunk:
             {name: column[rows] for name, column in self.extras.items()},
             {name: column[keep] for name, column in self.values.items()},
             origins,
+            broken,
         )
+
+    def not_below_momentum(self) -> Chunk:
+        """With E not below |p| by the rounding of half precision, where momenta are stored in it."""
+        rounding = half_rounding(*(component.dtype for component in self.momenta))
+        if not rounding:
+            return self
+        return replace(self, momenta=(*self.momenta[:3], not_below_momentum(*self.momenta, rounding)))
 
 
 @contextmanager
@@ -157,32 +212,16 @@ def need(source: Source, wanted: Iterable[str], present: Iterable[str], what: st
         raise RinoError(f"{source} lacks the {what} {', '.join(missing)}; it has {shown or 'none'}")
 
 
-def not_negative(source: Source, first: int, pt: NDArray[Any], counts: NDArray[np.int64]) -> None:
-    """Raises `JetError` for a transverse momentum (t,) below 0, which would turn a constituent around."""
+def not_negative(source: Source, first: int, pt: NDArray[Any], counts: NDArray[np.int64]) -> Broken:
+    """The jets that have a transverse momentum (t,) below 0, which would turn a constituent around."""
     wrong = np.flatnonzero(pt < 0)
-    if wrong.size:
-        ends = np.cumsum(counts)
-        jet = int(np.searchsorted(ends, wrong[0], side="right"))
-        i = wrong[0] - (ends[jet] - counts[jet])
-        raise JetError(
-            f"{source}: constituent {i} of jet {first + jet} has pT = {pt[wrong[0]]:g} GeV; it must be 0 or more",
-            first + jet,
-        )
-
-
-def equal_counts(source: Source, first_jet: int, counts: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
-    """The number of constituents of each jet, which all columns must agree on."""
-    (reference, expected), *others = counts.items()
-    for name, found in others:
-        wrong = np.flatnonzero(found != expected)
-        if wrong.size:
-            j = wrong[0]
-            raise JetError(
-                f"{source}: jet {first_jet + j} has {expected[j]} values of {reference} but {found[j]} of {name}; "
-                "the columns of a jet must be equally long",
-                first_jet + j,
-            )
-    return expected.astype(np.int64, copy=False)
+    ends = np.cumsum(counts)
+    broken: Broken = {}
+    for row, jet in zip(wrong.tolist(), np.searchsorted(ends, wrong, side="right").tolist(), strict=True):
+        i = row - int(ends[jet] - counts[jet])
+        why = f"{source}: constituent {i} of jet {first + jet} has pT = {pt[row]:g} GeV; it must be 0 or more"
+        broken.setdefault(jet, why)
+    return broken
 
 
 def unpadded(block: Array, columns: int = 4) -> NDArray[np.bool_]:

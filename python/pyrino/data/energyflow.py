@@ -9,7 +9,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from pyrino.data.chunk import Chunk, JetError, Labels, need, not_negative, reading, unpadded
+from pyrino.data.chunk import Broken, Chunk, Labels, need, not_negative, reading, unpadded
+from pyrino.data.labels import labels_of
 from pyrino.data.layout import Layout, Reader
 from pyrino.data.source import Source
 from pyrino.errors import RinoError
@@ -41,7 +42,8 @@ class EnergyFlow(Layout):
 
     Masses are those of the particles (`MASSES`), as EnergyFlow's ``p4s_from_ptyphipids`` has them: with
     mT^2 = pT^2 + m^2, E = mT cosh y and pz = mT sinh y. Ids may be EnergyFlow's small floats (``remap_pids``); with
-    [N, M, 3] there are none, and particles are massless. ``y`` may be absent.
+    [N, M, 3] there are none, and particles are massless. ``y`` may be absent, or something else: then there are no
+    labels.
 
     The array is decompressed as it is read, never held as a whole; reading backwards begins anew.
     """
@@ -75,7 +77,7 @@ class _Reader(Reader):
         self.entries = self._shape[0]
         self.starts = np.zeros(1, dtype=np.int64)
         self.columns = {"pdgid": "constituent"} if self._shape[2] == 4 else {}
-        self._labels = _labels(source, file["y"], self.entries) if "y" in file.files else None
+        self._labels = _labels(file, self.entries) if "y" in file.files else None
 
     def read(self, first: int, last: int, columns: Sequence[str] = ()) -> Chunk:
         need(self._source, columns, self.columns, "columns")
@@ -95,19 +97,18 @@ class _Reader(Reader):
         number = np.concatenate(counts)
         pt, y, phi, *identity = (np.concatenate(column) for column in particles)
         mass, extras = np.zeros(1), {}
+        broken = not_negative(self._source, first, pt, number)
         if identity:
-            ids = self._ids(identity[0], number, first)
+            ids = self._ids(identity[0], number, first, broken)
             mass = _masses(ids)
             if "pdgid" in columns:
                 extras["pdgid"] = ids.astype(np.float64)
-        not_negative(self._source, first, pt, number)
         with np.errstate(all="ignore"):  # what is not finite is found, and named, when the jets are made
             mt = np.hypot(pt, mass)
             momenta = (pt * np.cos(phi), pt * np.sin(phi), mt * np.sinh(y), mt * np.cosh(y))
-        labels = None
-        if self._labels is not None:
-            labels = Labels(self._labels[first:last], "numbers of EnergyFlow", ENERGYFLOW_CLASSES)
-        return Chunk(momenta, number, labels, extras)
+        jets = np.arange(self.entries)
+        labels = self._labels and self._labels.select((jets >= first) & (jets < last))
+        return Chunk(momenta, number, labels, extras, broken=broken)
 
     def close(self) -> None:
         self._stream.close()
@@ -119,8 +120,10 @@ class _Reader(Reader):
             raise EOFError(f"X ends {size - len(data)} bytes too early")
         return data
 
-    def _ids(self, written: NDArray[np.float64], counts: NDArray[np.int64], first: int) -> NDArray[np.int64]:
-        """(t,) PDG ids; a mass is known of each."""
+    def _ids(
+        self, written: NDArray[np.float64], counts: NDArray[np.int64], first: int, broken: Broken
+    ) -> NDArray[np.int64]:
+        """(t,) PDG ids of which a mass is known; jets with others are `broken`, and have 0 there."""
         code = np.round(written * 10)
         remapped = (code >= 0) & (code < len(_REMAPPED)) & (np.abs(written * 10 - code) < 1e-3)
         # Neither 0 nor 1 (a d quark) is the id of a particle in a jet: below 1.4 all are EnergyFlow's code.
@@ -128,15 +131,15 @@ class _Reader(Reader):
             ids = np.where(remapped, _REMAPPED[np.where(remapped, code, 0).astype(int)], written)
             known = np.isin(np.abs(ids), list(MASSES))
         wrong = np.flatnonzero(~known)
-        if wrong.size:
-            jet = int(np.searchsorted(np.cumsum(counts), wrong[0], side="right"))
-            i = wrong[0] - int(counts[:jet].sum())
-            raise JetError(
-                f"{self._source}: constituent {i} of jet {first + jet} has the PDG id {written[wrong[0]]:g}, "
-                "the mass of which is not known here; save X[..., :3] to have massless constituents",
-                first + jet,
+        ends = np.cumsum(counts)
+        for row, jet in zip(wrong.tolist(), np.searchsorted(ends, wrong, side="right").tolist(), strict=True):
+            i = row - int(ends[jet] - counts[jet])
+            why = (
+                f"{self._source}: constituent {i} of jet {first + jet} has the PDG id {written[row]:g}, "
+                "the mass of which is not known here; save X[..., :3] to have massless constituents"
             )
-        return ids.astype(np.int64)
+            broken.setdefault(jet, why)
+        return np.where(known, ids, 0).astype(np.int64)
 
 
 def _masses(ids: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -144,10 +147,15 @@ def _masses(ids: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.array([MASSES[kind] for kind in kinds.tolist()])[np.searchsorted(kinds, np.abs(ids))]
 
 
-def _labels(source: Source, y: NDArray[Any], entries: int) -> NDArray[np.int64]:
-    if y.shape != (entries,) or y.dtype.kind not in "fiub":
-        raise RinoError(f"{source}: y {y.shape} of {y.dtype} is not one number for each of the {entries} jets of X")
-    wrong = np.flatnonzero((y != 0) & (y != 1))
-    if wrong.size:
-        raise RinoError(f"{source}: jet {wrong[0]} has y = {y[wrong[0]]}; it must be 0 (gluon) or 1 (quark)")
-    return y.astype(np.int64)
+def _labels(file: Any, entries: int) -> Labels:
+    more: dict[str, Any] = {"meaning": "numbers of EnergyFlow", "names": ENERGYFLOW_CLASSES}
+    none = np.zeros(entries, dtype=bool)
+    try:
+        y = file["y"]
+    except ValueError as error:  # objects, which are pickled and never read
+        return labels_of({}, none, none, f"y cannot be read ({error})", **more)
+    if y.shape != (entries,):
+        rule = f"y {y.shape} of {y.dtype} is not one number for each of the {entries} jets of X"
+        return labels_of({}, none, none, rule, **more)
+    sound = (y == 0) | (y == 1) if y.dtype.kind in "fiub" else none
+    return labels_of({"y": y}, y, sound, "it must be 0 (gluon) or 1 (quark)", **more)

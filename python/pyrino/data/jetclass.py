@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrino.data.chunk import Chunk, equal_counts, need
+from pyrino.data.chunk import Broken, Chunk, need
 from pyrino.data.labels import from_columns, label_columns
 from pyrino.data.source import Source
 
-__all__ = ["GENERATED", "MOMENTA", "Columns", "make_chunk"]
+__all__ = ["GENERATED", "MOMENTA", "Columns", "Lists", "make_chunk"]
 
 #: px, py, pz, E of the constituents in GeV.
 MOMENTA = ("part_px", "part_py", "part_pz", "part_energy")
@@ -53,21 +53,69 @@ class Columns:
         return list(dict.fromkeys((*MOMENTA, *columns, *self.labels)))
 
 
+class Lists(NamedTuple):
+    """A column of m jets with one list of numbers each."""
+
+    values: NDArray[Any]
+    """(t,) all numbers."""
+    counts: NDArray[np.int64]
+    """(m,) of each jet."""
+    fixed: bool
+    """Whether all lists have one length by their type, so that zeros may be padding."""
+
+    def keep(self, here: NDArray[np.bool_]) -> Lists:
+        """The numbers for which `here` (t,) is true."""
+        before = np.concatenate([[0], np.cumsum(here)])
+        ends = np.concatenate([[0], np.cumsum(self.counts)])
+        return Lists(self.values[here], np.diff(before[ends]), self.fixed)
+
+
 def make_chunk(
     source: Source,
     first: int,
     columns: Columns,
     wanted: Iterable[str],
-    constituents_of: Callable[[str], tuple[NDArray[Any], NDArray[Any]]],
+    lists_of: Callable[[str], Lists],
     jets_of: Callable[[str], NDArray[Any]],
+    labels_of: Callable[[str], NDArray[Any]],
+    broken: Broken,
 ) -> Chunk:
-    """A chunk from columns: `constituents_of(name)` gives (t,) values and (m,) counts, `jets_of(name)` (m,) values."""
+    """A chunk from columns, of which `lists_of` gives lists, `jets_of` (m,) numbers and `labels_of` (m,) anything.
+
+    `broken` has, when these were called, the jets for which they found no numbers. Constituents of four zeros are
+    padding where lists have one length by their type, as they are in arrays of HDF5 and npz.
+    """
     wanted = list(dict.fromkeys(name for name in wanted if name not in MOMENTA))
     ragged = [*MOMENTA, *(name for name in wanted if columns.others[name] == "constituent")]
-    found = {name: constituents_of(name) for name in ragged}
-    counts = equal_counts(source, first, {name: counts for name, (_, counts) in found.items()})
-    px, py, pz, energy = (found[name][0] for name in MOMENTA)
-    labels = from_columns(source, first, {name: np.asarray(jets_of(name)) for name in columns.labels})
-    extras = {name: values for name, (values, _) in found.items() if name not in MOMENTA}
+    found = {name: lists_of(name) for name in ragged}
     values = {name: np.asarray(jets_of(name)) for name in wanted if columns.others[name] == "jet"}
-    return Chunk((px, py, pz, energy), counts, labels, extras, values)
+    _same_lengths(source, first, {name: found[name] for name in MOMENTA}, broken)
+    found = _sound(found, broken)
+    if all(found[name].fixed for name in MOMENTA):
+        present = np.logical_or.reduce([found[name].values != 0 for name in MOMENTA])
+        if not present.all():
+            found = {name: lists.keep(present) if lists.fixed else lists for name, lists in found.items()}
+    _same_lengths(source, first, found, broken)
+    found = _sound(found, broken)
+    px, py, pz, energy = (found[name].values for name in MOMENTA)
+    labels = from_columns({name: labels_of(name) for name in columns.labels})
+    extras = {name: lists.values for name, lists in found.items() if name not in MOMENTA}
+    return Chunk((px, py, pz, energy), found[MOMENTA[0]].counts, labels, extras, values, broken=broken)
+
+
+def _same_lengths(source: Source, first: int, found: dict[str, Lists], broken: Broken) -> None:
+    """Adds the jets for which not all columns have equally many numbers to `broken`."""
+    (reference, expected), *others = ((name, lists.counts) for name, lists in found.items())
+    for name, counts in others:
+        for j in np.flatnonzero(counts != expected).tolist():
+            why = f"has {expected[j]} values of {reference} but {counts[j]} of {name}"
+            broken.setdefault(j, f"{source}: jet {first + j} {why}; the columns of a jet must be equally long")
+
+
+def _sound(found: dict[str, Lists], broken: Broken) -> dict[str, Lists]:
+    """The lists without the numbers of broken jets, of which columns may have differently many."""
+    if not broken:
+        return found
+    sound = np.ones(len(found[MOMENTA[0]].counts), dtype=bool)
+    sound[list(broken)] = False
+    return {name: lists.keep(np.repeat(sound, lists.counts)) for name, lists in found.items()}

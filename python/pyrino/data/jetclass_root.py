@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrino.data.chunk import Chunk, need, reading
-from pyrino.data.jetclass import GENERATED, MOMENTA, Columns, make_chunk
+from pyrino.data.jetclass import GENERATED, MOMENTA, Columns, Lists, make_chunk
 from pyrino.data.labels import meaning_of
 from pyrino.data.layout import Layout, Reader
 from pyrino.data.source import Source
@@ -48,7 +48,9 @@ class _Reader(Reader):
             names = self._columns.to_read(self._source, columns)
             arrays = self._tree.arrays(names, entry_start=first, entry_stop=last, library="ak", how=dict)
             jets = _Branches(self._source, arrays)
-            return make_chunk(self._source, first, self._columns, columns, jets.constituents, jets.scalars)
+            return make_chunk(
+                self._source, first, self._columns, columns, jets.lists, jets.scalars, jets.scalars, broken={}
+            )
 
     def label_meaning(self) -> str | None:
         return meaning_of(self._columns.labels)  # without decompressing a whole piece
@@ -65,8 +67,9 @@ def _kind(branch: Any) -> str | None:
     if isinstance(found, uproot.AsJagged):
         constituents = isinstance(found.content, uproot.AsDtype) and GENERATED not in branch.name
         return "constituent" if constituents else None
-    if isinstance(found, uproot.AsDtype) and found.inner_shape == () and found.to_dtype.kind in "fiub":
-        return "jet"
+    if isinstance(found, uproot.AsDtype) and found.to_dtype.base.kind in "fiub":
+        fixed = len(found.inner_shape) == 1 and GENERATED not in branch.name  # arrays of one size: part_px[30]
+        return "jet" if found.inner_shape == () else "constituent" if fixed else None
     return None
 
 
@@ -76,11 +79,12 @@ class _Branches:
     def __init__(self, source: Source, arrays: Any) -> None:
         self._source, self._arrays = source, arrays
 
-    def constituents(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    def lists(self, name: str) -> Lists:
         import awkward as ak
 
         branch = self._branch(name, 2, "one list of numbers per jet")
-        return ak.to_numpy(ak.flatten(branch)), ak.to_numpy(ak.num(branch))
+        fixed = isinstance(branch.type.content, ak.types.RegularType)
+        return Lists(ak.to_numpy(ak.flatten(branch)), ak.to_numpy(ak.num(branch)), fixed)
 
     def scalars(self, name: str) -> NDArray[Any]:
         import awkward as ak

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrino.data.chunk import Chunk, JetError, need, not_negative, reading
+from pyrino.data.chunk import Chunk, need, not_negative, reading
 from pyrino.data.hdf5 import Hdf5Reader
 from pyrino.data.labels import from_file_name
 from pyrino.data.layout import Layout, Reader
@@ -55,19 +55,16 @@ class _Reader(Hdf5Reader):
             particles, jets = self.file[_PARTICLES][first:last], self.file[_JETS][first:last]
         values = particles[..., 3]
         mask = values == 1
-        wrong = np.argwhere(~mask & (values != 0))
-        if wrong.size:
-            j, i = wrong[0]
-            raise JetError(
-                f"{self.source}: the mask of constituent {i} of jet {first + j} is {values[j, i]}; it must be 0 or 1",
-                first + j,
-            )
+        broken = {}
+        for j, i in np.argwhere(~mask & (values != 0)).tolist():
+            why = f"the mask of constituent {i} of jet {first + j} is {values[j, i]}; it must be 0 or 1"
+            broken.setdefault(j, f"{self.source}: {why}")
         counts = mask.sum(axis=1)
         with np.errstate(all="ignore"):  # what is not finite is found, and named, when the jets are made
             eta_rel, phi, pt_rel = particles[mask].astype(np.float64)[:, :3].T
             jet_pt, jet_eta = (np.repeat(jets[:, c].astype(np.float64), counts) for c in (0, 1))
             pt, eta = pt_rel * jet_pt, eta_rel + jet_eta
-            not_negative(self.source, first, pt, counts)
+            broken = not_negative(self.source, first, pt, counts) | broken
             momenta = (pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta), pt * np.cosh(eta))
         found = {name: jets[:, c] for c, name in enumerate(self.columns) if name in columns}
-        return Chunk(momenta, counts, from_file_name(self.source, len(jets)), values=found)
+        return Chunk(momenta, counts, from_file_name(self.source, len(jets)), values=found, broken=broken)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrino.data.chunk import JetError, Labels
+from pyrino.data.chunk import NO_LABEL, Labels
 from pyrino.data.source import Source
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "from_columns",
     "from_file_name",
     "label_columns",
+    "labels_of",
     "meaning_of",
 ]
 
@@ -47,29 +48,39 @@ def meaning_of(columns: Iterable[str]) -> str | None:
     return f"numbers of the column {NUMBER}" if NUMBER in names else "numbers of JetClass"
 
 
-def from_columns(source: Source, first_jet: int, columns: Mapping[str, NDArray[Any]]) -> Labels | None:
-    """Labels from the columns that `label_columns` named, (m,) each; None where there are none."""
+def labels_of(
+    said: Mapping[str, NDArray[Any]], values: NDArray[Any], sound: NDArray[np.bool_], rule: str, **more: Any
+) -> Labels:
+    """Labels (m,) from numbers, of which those that are not sound are none; `said` and `rule` tell what is wrong."""
+    if sound.all():
+        return Labels(values.astype(np.int64, copy=False), rule=rule, **more)
+    numbers = np.full(len(sound), NO_LABEL, dtype=np.int64)
+    numbers[sound] = values[sound]
+    return Labels(numbers, said=said, rule=rule, **more)
+
+
+def from_columns(columns: Mapping[str, NDArray[Any]]) -> Labels | None:
+    """Labels from the columns that `label_columns` named, (m,) each of any type; None where there are none."""
     if not columns:
         return None
+    meaning = meaning_of(columns) or ""
     if NUMBER in columns:
-        values = columns[NUMBER].astype(np.float64)
-        wrong = np.flatnonzero(~((values >= 0) & (values < 2**53) & (values == np.floor(values))))
-        if wrong.size:
-            raise JetError(
-                f"{source}: jet {first_jet + wrong[0]} has {NUMBER} = {values[wrong[0]]}; labels are 0, 1, 2 ...",
-                first_jet + wrong[0],
-            )
-        return Labels(values.astype(np.int64), meaning_of(columns) or "")
-    one_hot = np.stack([columns[name] for name in columns], axis=1).astype(np.float64)
-    wrong = np.flatnonzero((one_hot.sum(axis=1) != 1) | (one_hot.max(axis=1) != 1))
-    if wrong.size:
-        found = dict(zip(columns, one_hot[wrong[0]].tolist(), strict=True))
-        raise JetError(
-            f"{source}: jet {first_jet + wrong[0]} has the labels {found}; exactly one of them must be 1",
-            first_jet + wrong[0],
-        )
-    numbers = np.array([_ONE_HOT.index(name) for name in columns])
-    return Labels(numbers[one_hot.argmax(axis=1)], meaning_of(columns) or "", JETCLASS_CLASSES)
+        values = _numbers(columns[NUMBER])
+        sound = (values >= 0) & (values < 2**53) & (values == np.floor(values))
+        return labels_of(columns, values, sound, "labels are 0, 1, 2 ...", meaning=meaning)
+    one_hot = np.stack([_numbers(column) for column in columns.values()], axis=1)
+    sound = (one_hot.sum(axis=1) == 1) & (one_hot.max(axis=1, initial=0) == 1)
+    numbers = np.array([_ONE_HOT.index(name) for name in columns])[one_hot.argmax(axis=1)]
+    rule = "exactly one of them must be 1" if len(columns) > 1 else "it must be 1"
+    return labels_of(columns, numbers, sound, rule, meaning=meaning, names=JETCLASS_CLASSES)
+
+
+def _numbers(column: NDArray[Any]) -> NDArray[np.float64]:
+    """As float64; NaN for what is no number (null, text, lists)."""
+    if column.dtype.kind in "fiub":
+        return column.astype(np.float64)
+    numbers = (float(value) if isinstance(value, (bool, int, float)) else np.nan for value in column.tolist())
+    return np.fromiter(numbers, dtype=np.float64, count=len(column))
 
 
 def from_file_name(source: Source, jets: int) -> Labels | None:

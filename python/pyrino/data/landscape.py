@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrino.data.chunk import Chunk, JetError, Labels, need, reading, unpadded
+from pyrino.data.chunk import Chunk, Labels, need, reading, unpadded
 from pyrino.data.hdf5 import Hdf5Reader
+from pyrino.data.labels import labels_of
 from pyrino.data.layout import Layout, Reader
 from pyrino.data.source import Source
 from pyrino.errors import RinoError
@@ -66,7 +67,7 @@ class _Reader(Hdf5Reader):
         self._momenta = [f"{p}_{i}" for i in range(max(self._constituents, 1)) for p in _COMPONENTS]
         need(source, self._momenta, self._places, "columns")
         wrong = [name for name, (block, _) in self._places.items() if table.dtype[block].base.kind not in "fiub"]
-        bad = [name for name in (*self._momenta, _LABEL) if name in wrong]
+        bad = [name for name in self._momenta if name in wrong]
         if bad:
             raise RinoError(f"{source}: the column {bad[0]} does not hold numbers; write it as float32 or float64")
         own = {*self._momenta, *wrong}
@@ -79,7 +80,7 @@ class _Reader(Hdf5Reader):
         block = self._take(rows, self._momenta).reshape(len(rows), self._constituents, 4)
         mask = unpadded(block)
         e, px, py, pz = (block[..., c][mask] for c in range(4))
-        labels = self._labels(rows, first) if _LABEL in self._places else None
+        labels = self._labels(rows) if _LABEL in self._places else None
         values = {name: self._take(rows, [name])[:, 0] for name in columns}
         return Chunk((px, py, pz, e), mask.sum(axis=1), labels, values=values)
 
@@ -95,16 +96,16 @@ class _Reader(Hdf5Reader):
             return values[:, wanted[0] : wanted[0] + len(wanted)]
         return values[:, wanted]
 
-    def _labels(self, rows: NDArray[Any], first: int) -> Labels:
-        values = self._take(rows, [_LABEL])[:, 0]
-        wrong = np.flatnonzero((values != 0) & (values != 1))
-        if wrong.size:
-            raise JetError(
-                f"{self.source}: jet {first + wrong[0]} has {_LABEL} = {values[wrong[0]]}; "
-                "it must be 0 (QCD) or 1 (top)",
-                first + wrong[0],
-            )
-        return Labels(values.astype(np.int64), "numbers of the top-tagging landscape", LANDSCAPE_CLASSES)
+    def _labels(self, rows: NDArray[Any]) -> Labels:
+        said = self._take(rows, [_LABEL])[:, 0]
+        return labels_of(
+            {_LABEL: said},
+            said,
+            (said == 0) | (said == 1) if said.dtype.kind in "fiub" else np.zeros(len(said), dtype=bool),
+            "it must be 0 (QCD) or 1 (top)",
+            meaning="numbers of the top-tagging landscape",
+            names=LANDSCAPE_CLASSES,
+        )
 
 
 def _tables(file: Any) -> list[Any]:

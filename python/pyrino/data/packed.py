@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pyrino.data.chunk import Chunk, Labels, need
 from pyrino.data.jetclass import MOMENTA
-from pyrino.data.labels import NUMBER
+from pyrino.data.labels import NUMBER, labels_of
 from pyrino.data.layout import Layout, Reader
 from pyrino.data.source import Source
 from pyrino.errors import RinoError
@@ -138,7 +138,7 @@ class PackedReader(Reader):
         return Chunk(
             (px, py, pz, e),
             joined[0],
-            Labels(found[NUMBER], labels["meaning"], tuple(labels["names"])) if labels else None,
+            _labels(found[NUMBER], labels) if labels else None,
             {name: found[name] for name in extras},
             {name: found[name] for name in values},
             self._origins(found[FILE], found[ENTRY]),
@@ -229,6 +229,12 @@ class PackedReader(Reader):
         self._batch, self._file, self._map = None, None, None
         if hasattr(self._given, "close"):  # pyarrow's own reader has nothing to close
             self._given.close()
+
+
+def _labels(numbers: NDArray[np.int64], about: Mapping[str, Any]) -> Labels:
+    rule = "the files that were packed do not tell"
+    names = tuple(about["names"])
+    return labels_of({NUMBER: numbers}, numbers, numbers >= 0, rule, meaning=about["meaning"], names=names)
 
 
 class _Batch:

@@ -101,7 +101,7 @@ def pack(
     """
     import pyarrow as pa
 
-    chosen = Selection.of(columns=columns, **selection)
+    chosen = Selection.of(columns=columns, **selection).passing_labels()
     for name in (FILE, ENTRY):
         if name in chosen.columns:
             raise RinoError(f"the column {name!r} cannot be packed: the cache has its own; leave it out of columns")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrino.data.chunk import Chunk, JetError, reading
-from pyrino.data.jetclass import GENERATED, MOMENTA, Columns, make_chunk
+from pyrino.data.chunk import Broken, Chunk, reading
+from pyrino.data.jetclass import GENERATED, MOMENTA, Columns, Lists, make_chunk
 from pyrino.data.labels import NUMBER, meaning_of
 from pyrino.data.layout import Layout, Reader
 from pyrino.data.source import Source
@@ -73,7 +73,9 @@ class _Reader(Reader):
             batches = part.to_batches()
             batch = batches[0] if batches else pa.RecordBatch.from_pylist([], schema=part.schema)
             jets = ArrowColumns(self._source, first, batch)
-            return make_chunk(self._source, first, self._columns, columns, jets.constituents, jets.scalars)
+            return make_chunk(
+                self._source, first, self._columns, columns, jets.lists, jets.scalars, jets.anything, jets.broken
+            )
 
     def _groups(self, groups: tuple[int, ...], names: tuple[str, ...]) -> pa.Table:
         """Row groups, which can only be read whole: one of which a piece is read stays for the next piece."""
@@ -133,36 +135,54 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 class ArrowColumns:
-    """Columns of a record batch as arrays; errors name the jet by its number in the file."""
+    """Columns of a record batch as arrays; jets for which a number is missing are in `broken`."""
 
     def __init__(self, source: Source, first: int, batch: pa.RecordBatch) -> None:
         self._source, self._first, self._batch = source, first, batch
+        self.broken: Broken = {}
 
-    def constituents(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
-        """(t,) values and (m,) counts of a column of lists."""
+    def lists(self, name: str) -> Lists:
+        """A column of lists."""
+        import pyarrow as pa
+
         column = self._batch.column(name)
         if not _is_list(column.type):
             raise RinoError(f"{self._source}: {name} is of type {column.type}; it must be a list of numbers per jet")
-        self._none_missing(name, column)
-        values, counts = column.flatten(), column.value_lengths().to_numpy(zero_copy_only=False)
+        self._missing(name, column)
+        values = column.flatten()
+        counts = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
         if values.null_count:
-            null = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
-            jet = self._first + int(np.searchsorted(np.cumsum(counts), null, side="right"))
-            raise JetError(f"{self._source}: {name} of jet {jet} has missing values (null); write numbers", jet)
-        return self._numbers(name, values), counts
+            nulls = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))
+            for jet in np.unique(np.searchsorted(np.cumsum(counts), nulls, side="right")).tolist():
+                self._break(jet, f"{name} of jet {self._first + jet} has missing values (null); write numbers")
+        return Lists(self._numbers(name, values), counts, pa.types.is_fixed_size_list(column.type))
 
     def scalars(self, name: str) -> NDArray[Any]:
         """(m,) values of a column of numbers."""
         column = self._batch.column(name)
-        self._none_missing(name, column)
+        self._missing(name, column)
         return self._numbers(name, column)
 
-    def _none_missing(self, name: str, column: pa.Array) -> None:
+    def anything(self, name: str) -> NDArray[Any]:
+        """(m,) values of a column of any type; None where there is none."""
+        column = self._batch.column(name)
+        if _is_number(column.type) and not column.null_count:
+            return column.to_numpy(zero_copy_only=False)
+        values = np.empty(len(column), dtype=object)
+        values[:] = column.to_pylist()
+        return values
+
+    def _missing(self, name: str, column: pa.Array) -> None:
         if column.null_count:
-            jet = self._first + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
-            raise JetError(f"{self._source}: jet {jet} has no {name} (null); write a value for every jet", jet)
+            for jet in np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False)).tolist():
+                self._break(jet, f"jet {self._first + jet} has no {name} (null); write a value for every jet")
+
+    def _break(self, jet: int, why: str) -> None:
+        self.broken.setdefault(jet, f"{self._source}: {why}")
 
     def _numbers(self, name: str, column: pa.Array) -> NDArray[Any]:
         if not _is_number(column.type):
             raise RinoError(f"{self._source}: {name} holds {column.type}; it must hold numbers")
+        if column.null_count:  # of jets that are broken; as they are, integers would become floating point
+            column = column.fill_null(False if str(column.type) == "bool" else 0)
         return column.to_numpy(zero_copy_only=False)

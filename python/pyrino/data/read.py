@@ -209,7 +209,7 @@ def iterate(
                     chunk, entries = read_sound(reader, first, last, selection.columns, tally, on_error)
                     if chunk is None:
                         continue
-                    if selection.labelled:
+                    if selection.labelled is not False:
                         rule.check(source, chunk.labels and chunk.labels.meaning)
                     chunk, entries = selection.take(source, chunk, entries, tally, on_error)
                     if not first:

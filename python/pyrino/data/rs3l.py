@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrino.data.chunk import Chunk, JetError, Labels, need, reading
+from pyrino._columns import not_below_momentum
+from pyrino.data.chunk import Chunk, Labels, need, reading
 from pyrino.data.hdf5 import Hdf5Reader
+from pyrino.data.labels import labels_of
 from pyrino.data.layout import Layout, Reader
 from pyrino.data.source import Source
 from pyrino.errors import RinoError
@@ -152,7 +154,7 @@ class _Reader(Hdf5Reader):
         flat = {name: candidates[:, i][mask] for i, name in enumerate(_FEATURES)}
         kinematics = {name: np.repeat(jets[:, k].astype(np.float64), counts) for name, k in _KINEMATICS.items()}
         momenta = self._convention.momenta(flat, kinematics)
-        labels = self._labels(jets[:, 0], first)
+        labels = _labels(jets[:, 0])
         numbers = np.arange(first, last)
         values = {name: jets[:, self._places[name]] for name in columns if name in self._places}
         if _GROUP in columns:
@@ -161,15 +163,11 @@ class _Reader(Hdf5Reader):
             values[_VARIATION] = np.asarray(self._variations)[numbers % v]
         return Chunk(momenta, counts, labels, {name: flat[name] for name in columns if name in _EXTRAS}, values)
 
-    def _labels(self, types: NDArray[Any], first: int) -> Labels:
-        wrong = np.flatnonzero(~np.isin(types, range(1, len(RS3L_CLASSES))))
-        if wrong.size:
-            raise JetError(
-                f"{self.source}: jet {first + wrong[0]} is of type {types[wrong[0]]}; RS3L's types are 1 to "
-                f"{len(RS3L_CLASSES) - 1}, in column 0 of {_JETS}",
-                first + wrong[0],
-            )
-        return Labels(types.astype(np.int64), "numbers of RS3L", RS3L_CLASSES)
+
+def _labels(types: NDArray[Any]) -> Labels:
+    sound = np.isin(types, range(1, len(RS3L_CLASSES)))
+    rule = f"RS3L's types are 1 to {len(RS3L_CLASSES) - 1}, in column 0 of {_JETS}"
+    return labels_of({"type": types}, types, sound, rule, meaning="numbers of RS3L", names=RS3L_CLASSES)
 
 
 class _Convention:
@@ -198,10 +196,10 @@ class _Convention:
             e = np.exp(e) if self._log_e else e
             if self._relative:
                 eta, phi = eta + jets["jet_eta"], phi + jets["jet_phi"]
-            momentum = pt * np.cosh(eta)
-            # pt, eta and e are rounded each for itself, which may leave a massless particle with E just below |p|.
-            rounded = (e < momentum) & (e > momentum * (1 - self._rounding))
-            return pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta), np.where(rounded, momentum, e)
+            px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
+        # pt, eta and e are rounded each for itself, which may leave a massless particle with E just below |p|; more
+        # than in components, since these are logarithms.
+        return px, py, pz, not_below_momentum(px, py, pz, e, self._rounding)
 
 
 def _present(candidates: NDArray[Any]) -> NDArray[np.bool_]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -36,8 +36,9 @@ class Selection:
     ----------
     columns : tuple of str
         Columns beyond the momenta: those of constituents go to `Jets.extras`, those of jets to `Jets.values`.
-    labelled : bool
-        False leaves labels out, so that files with different labels, or with none, can be mixed.
+    labelled : bool or None
+        False leaves labels out, so that files with different labels, or with none, can be mixed. True: a jet without
+        one is broken, in a file that has them. None, for what is only passed on: such a jet has `NO_LABEL`.
     pt, eta, mass : (float or None, float or None)
         Ranges of the jet's transverse momentum (GeV), pseudorapidity, mass (GeV): those of the sum of all its
         constituents in the file. The lower end is included, the upper is not; None is open.
@@ -57,7 +58,7 @@ class Selection:
     """
 
     columns: tuple[str, ...] = ()
-    labelled: bool = True
+    labelled: bool | None = True
     pt: Range = (None, None)
     eta: Range = (None, None)
     mass: Range = (None, None)
@@ -108,6 +109,10 @@ class Selection:
             values[name] = bool(value)
         return cls(**values)
 
+    def passing_labels(self) -> Selection:
+        """The same where labels are passed on and nobody learns from them: jets may have none."""
+        return replace(self, labelled=None) if self.labelled else self
+
     def take(
         self, source: Source, chunk: Chunk, entries: NDArray[np.int64], tally: Tally, on_error: str = "raise"
     ) -> tuple[Chunk, NDArray[np.int64]]:
@@ -136,7 +141,7 @@ class Selection:
             keep &= np.isin(_labels_of(source, chunk).values, self._numbers(source, _labels_of(source, chunk)))
         if any(bounds != (None, None) for bounds in (self.pt, self.eta, self.mass)):
             keep &= self._in_ranges(chunk)
-        if not self.labelled and chunk.labels is not None:
+        if self.labelled is False and chunk.labels is not None:
             chunk = _without_labels(chunk)
         constituents = None
         if self.constituent_pt > 0.0:
@@ -157,14 +162,25 @@ class Selection:
         """(m,) false for the jets that are broken or empty."""
         keep = np.ones(len(chunk.counts), dtype=bool)
         empty = chunk.counts == 0
+        empty[list(chunk.broken)] = False
         if self.drop_empty:
             tally.cut += int(empty.sum())
             keep &= ~empty
-        bad = piece_of(chunk, np.zeros(len(keep), np.int64), str(source)).find_bad()
-        for jet in bad:
+        wrong = set(piece_of(chunk, np.zeros(len(keep), np.int64), str(source)).find_bad().tolist())
+        unlabelled = chunk.labels is not None and self.labelled
+        none = np.flatnonzero(chunk.labels.values < 0).tolist() if unlabelled else []
+        for jet in sorted(wrong.union(chunk.broken, none)):
             if not keep[jet]:
                 continue
-            reason = _what_is_wrong(source, chunk, int(jet), int(entries[jet]))
+            place = f"{source}: jet {entries[jet]}"
+            if on_error == "skip" and tally.told:
+                reason = place
+            elif jet in chunk.broken:
+                reason = chunk.broken[jet]
+            elif jet in wrong:
+                reason = _what_is_wrong(source, chunk, jet, int(entries[jet]))
+            else:
+                reason = f"{place} {chunk.labels.fault(jet)}; leave labels out with labelled=False"
             if on_error == "raise":
                 raise RinoError(f"{reason}, or skip such jets with on_error='skip'")
             tally.bad(reason)
@@ -256,8 +272,13 @@ class Tally:
     def bad(self, reason: str) -> None:
         """Count a broken jet; the first few reasons are kept."""
         self.bad_jets += 1
-        if len(self.examples) < 3:
+        if not self.told:
             self.examples.append(reason)
+
+    @property
+    def told(self) -> bool:
+        """Whether there are enough reasons."""
+        return len(self.examples) >= 3
 
     def skip(self, name: str, reason: str) -> None:
         """Count a file that was skipped."""
@@ -300,10 +321,6 @@ def checked_policy(on_error: str) -> str:
     return on_error
 
 
-#: Broken jets that are read around in a piece of a file; more are the file's fault.
-_MOST_BROKEN = 100
-
-
 def read_sound(
     reader: Reader, first: int, last: int, columns: Sequence[str], tally: Tally, on_error: str
 ) -> tuple[Chunk | None, NDArray[np.int64]]:
@@ -312,25 +329,21 @@ def read_sound(
     Raises
     ------
     RinoError
-        As `Reader.read`, unless single jets are broken, few of them, and such are to be skipped.
+        As `Reader.read`, unless single jets are broken and such are to be skipped.
     """
     chunks: list[Chunk] = []
     entries: list[NDArray[np.int64]] = []
     spans = [(first, last)]
-    broken = 0
     while spans:
         begin, end = spans.pop()
         if begin == end and first != last:
             continue
         try:
-            chunks.append(reader.read(begin, end, columns))
+            chunks.append(reader.read(begin, end, columns).not_below_momentum())
             entries.append(np.arange(begin, begin + len(chunks[-1].counts), dtype=np.int64))
         except JetError as error:
-            broken += 1
             if on_error == "raise" or not begin <= error.jet < end:
                 raise
-            if broken > _MOST_BROKEN:
-                raise RinoError(f"more than {_MOST_BROKEN} broken jets in {last - first}, the last: {error}") from error
             tally.entries += 1
             tally.bad(str(error))
             spans += [(error.jet + 1, end), (begin, error.jet)]

@@ -123,6 +123,11 @@ class Faults:
 
     def add(self, chunk: Chunk) -> None:
         """Counts those of a chunk."""
+        if chunk.broken:
+            self.unread += len(chunk.broken)
+            sound = np.ones(len(chunk.counts), dtype=bool)
+            sound[list(chunk.broken)] = False
+            chunk = chunk.select(sound)
         finite = np.ones(len(chunk.momenta[0]), dtype=bool)
         for name, component in zip(self.not_finite, chunk.momenta, strict=True):
             good = np.isfinite(component)
@@ -163,7 +168,7 @@ class Summary:
     faults : Faults
         Of those read.
     classes : Counter
-        Class number -> jets.
+        Class number -> jets; `NO_LABEL` for those that have none in files with labels.
     numbers : dict of str to Moments
         multiplicity; pt (GeV), eta, mass (GeV) of the sum of a jet's constituents.
     sample : Sample
@@ -206,7 +211,7 @@ class Summary:
 
     def add(self, source: Source, chunk: Chunk, entries: NDArray[np.int64], selection: Selection) -> int:
         """Takes a chunk of a file, its jets' numbers there (m,); gives how many of them were taken."""
-        self.seen += len(chunk.counts)
+        self.seen += len(chunk.counts) - len(chunk.broken)
         self.faults.add(chunk)
         chunk, _ = selection.take(source, chunk, entries, self._tally, "skip")
         if not len(chunk.counts):
@@ -255,6 +260,7 @@ def summarize(
     """
     if max_jets is not None and max_jets < 1:
         raise RinoError(f"max_jets = {max_jets}; give 1 or more, or None for all")
+    selection = selection.passing_labels()
     groups: dict[tuple[str, str, tuple[str, ...]], Summary] = {}
     broken: dict[str, str] = {}
     for path in paths:
@@ -296,6 +302,8 @@ def _summarize_file(
                 continue
             if end < last:
                 pieces.appendleft((end, last))
+            if chunk is not None and chunk.broken:
+                broken.setdefault(str(source), next(iter(chunk.broken.values())))
             if around.bad_jets:
                 broken.setdefault(str(source), around.examples[0])
                 unread += around.bad_jets

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pyrino._columns import to_float64
 from pyrino.errors import RinoError
 from pyrino.evaluate.embeddings import boosted_trees
 from pyrino.evaluate.metrics import Measurement, roc_auc
@@ -326,7 +327,7 @@ def compare_variables(
     if isinstance(names, str) or len(names) != 2:
         raise RinoError(f"names = {names!r}; give two, for example ('simulation', 'collisions')")
     shared = [name for name in VARIABLES if name in first and name in second]
-    samples = [{name: np.asarray(s[name], dtype=np.float64) for name in shared} for s in (first, second)]
+    samples = [{name: to_float64(s[name], name) for name in shared} for s in (first, second)]
     for name, sample in zip(names, samples, strict=True):
         for variable, x in sample.items():
             if x.ndim != 1 or len(x) < 2 or not np.isfinite(x).all():

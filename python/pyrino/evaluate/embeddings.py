@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pyrino._columns import to_float64
 from pyrino.errors import RinoError
 from pyrino.evaluate.metrics import Measurement, check_labels, roc_auc
 
@@ -351,7 +352,7 @@ def check_embeddings(embeddings: ArrayLike, name: str = "embeddings") -> _Embedd
     RinoError
         If they are not two-dimensional, empty, or hold a NaN or infinity.
     """
-    x = np.asarray(embeddings, dtype=np.float64)
+    x = to_float64(embeddings, name)
     if x.ndim != 2 or 0 in x.shape:
         raise RinoError(f"{name} have shape {x.shape}; give one row per jet, shape (n, D), n and D at least 1")
     bad = np.argwhere(~np.isfinite(x))
@@ -423,7 +424,7 @@ def _log_kinematics(kinematics: Mapping[str, ArrayLike], n: int) -> dict[str, ND
     for name in ("pt", "eta", "mass"):
         if name not in kinematics:
             raise RinoError(f"jet_kinematics has no {name!r} (it has {sorted(kinematics)}); give pt, eta and mass")
-        column = np.asarray(kinematics[name], dtype=np.float64)
+        column = to_float64(kinematics[name], f"jet_kinematics[{name!r}]")
         if column.shape != (n,):
             raise RinoError(f"jet_kinematics[{name!r}] has shape {column.shape} beside {n} embeddings; give ({n},)")
         bad = np.flatnonzero(~np.isfinite(column) | ((column <= 0) & (name == "pt")))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pyrino._columns import as_array, to_float64
 from pyrino.errors import RinoError
 
 __all__ = [
@@ -458,7 +459,7 @@ def check_scores(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float
         If the arrays are not one-dimensional and equally long, a score is NaN or infinite, a label is
         neither 0 nor 1, or a class is missing.
     """
-    scores = np.asarray(scores, dtype=np.float64)
+    scores = to_float64(scores, "scores")
     if scores.ndim != 1:
         raise RinoError(f"scores have shape {scores.shape}; give one score per jet, shape (n,)")
     labels = check_labels(labels, scores.size, "scores")
@@ -479,10 +480,10 @@ def check_labels(labels: ArrayLike, n: int, beside: str) -> NDArray[np.bool_]:
     RinoError
         If they are not.
     """
-    labels = np.asarray(labels)
+    labels = as_array(labels, "labels", "are")
     if labels.shape != (n,):
         raise RinoError(f"labels have shape {labels.shape} beside {n} {beside}; give one label per jet")
-    wrong = np.flatnonzero((labels != 0) & (labels != 1))
+    wrong = np.flatnonzero(~np.isin(labels, (0, 1)) if labels.dtype.kind in "fiub" else np.ones(n, dtype=bool))
     if wrong.size:
         raise RinoError(
             f"labels[{wrong[0]}] = {labels[wrong[0]]!s} is neither 0 (background) nor 1 (signal); "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pyrino._columns import to_float64
 from pyrino.errors import RinoError
 from pyrino.plots.style import BLUE, GREEN, INK, MUTED, PURPLE, SKY, VERMILION, new_figure, plain
 
@@ -149,7 +150,7 @@ def binning(values: ArrayLike, bins: int = _BINS) -> Floats:
     numpy.ndarray
         (m + 1,) with 1 <= m <= `bins`.
     """
-    x = np.asarray(values, dtype=np.float64)
+    x = to_float64(values, "values")
     low, high = np.quantile(x, [_TAIL, 1 - _TAIL])
     if np.array_equal(x, np.rint(x)):
         low, high = math.floor(low), math.ceil(high)
@@ -169,7 +170,7 @@ def _columns(samples: Samples) -> dict[str, dict[str, Floats]]:
     columns: dict[str, dict[str, Floats]] = {variable: {} for variable in variables}
     for name, sample in samples.items():
         for variable, values in sample.items():
-            x = np.asarray(values, dtype=np.float64)
+            x = to_float64(values, f"{variable!r} of {name!r}")
             x = x[np.isfinite(x)]
             if x.ndim != 1 or not x.size:
                 raise RinoError(f"{variable!r} of {name!r} has no finite values (n,); leave it out")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pyrino._columns import to_float64
 from pyrino.errors import RinoError
 from pyrino.plots.style import BACKGROUND, GREEN, INK, MUTED, ORANGE, PURPLE, SIGNAL, SKY, need, new_figure, plain
 
@@ -39,7 +40,7 @@ def embedding_pca(groups: Sequence[Mapping[str, Any]], explained: ArrayLike | No
     need(groups, ("class", "domain", "points"), "groups")
     points = []
     for i, group in enumerate(groups):
-        xy = np.asarray(group["points"], dtype=np.float64)
+        xy = to_float64(group["points"], f"groups[{i}]['points']")
         if xy.ndim != 2 or xy.shape[1] != 2 or not xy.size or not np.isfinite(xy).all():
             raise RinoError(f"groups[{i}]['points'] have shape {xy.shape} or are not finite; give finite points (n, 2)")
         points.append(xy)
@@ -81,7 +82,7 @@ def embedding_pca(groups: Sequence[Mapping[str, Any]], explained: ArrayLike | No
         plain(axes)
     row[0].set_ylabel("component 2", fontsize=9.5, color=INK)
     if explained is not None:
-        share = np.asarray(explained, dtype=np.float64)
+        share = to_float64(explained, "explained")
         for axes in row:
             axes.set_xlabel(f"component 1  ({share[0]:.0%})", fontsize=9.5, color=INK)
         row[0].set_ylabel(f"component 2  ({share[1]:.0%} of the variance)", fontsize=9.5, color=INK)
@@ -113,7 +114,7 @@ def similarity_matrix(same_jet: ArrayLike, names: Sequence[Any], different_jets:
     n = len(names)
     arrays = []
     for title, matrix in matrices:
-        array = np.asarray(matrix, dtype=np.float64)
+        array = to_float64(matrix, f"the matrix of the {title}")
         if array.shape != (n, n) or not n or not np.isfinite(array).all():
             raise RinoError(
                 f"the matrix of the {title} has shape {array.shape} for {n} resolutions, or is not finite; "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pyrino._columns import as_array, to_float64
 from pyrino.errors import RinoError
 from pyrino.plots.style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, SKY, VERMILION, new_figure, plain
 
@@ -151,8 +152,8 @@ def _four_momenta(view: ArrayLike | Mapping[str, ArrayLike], name: str) -> NDArr
         missing = [key for key in ("px", "py", "pz", "E") if key not in view]
         if missing:
             raise RinoError(f"{name} lacks {missing} (it has {sorted(view)}); give px, py, pz and E in GeV")
-        view = np.stack([np.asarray(view[key], dtype=np.float64) for key in ("px", "py", "pz", "E")], axis=-1)
-    p4 = np.asarray(view, dtype=np.float64)
+        view = np.stack([to_float64(view[key], f"{name}[{key!r}]") for key in ("px", "py", "pz", "E")], axis=-1)
+    p4 = to_float64(view, name)
     if p4.ndim != 2 or p4.shape[1] != 4 or not p4.size:
         raise RinoError(f"{name} has shape {p4.shape}; give (n, 4) = px, py, pz, E in GeV with n at least 1")
     bad = np.flatnonzero(~np.isfinite(p4).all(axis=1))
@@ -176,7 +177,7 @@ def _subjet_indices(
         if entry is None:
             indices.append(None)
             continue
-        index = np.asarray(entry)
+        index = as_array(entry, f"subjet_index[{v}]")
         if index.shape != (n,) or index.dtype.kind not in "iu":
             raise RinoError(
                 f"subjet_index[{v}] has shape {index.shape} and type {index.dtype}; "

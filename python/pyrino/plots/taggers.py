@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from pyrino._columns import to_float64
 from pyrino.errors import RinoError
 from pyrino.plots.style import BACKGROUND, FAINT, INK, SIGNAL, colours_by_name, need, new_figure, percent, plain
 
@@ -49,8 +48,8 @@ def roc_curves(curves: Sequence[Mapping[str, Any]]) -> Figure:
         for i, curve in enumerate(curves):
             if curve["domain"] != domain:
                 continue
-            eps_s = np.asarray(curve["signal_efficiency"], dtype=np.float64)
-            eps_b = np.asarray(curve["background_efficiency"], dtype=np.float64)
+            eps_s = to_float64(curve["signal_efficiency"], f"curves[{i}]['signal_efficiency']")
+            eps_b = to_float64(curve["background_efficiency"], f"curves[{i}]['background_efficiency']")
             if eps_s.shape != eps_b.shape or eps_s.ndim != 1:
                 raise RinoError(
                     f"curves[{i}]: signal_efficiency has shape {eps_s.shape}, "
@@ -106,12 +105,12 @@ def score_distributions(panels: Sequence[Mapping[str, Any]], threshold: float = 
         row, column = domains.index(panel["domain"]), names.index(panel["name"])
         axes = grid[row, column]
         axes.set_visible(True)
-        edges = np.asarray(panel["edges"], dtype=np.float64)
+        edges = to_float64(panel["edges"], f"panels[{i}]['edges']")
         for key, colour, label in (
             ("background", BACKGROUND, "background (QCD)"),
             ("signal", SIGNAL, "signal (top)"),
         ):
-            counts = np.asarray(panel[key], dtype=np.float64)
+            counts = to_float64(panel[key], f"panels[{i}][{key!r}]")
             if counts.shape != (edges.size - 1,):
                 raise RinoError(
                     f"panels[{i}][{key!r}] has shape {counts.shape} for {edges.size} edges; one count per bin"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pyrino._columns import to_float64
 from pyrino.errors import RinoError
 from pyrino.plots.style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, VERMILION, new_figure, plain
 
@@ -156,7 +157,7 @@ def _columns(
     if not isinstance(history, Mapping):
         keys = list(dict.fromkeys(key for record in history for key in record))
         history = {key: [record.get(key, math.nan) for record in history] for key in keys}
-    columns = {key: np.asarray(values, dtype=np.float64) for key, values in history.items()}
+    columns = {key: to_float64(values, f"the history's column {key!r}") for key, values in history.items()}
     shapes = {key: column.shape for key, column in columns.items()}
     if len(set(shapes.values())) != 1 or any(len(shape) != 1 or not shape[0] for shape in shapes.values()):
         raise RinoError(f"the history's columns have shapes {shapes}; give one number per step in each")
