@@ -172,13 +172,14 @@ def _found(path: PathLike, suffixes: tuple[str, ...]) -> list[Source]:
     place = _local(text)
     if place is None:
         return _find_remote(text) if glob.has_magic(urlsplit(text).path) else [Source(text)]
-    place = place.expanduser()
+    if not os.path.lexists(place):
+        place = Path(os.path.expanduser(place))
     if place.is_dir():
         return [Source(file) for file in _in_folder(place, suffixes)]
     if os.path.lexists(place):
         return [Source(text if _is_url(text) else place)]
     if text.startswith("@"):
-        return _in_list(Path(text[1:]).expanduser(), suffixes)
+        return _in_list(Path(os.path.expanduser(text[1:])), suffixes)
     if glob.has_magic(str(place)):
         return [Source(file) for file in _of_pattern(place, suffixes)]
     return [Source(text if _is_url(text) else place)]
@@ -234,7 +235,10 @@ def _in_list(file: Path, suffixes: tuple[str, ...]) -> list[Source]:
     """What a text file names: a path, as it would be given itself, a line; empty lines and ``# ...`` say nothing."""
     if not file.is_file():
         raise RinoError(f"there is no list of files {file}; after @ comes a text file with a path a line")
-    text = text_of(file, errors="surrogateescape")
+    try:
+        text = text_of(file, errors="surrogateescape")
+    except UnicodeError:
+        text = "\0"
     if "\0" in text:
         raise RinoError(f"{file} is no list of files: it is not text; leave out the @ to read it as jets")
     paths = [line.strip() for line in text.split("\n")]
