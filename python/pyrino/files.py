@@ -17,7 +17,10 @@ __all__ = ["text_of", "unfinished", "whole_file"]
 
 #: How files are called while they are written: by what process of which machine, on which a folder may be shared.
 #: C++ (rino/io/atomic_file.hpp) has names of its own; earlier versions did not name the machine.
-_UNFINISHED = re.compile(r"\.(?:.+\.(\d+)(?:@([^@]+)\.\d+)?\.partial|rino-(\d+)(?:@([^@]+))?-\d+\.tmp)", re.DOTALL)
+_UNFINISHED = re.compile(
+    r"\.(?:.+\.([1-9]\d*)@([^@]+)\.\d+\.partial|.+\.([1-9]\d*)\.partial|rino-([1-9]\d*)(?:@([^@]+))?-\d+\.tmp)",
+    re.DOTALL,
+)
 
 
 @contextlib.contextmanager
@@ -84,7 +87,7 @@ def _sweep(folder: Path) -> None:
     for name in os.listdir(folder):
         found = _UNFINISHED.fullmatch(name)
         if found is not None:
-            process, machine = found[1] or found[3], found[2] or found[4]
+            process, machine = found[1] or found[3] or found[4], found[2] or found[5]
             if machine in (None, _machine()) and not _alive(int(process)):
                 with contextlib.suppress(OSError):
                     os.unlink(folder / name)

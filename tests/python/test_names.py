@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -174,6 +175,15 @@ def test_a_dead_link_is_named_where_a_pattern_or_folder_finds_it(here):
     for path in ("d/b.parquet", "d/*.parquet", "d", "*/*"):
         with pytest.raises(RinoError, match=r"d/b.parquet; it is a link to gone.parquet, which is not there"):
             read_jets(path)
+
+
+def test_patterns_of_urls_find_data_sets_and_names_with_brackets(here):
+    memory = fsspec.filesystem("memory")
+    for name in ("ds/jets.parquet/part0.parquet", "ds/jets.parquet/_SUCCESS", "ds/more.parquet", "[1]/a.parquet"):
+        memory.pipe(f"/names/{name}", Path(parquet("a.parquet")).read_bytes())
+    found = read_jets("memory://names/ds/*.parquet").origins.files
+    assert [name.partition("names/")[2] for name in found] == ["ds/jets.parquet/part0.parquet", "ds/more.parquet"]
+    assert len(read_jets("memory://names/[1]/a.parquet")) == 3
 
 
 # --- lists ---

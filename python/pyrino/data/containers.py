@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,12 +83,10 @@ def _open_parquet(source: Source) -> Any:
     # closed.
     stream = source.open() if source.path is None else pa.OSFile(os.fsencode(source.path))
     try:
-        file = pq.ParquetFile(stream, memory_map=False, pre_buffer=False)
+        return pq.ParquetFile(stream, memory_map=False, pre_buffer=False)
     except BaseException:
         stream.close()
         raise
-    file.close = functools.partial(file.close, force=True)  # it leaves open what it did not open itself
-    return file
 
 
 def _open_hdf5(source: Source) -> Any:

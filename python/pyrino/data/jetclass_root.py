@@ -40,7 +40,8 @@ class _Reader(Reader):
             if name in self._table.others:
                 raise _of_type(source, name, self._table.others[name], "one list of numbers per jet")
         self.entries = self._table.entries
-        self._columns = Columns(source, _kinds(self._table), self._table.others)
+        others = {name: f"array of {length} numbers" for name, length in self._table.lists.items()}
+        self._columns = Columns(source, _kinds(self._table), others | self._table.others)
         self.columns, self.unfit = self._columns.others, self._columns.unfit
         self.starts = self._table.starts(MOMENTA)
 

@@ -97,7 +97,7 @@ class _Reader(Reader):
 
     def close(self) -> None:
         self._kept = None
-        self._file.close()
+        self._file.close(force=True)  # what it did not open itself, too
 
 
 def _copied(table: pa.Table) -> pa.Table:

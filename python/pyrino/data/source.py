@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from pyrino.errors import RinoError
@@ -171,7 +171,7 @@ def _found(path: PathLike, suffixes: tuple[str, ...]) -> list[Source]:
         raise RinoError("a path is empty; name a file or a folder, '.' for the current one")
     place = _local(text)
     if place is None:
-        return _find_remote(text) if glob.has_magic(urlsplit(text).path) else [Source(text)]
+        return _find_remote(text, suffixes) if glob.has_magic(urlsplit(text).path) else [Source(text)]
     if not os.path.lexists(place):
         place = Path(os.path.expanduser(place))
     if place.is_dir():
@@ -250,16 +250,22 @@ def _in_list(file: Path, suffixes: tuple[str, ...]) -> list[Source]:
     return [source for path in paths for source in _find(path, suffixes)]
 
 
-def _find_remote(pattern: str) -> list[Source]:
+def _find_remote(pattern: str, suffixes: tuple[str, ...]) -> list[Source]:
     import fsspec
 
     try:
-        files: list[Any] = fsspec.open_files(pattern, "rb")
+        system, path = fsspec.core.url_to_fs(pattern)
+        files: list[str] = []
+        for match, about in sorted(system.glob(path, detail=True).items()):
+            names = system.ls(match, detail=False) if about["type"] == "directory" else [match]
+            files += [name for name in sorted(names) if name == match or name.lower().endswith(suffixes)]
+        if not files and system.exists(path):  # it is really called so
+            return [Source(pattern)]
     except Exception as error:  # protocols raise errors of every kind
         raise RinoError(f"the pattern {pattern} cannot be looked up ({error}); give the URLs one by one") from error
     if not files:
         raise RinoError(f"no file matches the pattern {pattern}; check the folder and the pattern")
-    return [Source(url) for url in sorted(file.full_name for file in files)]
+    return [Source(system.unstrip_protocol(file)) for file in files]
 
 
 def _nearest(file: Path) -> str:
