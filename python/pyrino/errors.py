@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-__all__ = ["RinoError", "RinoWarning"]
+import re
+
+__all__ = ["RinoError", "RinoWarning", "readable"]
+
+#: How Python holds a byte that is no UTF-8: half of a pair of code units, which nothing can print or store.
+_HALF = re.compile("[\ud800-\udfff]")
 
 
-class RinoError(ValueError):
+def readable(text: str) -> str:
+    """The text with bytes that are no UTF-8, as old file names have them, in the form ``\\xe9``."""
+    return _HALF.sub(lambda half: f"\\x{ord(half[0]) & 0xFF:02x}", text)
+
+
+class _Readable(Exception):
+    def __str__(self) -> str:
+        return readable(super().__str__())
+
+
+class RinoError(_Readable, ValueError):
     """Bad input or a failed operation; the message names the value, the place and the remedy.
 
     `rino::Error` thrown in C++ arrives in Python as this type. It is a `ValueError`, so code that
@@ -13,7 +28,7 @@ class RinoError(ValueError):
     """
 
 
-class RinoWarning(UserWarning):
+class RinoWarning(_Readable, UserWarning):
     """What does not stop the work but should be known: something was left out on request, or training goes wrong.
 
     The message says what, where and why, and what helps.

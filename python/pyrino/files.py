@@ -1,22 +1,34 @@
-"""Files that are whole or absent."""
+"""Files that are whole or absent, and small texts."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import itertools
 import os
+import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 from pyrino.errors import RinoError
 
-__all__ = ["whole_file"]
+__all__ = ["text_of", "unfinished", "whole_file"]
+
+#: How files are called while they are written: by what process of which machine, on which a folder may be shared.
+#: C++ (rino/io/atomic_file.hpp) has names of its own; earlier versions did not name the machine.
+_UNFINISHED = re.compile(
+    r"\.(?:.+\.([1-9]\d*)@([^@]+)\.\d+\.partial|.+\.([1-9]\d*)\.partial|rino-([1-9]\d*)(?:@([^@]+))?-\d+\.tmp)",
+    re.DOTALL,
+)
 
 
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[Path]:
     """A temporary path beside `path`; what is written there gets the name when the block ends without an error.
 
-    Entered before the work starts, so that nobody waits for a result that cannot be written. Folders are made.
+    Entered before the work starts, so that nobody waits for a result that cannot be written. Folders are made. What
+    processes that are no more left unfinished in the folder is removed.
 
     Raises
     ------
@@ -28,10 +40,11 @@ def whole_file(path: str | os.PathLike[str], *, overwrite: bool = True) -> Itera
         raise RinoError(f"{path} is a folder: give the name of a file")
     if path.exists() and not overwrite:
         raise RinoError(f"{path} exists: give overwrite=True to replace it, or another name")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.touch()
+        _sweep(path.parent)
+        partial = _begin(path)
         yield partial
         with open(partial, "rb") as written:
             os.fsync(written.fileno())
@@ -41,5 +54,54 @@ def whole_file(path: str | os.PathLike[str], *, overwrite: bool = True) -> Itera
             f"{path} cannot be written: {error.strerror or error}; make room or choose another place"
         ) from error
     finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        if partial is not None:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+def unfinished(name: str) -> bool:
+    """Whether a file of this name is one that some process writes, or wrote when it was killed."""
+    return _UNFINISHED.fullmatch(name) is not None
+
+
+def text_of(path: str | os.PathLike[str], *, errors: str = "strict") -> str:
+    """A text file's content: UTF-8, or what Windows' editors and shells save with a byte order mark."""
+    data = Path(path).read_bytes()
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if wide else "utf-8-sig", errors)
+
+
+def _begin(path: Path) -> Path:
+    """A new file beside `path`: never one that is there, nor where a link of the name leads."""
+    for number in itertools.count():
+        # Parts of names, so that a long one does not become too long.
+        partial = path.with_name(f".{path.name[:40]}.{os.getpid()}@{_machine()}.{number}.partial")
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
+            return partial
+    raise AssertionError
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes of this machine left when they were killed."""
+    for name in os.listdir(folder):
+        found = _UNFINISHED.fullmatch(name)
+        if found is not None:
+            process, machine = found[1] or found[3] or found[4], found[2] or found[5]
+            if machine in (None, _machine()) and not _alive(int(process)):
+                with contextlib.suppress(OSError):
+                    os.unlink(folder / name)
+
+
+def _machine() -> str:
+    return socket.gethostname().replace("@", "").replace("/", "")[:40]
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass  # another user's
+    return True

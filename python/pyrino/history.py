@@ -58,8 +58,8 @@ class History(Mapping[str, np.ndarray]):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        with whole_file(path) as partial:
-            pq.write_table(pa.table({name: self[name] for name in self}), partial)
+        with whole_file(path) as partial, open(partial, "wb") as file:  # pyarrow would take names apart at colons
+            pq.write_table(pa.table({name: self[name] for name in self}), file)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> History:
@@ -71,7 +71,8 @@ class History(Mapping[str, np.ndarray]):
         if not Path(path).is_file():
             return history
         try:
-            history._rows = pq.read_table(path).to_pylist()
+            with open(path, "rb") as file:
+                history._rows = pq.read_table(file).to_pylist()
         except (pa.ArrowException, OSError) as error:
             raise RinoError(f"the history {path} cannot be read: {error}; remove it to go on without") from error
         return history

@@ -23,7 +23,7 @@ from pyrino.data.layout import open_file
 from pyrino.data.read import find_files, iterate
 from pyrino.data.selection import Selection, Tally, checked_policy
 from pyrino.data.source import PathLike, Source
-from pyrino.errors import RinoError, RinoWarning
+from pyrino.errors import RinoError, RinoWarning, readable
 from pyrino.files import whole_file
 from pyrino.jets import Jets
 from pyrino.progress import progress_bar
@@ -75,8 +75,9 @@ def embed_files(
         Files, as `read_jets` takes them.
     out
         ``NAME.parquet``: one file, a row for each jet that was taken, in the order of the files: ``file`` (its name as
-        `Jets.origins` has it), ``entry`` (number of the jet in that file, from 0), ``label`` (int64 as that file
-        numbers classes, null where it has none) and ``embedding`` (list of D float32). Join on (file, entry).
+        `Jets.origins` has it; bytes that are no UTF-8 as ``\\xe9``), ``entry`` (number of the jet in that file,
+        from 0), ``label`` (int64 as that file numbers classes, null where it has none) and ``embedding`` (list of D
+        float32). Join on (file, entry).
 
         ``NAME.root``, for one source, or a folder (a name without a suffix) that gets ``STEM_rino.root`` for every
         source: a friend tree, for sources that are ROOT. Row i belongs to row i of the source's tree and there are as
@@ -311,7 +312,7 @@ def _write(
                 bar.set_postfix_str(f"file {number}/{len(sources)}", refresh=False)
                 if not reading.full:
                     writer.take(source, reading, bar.update)
-        if not reading.tally.jets:
+        if not reading.tally.jets and not writer.whole_without_jets(reading.tally):
             raise RinoError(f"no jet is left: {reading.tally}; check the files and the selection")
     if not reading.tally.complete:
         warnings.warn(f"{to.verb} left out what is broken: {reading.tally}", RinoWarning, stacklevel=3)
@@ -422,7 +423,8 @@ def _parquet_file(to: _Out, place: Path) -> Iterator[_Parquet]:
     )
     with (
         whole_file(place, overwrite=to.overwrite) as partial,
-        pq.ParquetWriter(partial, schema, use_dictionary=["file"]) as writer,
+        open(partial, "wb") as file,  # pyarrow would take a name apart at colons
+        pq.ParquetWriter(file, schema, use_dictionary=["file"]) as writer,
     ):
         rows = _Parquet(writer, column)
         yield rows
@@ -450,6 +452,10 @@ class _Parquet:
             if self._number >= _GROUP:
                 self.flush()
 
+    def whole_without_jets(self, tally: Tally) -> bool:
+        """Whether what was read has no jets, and that is no error."""
+        return False
+
     def flush(self) -> None:
         """Write what was gathered as a row group: cuts may leave few jets of a piece."""
         import pyarrow as pa
@@ -458,7 +464,7 @@ class _Parquet:
             return
         names: dict[str, int] = {}
         numbers = [
-            np.array([names.setdefault(name, len(names)) for name in files], dtype=np.int32)[file]
+            np.array([names.setdefault(readable(name), len(names)) for name in files], dtype=np.int32)[file]
             for files, file, *_ in self._rows
         ]
         labels = [
@@ -490,7 +496,7 @@ class _Friends:
             with whole_file(place, overwrite=to.overwrite) as partial, closing(reading.pieces(source)) as pieces:
                 # Most broken sources show in the first piece: they are not copied.
                 begin = list(itertools.islice(pieces, 1))
-                if not begin:
+                if str(source) in reading.tally.skipped:
                     raise _Skipped
                 with root_file(partial, source if to.append else None, (to.tree, _about(to.tree))) as root:
                     rows = _Rows(root, to, source)
@@ -503,6 +509,10 @@ class _Friends:
                     rows.pad(reading.entries(source))
         except _Skipped:
             reading.tally.jets = before
+
+    def whole_without_jets(self, tally: Tally) -> bool:
+        """As `_Parquet` has it: the friend of a tree without entries has none."""
+        return not tally.entries and tally.complete
 
 
 class _Skipped(Exception):

@@ -22,6 +22,7 @@ from pyrino import _core
 from pyrino.data import JetStream
 from pyrino.data.opening import open_jets
 from pyrino.errors import RinoError, RinoWarning
+from pyrino.files import unfinished
 from pyrino.history import History
 from pyrino.jets import Jets
 from pyrino.nn import JetEncoder
@@ -436,7 +437,7 @@ def check_folder(out: Path, known: Sequence[str], *, overwrite: bool, remedy: st
     """
     if out.exists() and not out.is_dir():
         raise RinoError(f"{out} is a file: choose a folder")
-    if out.is_dir() and any(out.iterdir()):
+    if out.is_dir() and not all(unfinished(path.name) for path in out.iterdir()):
         if not any((out / name).exists() for name in known):
             raise RinoError(f"the folder {out} exists and holds other files: choose a new folder")
         if not overwrite:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pyrino import _core
 from pyrino.errors import RinoError
-from pyrino.files import whole_file
+from pyrino.files import text_of, whole_file
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -169,7 +169,7 @@ class Recipe:
         """
         path = Path(path)
         try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
+            data = tomllib.loads(text_of(path))
         except OSError as error:
             raise RinoError(f"the recipe {path} cannot be read ({error.strerror}): give a TOML file") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -249,8 +249,8 @@ def save_batch(jets: Jets, path: str | os.PathLike[str]) -> None:
     if (origins := jets.origins) is not None:
         columns["origin_file"] = pa.array(np.asarray(origins.files, dtype=object)[origins.file], pa.string())
         columns["origin_entry"] = pa.array(origins.entry)
-    with whole_file(path) as partial:
-        pq.write_table(pa.table(columns), partial)
+    with whole_file(path) as partial, open(partial, "wb") as file:
+        pq.write_table(pa.table(columns), file)
 
 
 class _Log:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import io
 import logging
 import os
 import re
@@ -80,6 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0; 2 after an error, which standard error tells in one line; 130 after Ctrl-C; 141 if the
         reader of standard output went away. Wrong usage exits with 2 from within (argparse).
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may have what the terminal has not
     try:
         try:
             return _run(argv)

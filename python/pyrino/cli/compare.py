@@ -62,7 +62,7 @@ def add(commands: Any) -> None:
         description=_DESCRIPTION,
         example=_EXAMPLE,
     )
-    parser.add_argument("first", metavar="A", help="file, folder, pattern or URL")
+    parser.add_argument("first", metavar="A", help="file, folder, pattern, URL or @LIST.txt")
     parser.add_argument("second", metavar="B", help="the same, of the other domain")
     parser.add_argument(
         "--names", nargs=2, metavar="NAME", help="of the two, in table and picture (default: the paths)"

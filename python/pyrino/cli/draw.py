@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
         "Y times the jet's pT) or all (the constituents).",
         example="pyrino draw data/qcd --jet 7 --resolutions 1 2 8 all --out jet7.png",
     )
-    parser.add_argument("path", metavar="PATH", help="file, folder or pattern")
+    parser.add_argument("path", metavar="PATH", help="file, folder, pattern or @LIST.txt")
     parser.add_argument("--jet", type=int, default=0, metavar="INDEX", help="which of the jets that are read, from 0")
     parser.add_argument(
         "--resolutions",

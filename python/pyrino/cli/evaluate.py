@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
         example=_EXAMPLE,
     )
     parser.add_argument("tagger", metavar="TAGGER", help="folder of a fine-tuning, or a .safetensors file")
-    parser.add_argument("--test", required=True, nargs="+", metavar="PATH", help="labelled files, folders or patterns")
+    parser.add_argument("--test", required=True, nargs="+", metavar="PATH", help="labelled files, folders, @LIST.txt")
     add_signal(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the numbers as JSON, too (default: do not)")
     parser.add_argument(

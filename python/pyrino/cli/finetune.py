@@ -32,7 +32,7 @@ def add(commands: Any) -> None:
         example=_EXAMPLE,
     )
     parser.add_argument("encoder", metavar="ENCODER", help="folder of a pretraining run, or a .safetensors file")
-    parser.add_argument("--train", required=True, nargs="+", metavar="PATH", help="labelled files, folders or patterns")
+    parser.add_argument("--train", required=True, nargs="+", metavar="PATH", help="labelled files, folders, @LIST.txt")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where the tagger goes")
     add_signal(parser)
     parser.add_argument("--head", metavar="KIND", help="linear or mlp (default: the recipe's)")

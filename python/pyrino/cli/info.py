@@ -65,7 +65,7 @@ def add(commands: Any) -> None:
         "stop the others; it ends the command with status 2, unless --on-error skip is given.",
         example=_EXAMPLE,
     )
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="files, folders, patterns or URLs")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="files, folders, patterns, URLs, @LIST.txt")
     parser.add_argument("--json", action="store_true", help="print JSON, for other programs")
     parser.add_argument(
         "--plot", type=Path, metavar="FILE", help="draw distributions: .png, .pdf ... (default: do not)"

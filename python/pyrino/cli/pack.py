@@ -34,7 +34,7 @@ def add(commands: Any) -> None:
         "part_px, part_py, part_pz, part_energy, those of --columns, jet_label, origin_file, origin_entry.",
         example=_EXAMPLE,
     )
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="files, folders or patterns")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="files, folders, patterns, @LIST.txt")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the cache; the suffix is .arrow")
     parser.add_argument(
         "--columns",

@@ -45,7 +45,7 @@ def add(commands: Any) -> None:
         example=_EXAMPLE,
     )
     parser.add_argument("recipe", metavar="RECIPE", help=f"preset ({', '.join(Recipe.presets())}) or TOML file")
-    parser.add_argument("--train", required=True, nargs="+", metavar="PATH", help="files, folders or patterns")
+    parser.add_argument("--train", required=True, nargs="+", metavar="PATH", help="files, folders, patterns, @LIST.txt")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where the run goes")
     add_recipe_numbers(
         parser,

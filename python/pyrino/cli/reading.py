@@ -163,6 +163,7 @@ def read(paths: Sequence[str], args: argparse.Namespace, **more: Any) -> Jets:
     """
     if args.max_jets is None:
         return read_jets(paths, **more, **reading_of(args))
+    find_files(paths)  # of all together, which sees a file that is named twice
     parts: list[Jets] = []
     for path in paths:
         try:

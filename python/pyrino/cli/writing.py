@@ -36,7 +36,7 @@ def described(column: str) -> str:
 
 def add_writing(parser: argparse.ArgumentParser) -> None:
     """--jets, --out and what goes with them; call it after the command's own options."""
-    parser.add_argument("--jets", required=True, nargs="+", metavar="PATH", help="files, folders or patterns")
+    parser.add_argument("--jets", required=True, nargs="+", metavar="PATH", help="files, folders, patterns, @LIST.txt")
     parser.add_argument("--out", required=True, metavar="OUT", help="NAME.parquet, NAME.root or a folder: see above")
     parser.add_argument(
         "--append", action="store_true", help="begin each ROOT file with all that its source has; needs the room"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from pyrino.jets import Origins
 __all__ = ["NO_LABEL", "Broken", "Chunk", "JetError", "Labels", "need", "not_negative", "reading", "unpadded"]
 
 Array = NDArray[Any]
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 #: In the place of the class number of a jet that has none.
@@ -203,9 +206,17 @@ def reading(source: Source, kind: str) -> Iterator[None]:
         ) from error
 
 
-def need(source: Source, wanted: Iterable[str], present: Iterable[str], what: str) -> None:
-    """Raises `RinoError` with what is missing and what the file has, unless all is there."""
-    have = list(present)
+def need(
+    source: Source, wanted: Iterable[str], present: Iterable[str], what: str, unfit: Mapping[str, str] = _NONE
+) -> None:
+    """Raises `RinoError` with what is missing and what the file has, unless all is there.
+
+    `unfit` has what is there and cannot be taken -> its type.
+    """
+    wanted, have = list(wanted), list(present)
+    for name in wanted:
+        if name in unfit and name not in have:
+            raise RinoError(f"{source}: {name} is of type {unfit[name]}; it must hold numbers, one list or one per jet")
     missing = [name for name in wanted if name not in have]
     if missing:
         shown = ", ".join(have[:60]) + (", ..." if len(have) > 60 else "")

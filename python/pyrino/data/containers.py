@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -56,29 +57,57 @@ def container_of(source: Source) -> Container | None:
 def _open_root(source: Source) -> Any:
     import uproot
 
-    file = uproot.open(source.url, array_cache=None)  # which would keep 100 MB of every open file
+    options: dict[str, Any] = {"array_cache": None}  # which would keep 100 MB of every open file
+    if source.path is None:
+        return uproot.open({source.url: None}, **options)
+    # Not by fsspec, which would take names with colons apart; read by the thread that asks.
+    options |= {"handler": uproot.source.file.MultithreadedFileSource, "use_threads": False}
+    file = uproot.open({str(source.path): None}, **options)
     end = file.file.fEND
-    if source.path is not None and source.size < end:
+    if source.size < end:
         file.close()
         raise RinoError(f"{source} is truncated: it has {source.size} of {end} bytes; fetch it again")
     return file
 
 
+def _root_content(file: Any) -> list[str]:
+    return [f"{name} ({kind})" for name, kind in file.classnames(cycle=False).items()]
+
+
 def _open_parquet(source: Source) -> Any:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    # Local files by name: pyarrow's own reading needs no interpreter lock. Without pre_buffer, which would keep the
-    # compressed bytes of all that was read until the file is closed.
-    return pq.ParquetFile(source.url if source.path is not None else source.open(), memory_map=False, pre_buffer=False)
+    # Local files by pyarrow's own reading, which needs no interpreter lock; opened here, because it takes names with
+    # colons for URLs. Without pre_buffer, which would keep the compressed bytes of all that was read until the file is
+    # closed.
+    stream = source.open() if source.path is None else pa.OSFile(os.fsencode(source.path))
+    try:
+        return pq.ParquetFile(stream, memory_map=False, pre_buffer=False)
+    except BaseException:
+        stream.close()
+        raise
 
 
 def _open_hdf5(source: Source) -> Any:
-    import h5py
+    from pyrino.data._hdf5_file import File
 
-    # Registers the filters (blosc ...) with which pandas and others compress.
-    import hdf5plugin  # noqa: F401
+    try:
+        return File(str(source), source.open() if source.path is None else str(source.path))
+    except OSError as error:
+        if "unable to lock file" in str(error) or "already open for write" in str(error):
+            raise RinoError(
+                f"{source} is open for writing in another program, or was when that ended ({error}); wait until it is "
+                "closed, or repair it with h5clear -s. Where the file system has no locks, set "
+                "HDF5_USE_FILE_LOCKING=FALSE"
+            ) from error
+        raise
 
-    return h5py.File(source.url if source.path is not None else source.open(), "r")
+
+def _hdf5_content(file: Any) -> list[str]:
+    from pyrino.data._hdf5_file import content
+
+    return content(file)
 
 
 def _open_npz(source: Source) -> Any:
@@ -98,7 +127,11 @@ class _ArrowFile:
     def __init__(self, source: Source) -> None:
         import pyarrow as pa
 
-        self._place = pa.memory_map(source.url) if source.path is not None else pa.PythonFile(source.open(), mode="r")
+        self._place = (
+            pa.memory_map(os.fsencode(source.path))
+            if source.path is not None
+            else pa.PythonFile(source.open(), mode="r")
+        )
         try:
             self._reader = pa.ipc.open_file(self._place)
         except BaseException:
@@ -121,9 +154,9 @@ def _listed(what: str, names: Any) -> str:
 CONTAINERS = {
     container.name: container
     for container in (
-        Container("ROOT", b"root", _open_root, lambda file: _listed("keys", file.keys(cycle=False))),
+        Container("ROOT", b"root", _open_root, lambda file: _listed("keys", _root_content(file))),
         Container("parquet", b"PAR1", _open_parquet, lambda file: _listed("columns", file.schema_arrow.names)),
-        Container("HDF5", b"\x89HDF\r\n\x1a\n", _open_hdf5, lambda file: _listed("entries", file.keys())),
+        Container("HDF5", b"\x89HDF\r\n\x1a\n", _open_hdf5, lambda file: _listed("entries", _hdf5_content(file))),
         Container("npz", b"PK\x03\x04", _open_npz, lambda file: _listed("arrays", file.files)),
         Container("Arrow", b"ARROW1", _ArrowFile, lambda file: _listed("columns", file.schema.names)),
     )

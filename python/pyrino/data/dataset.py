@@ -131,7 +131,7 @@ class Dataset(JetStream):
         def look(source: Source) -> tuple[str, list[tuple[int, int]], str | None, dict[str, str]] | RinoError:
             try:
                 with self._readers.use(source) as (layout, reader):
-                    need(source, self._selection.columns, (*reader.columns, *MOMENTA), "columns")
+                    need(source, self._selection.columns, (*reader.columns, *MOMENTA), "columns", reader.unfit)
                     meaning = reader.label_meaning() if self._selection.labelled else None
                     return layout.name, reader.spans(rows, 2 * self._window), meaning, reader.columns
             except RinoError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +29,8 @@ class Columns:
     ----------
     kinds : mapping
         Columns that hold numbers: "constituent" for one list of numbers per jet, "jet" for one number.
+    types : mapping
+        All columns, or those that hold something else -> what.
 
     Raises
     ------
@@ -36,10 +38,11 @@ class Columns:
         If a momentum is missing.
     """
 
-    def __init__(self, source: Source, kinds: dict[str, str]) -> None:
+    def __init__(self, source: Source, kinds: dict[str, str], types: Mapping[str, object]) -> None:
         need(source, MOMENTA, kinds, "columns")
         self.labels = label_columns(name for name, kind in kinds.items() if kind == "jet")
         self.others = {name: kind for name, kind in kinds.items() if name not in MOMENTA}
+        self.unfit = {name: str(kind) for name, kind in types.items() if name not in kinds}
 
     def to_read(self, source: Source, columns: Sequence[str]) -> list[str]:
         """All names that a chunk with these columns needs.
@@ -49,7 +52,7 @@ class Columns:
         RinoError
             If the file lacks one, or it holds no numbers.
         """
-        need(source, columns, (*MOMENTA, *self.others), "columns")
+        need(source, columns, (*MOMENTA, *self.others), "columns", self.unfit)
         return list(dict.fromkeys((*MOMENTA, *columns, *self.labels)))
 
 

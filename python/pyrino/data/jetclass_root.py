@@ -1,17 +1,17 @@
-"""ROOT: JetClass (zenodo 6619768), a TTree named `tree` with one jagged branch per quantity."""
+"""ROOT: JetClass (zenodo 6619768), a TTree or RNTuple named `tree` with one jagged branch per quantity."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from pyrino.data.chunk import Chunk, need, reading
 from pyrino.data.jetclass import GENERATED, MOMENTA, Columns, Lists, make_chunk
-from pyrino.data.labels import meaning_of
+from pyrino.data.labels import NUMBER, meaning_of
 from pyrino.data.layout import Layout, Reader
+from pyrino.data.root import Table, table_of, tables_of
 from pyrino.data.source import Source
 from pyrino.errors import RinoError
 
@@ -23,10 +23,10 @@ TREE = "tree"
 class JetClassRoot(Layout):
     """A tree with the momenta of the constituents; labels from one-hot ``label_*`` or ``jet_label``."""
 
-    name, title, container, suffixes = "jetclass", "JetClass: ROOT, TTree `tree`", "ROOT", (".root",)
+    name, title, container, suffixes = "jetclass", "JetClass: ROOT, TTree or RNTuple `tree`", "ROOT", (".root",)
 
     def recognise(self, file: Any) -> bool:
-        return TREE in file.keys(cycle=False) and any(name in file[TREE].keys() for name in MOMENTA)
+        return TREE in tables_of(file) and any(name in file[TREE].keys() for name in MOMENTA)
 
     def reader(self, source: Source, file: Any) -> Reader:
         return _Reader(source, file)
@@ -34,22 +34,23 @@ class JetClassRoot(Layout):
 
 class _Reader(Reader):
     def __init__(self, source: Source, file: Any) -> None:
-        need(source, [TREE], file.keys(cycle=False), "TTree")
-        self._source, self._file, self._tree = source, file, file[TREE]
-        self.entries = self._tree.num_entries
-        self._columns = Columns(source, {b.name: kind for b in self._tree.branches if (kind := _kind(b)) is not None})
-        self.columns = self._columns.others
-        # Where the baskets of all momenta begin at once: elsewhere some would be decompressed twice.
-        starts = self._tree.common_entry_offsets(filter_name=list(MOMENTA)) if self.entries else [0]
-        self.starts = np.unique(np.asarray(starts[:-1] or [0], dtype=np.int64))
+        need(source, [TREE], tables_of(file), "TTree or RNTuple")
+        self._source, self._file, self._table = source, file, table_of(file, TREE)
+        for name in MOMENTA:
+            if name in self._table.others:
+                raise _of_type(source, name, self._table.others[name], "one list of numbers per jet")
+        self.entries = self._table.entries
+        others = {name: f"array of {length} numbers" for name, length in self._table.lists.items()}
+        self._columns = Columns(source, _kinds(self._table), others | self._table.others)
+        self.columns, self.unfit = self._columns.others, self._columns.unfit
+        self.starts = self._table.starts(MOMENTA)
 
     def read(self, first: int, last: int, columns: Sequence[str] = ()) -> Chunk:
         with reading(self._source, "ROOT"):
             names = self._columns.to_read(self._source, columns)
-            arrays = self._tree.arrays(names, entry_start=first, entry_stop=last, library="ak", how=dict)
-            jets = _Branches(self._source, arrays)
+            jets = _Branches(self._source, self._table.arrays(names, first, last))
             return make_chunk(
-                self._source, first, self._columns, columns, jets.lists, jets.scalars, jets.scalars, broken={}
+                self._source, first, self._columns, columns, jets.lists, jets.scalars, jets.labels, broken={}
             )
 
     def label_meaning(self) -> str | None:
@@ -59,18 +60,22 @@ class _Reader(Reader):
         self._file.close()
 
 
-def _kind(branch: Any) -> str | None:
-    """Whether a branch holds a list of numbers per jet or one, told by its interpretation."""
-    import uproot
+def _kinds(table: Table) -> dict[str, str]:
+    """Which columns are of constituents and which of jets.
 
-    found = branch.interpretation
-    if isinstance(found, uproot.AsJagged):
-        constituents = isinstance(found.content, uproot.AsDtype) and GENERATED not in branch.name
-        return "constituent" if constituents else None
-    if isinstance(found, uproot.AsDtype) and found.to_dtype.base.kind in "fiub":
-        fixed = len(found.inner_shape) == 1 and GENERATED not in branch.name  # arrays of one size: part_px[30]
-        return "jet" if found.inner_shape == () else "constituent" if fixed else None
-    return None
+    Lists of one length are of the constituents where the momenta have that length, too. The number of the class is
+    there whatever it holds: reading it says what is wrong.
+    """
+    lengths = {None, *(table.lists.get(name) for name in MOMENTA)}
+    kinds = {}
+    for name, length in table.lists.items():
+        if name in MOMENTA or (length in lengths and GENERATED not in name):
+            kinds[name] = "constituent"
+    return kinds | dict.fromkeys([*table.numbers, *({NUMBER} & table.others.keys())], "jet")
+
+
+def _of_type(source: Source, name: str, kind: object, wanted: str) -> RinoError:
+    return RinoError(f"{source}: the branch {name} is of type {kind}; it must hold {wanted}")
 
 
 class _Branches:
@@ -87,6 +92,12 @@ class _Branches:
         return Lists(ak.to_numpy(ak.flatten(branch)), ak.to_numpy(ak.num(branch)), fixed)
 
     def scalars(self, name: str) -> NDArray[Any]:
+        values = self.labels(name)
+        if values.dtype.kind not in "fiub":
+            raise _of_type(self._source, name, "text", "one number per jet")
+        return values
+
+    def labels(self, name: str) -> NDArray[Any]:
         import awkward as ak
 
         return ak.to_numpy(self._branch(name, 1, "one number per jet"))
@@ -94,5 +105,5 @@ class _Branches:
     def _branch(self, name: str, dimensions: int, wanted: str) -> Any:
         branch = self._arrays[name]
         if branch.ndim != dimensions:
-            raise RinoError(f"{self._source}: the branch {name} is of type {branch.type}; it must hold {wanted}")
+            raise _of_type(self._source, name, branch.type, wanted)
         return branch

@@ -72,9 +72,10 @@ class _Reader(Hdf5Reader):
             raise RinoError(f"{source}: the column {bad[0]} does not hold numbers; write it as float32 or float64")
         own = {*self._momenta, *wrong}
         self.columns = {name: "jet" for name in self._places if name not in own}
+        self.unfit = {name: str(table.dtype[self._places[name][0]].base) for name in wrong}
 
     def read(self, first: int, last: int, columns: Sequence[str] = ()) -> Chunk:
-        need(self.source, columns, self.columns, "columns")
+        need(self.source, columns, self.columns, "columns", self.unfit)
         with reading(self.source, "HDF5"):
             rows = self._table[first:last]  # the blocks of a row lie together: one read for all
         block = self._take(rows, self._momenta).reshape(len(rows), self._constituents, 4)

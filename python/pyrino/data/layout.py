@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,11 +32,14 @@ class Reader(ABC):
         where the container's own pieces begin. Reading from elsewhere is right, too, and slower.
     columns : mapping
         What can be asked for beyond momenta and labels: name -> "constituent" or "jet".
+    unfit : mapping
+        What is there and cannot be asked for, such as text: name -> its type. None of it need be named.
     """
 
     entries: int
     starts: NDArray[np.int64]
     columns: dict[str, str]
+    unfit: Mapping[str, str] = MappingProxyType({})
 
     @abstractmethod
     def read(self, first: int, last: int, columns: Sequence[str] = ()) -> Chunk:

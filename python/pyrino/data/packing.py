@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import logging
+import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -36,7 +37,7 @@ from pyrino.data.packed import (
 from pyrino.data.read import find_files, iterate
 from pyrino.data.selection import Selection, Tally
 from pyrino.data.source import PathLike, Source
-from pyrino.errors import RinoError, RinoWarning
+from pyrino.errors import RinoError, RinoWarning, readable
 from pyrino.files import whole_file
 from pyrino.progress import progress_bar
 
@@ -70,7 +71,8 @@ def pack(
     paths : path or iterable of paths
         As `read_jets`; packed caches among them keep the origins of their jets.
     out : path
-        The file; the suffix is ``.arrow``, so that it is found in a folder. It appears when it is complete.
+        The file; the suffix is ``.arrow``, so that it is found in a folder. It appears when it is complete. Bytes of
+        the sources' names that are no UTF-8 stand in it as ``\\xe9``.
     columns : str or iterable of str
         Columns beyond momenta and label, of constituents and of jets. Constituents' are float32, if they are integers
         of more than 16 bits these; those of jets keep their precision.
@@ -112,7 +114,7 @@ def pack(
         if source.path is not None and source.path.resolve() == Path(out).resolve():
             raise RinoError(f"{out} is one of the files to pack: choose another name, or leave it out of the paths")
     tally = Tally()
-    with whole_file(out, overwrite=overwrite) as partial, pa.OSFile(str(partial), "wb") as file:
+    with whole_file(out, overwrite=overwrite) as partial, pa.OSFile(os.fsencode(partial), "wb") as file:
         writer = _Writer(file, chosen, _origin_names(sources, layout, on_error))
         with progress_bar(desc="packing", unit=" jets", unit_scale=True, disable=not progress) as bar:
             pieces = iterate(sources, chosen, tally, layout=layout, on_error=on_error, most=4 * packed.JETS_PER_BATCH)
@@ -218,7 +220,7 @@ class _Writer:
             others[NUMBER] = labels
         files, file, entry = chunk.origins or ((str(source),), np.zeros(len(entries), np.int32), entries)
         used, place, jets = np.unique(file, return_inverse=True, return_counts=True)
-        numbers = [self._numbers.setdefault(files[number], len(self._numbers)) for number in used.tolist()]
+        numbers = [self._numbers.setdefault(readable(files[number]), len(self._numbers)) for number in used.tolist()]
         for number, count in zip(numbers, jets.tolist(), strict=True):
             self._jets_of[number] = self._jets_of.get(number, 0) + count
         others |= {FILE: np.asarray(numbers, dtype=np.int32)[place], ENTRY: np.asarray(entry, dtype=np.int64)}
@@ -314,7 +316,7 @@ def _origin_names(sources: Iterable[Source], layout: str | None, on_error: str) 
         except RinoError:
             if on_error == "raise":
                 raise
-    return list(names)
+    return list(map(readable, names))
 
 
 def _stored(column: Array, real: type[np.floating[Any]]) -> Array:

@@ -50,8 +50,9 @@ class _Reader(Reader):
         self._source, self._file = source, file
         metadata = file.metadata
         self.entries = metadata.num_rows
-        self._columns = Columns(source, kinds_of(file.schema_arrow))
-        self.columns = self._columns.others
+        schema = _plain(file.schema_arrow)
+        self._columns = Columns(source, kinds_of(schema), dict(zip(schema.names, schema.types, strict=True)))
+        self.columns, self.unfit = self._columns.others, self._columns.unfit
         sizes = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
         self._kept: tuple[tuple[tuple[int, ...], tuple[str, ...]], pa.Table] | None = None
         self._ends = np.cumsum([0, *sizes])
@@ -81,9 +82,10 @@ class _Reader(Reader):
         """Row groups, which can only be read whole: one of which a piece is read stays for the next piece."""
         if self._kept is None or self._kept[0] != (groups, names):
             self._kept = None
-            self._kept = ((groups, names), self._file.read_row_groups(list(groups), columns=names, use_threads=False))
-        table = self._kept[1]
-        return table
+            table = self._file.read_row_groups(list(groups), columns=names, use_threads=False)
+            plain = _plain(table.schema)
+            self._kept = ((groups, names), table if plain.equals(table.schema) else table.cast(plain))
+        return self._kept[1]
 
     def label_meaning(self) -> str | None:
         return meaning_of(self._columns.labels)  # without decompressing a whole piece
@@ -97,7 +99,7 @@ class _Reader(Reader):
 
     def close(self) -> None:
         self._kept = None
-        self._file.close()
+        self._file.close(force=True)  # what it did not open itself, too
 
 
 def _copied(table: pa.Table) -> pa.Table:
@@ -105,6 +107,22 @@ def _copied(table: pa.Table) -> pa.Table:
     import pyarrow as pa
 
     return table.take(pa.array(np.arange(table.num_rows)))
+
+
+def _plain(schema: pa.Schema) -> pa.Schema:
+    """The schema as the file has it: awkward's own types are there or not, as awkward was imported before or not."""
+    import pyarrow as pa
+
+    def plain(kind: pa.DataType) -> pa.DataType:
+        if isinstance(kind, pa.BaseExtensionType):
+            return plain(kind.storage_type)
+        if not _is_list(kind) or plain(kind.value_type) == kind.value_type:
+            return kind
+        if pa.types.is_fixed_size_list(kind):
+            return pa.list_(plain(kind.value_type), kind.list_size)
+        return (pa.large_list if pa.types.is_large_list(kind) else pa.list_)(plain(kind.value_type))
+
+    return pa.schema([pa.field(column.name, plain(column.type), column.nullable) for column in schema])
 
 
 def kinds_of(schema: pa.Schema) -> dict[str, str]:

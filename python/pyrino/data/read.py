@@ -36,7 +36,7 @@ def read_jets(
     """Jets from files of any layout that pyrino knows; the content tells which.
 
     ====================  ================================================================================
-    ``jetclass``          JetClass: ROOT, TTree ``tree``, one-hot ``label_*``
+    ``jetclass``          JetClass: ROOT, TTree or RNTuple ``tree``, one-hot ``label_*``
     ``jetclass2``         JetClass-II: parquet, ``jet_label``
     ``jetclass-parquet``  parquet with JetClass's columns: `pyrino.generate`
     ``jetnet``            JetNet: HDF5, 30 or 150 constituents; label by the file's name
@@ -55,8 +55,9 @@ def read_jets(
     ----------
     path : path or iterable of paths
         A file, a URL (``root://``, ``https://``, ``s3://``: what fsspec, and for ROOT uproot, can open), a folder (its
-        files of known suffixes, by name), a pattern such as ``"data/*.root"`` (by name), or several of these, read
-        in the order given.
+        files of known suffixes, by name; a folder ``NAME.parquet`` in it is a data set of several files), a pattern
+        such as ``"data/*.root"`` (by name), ``"@files.txt"`` for a text file that names one of these a line, or
+        several of these, read in the order given. A file is never read twice.
     max_jets : int, optional
         Stop after so many jets.
     layout : str, optional

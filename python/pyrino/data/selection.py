@@ -17,7 +17,7 @@ from pyrino.data.chunk import Chunk, JetError, Labels
 from pyrino.data.draw import uniform
 from pyrino.data.layout import Reader
 from pyrino.data.source import Source
-from pyrino.errors import RinoError
+from pyrino.errors import RinoError, readable
 
 __all__ = ["ON_ERROR", "Selection", "Tally", "checked_policy"]
 
@@ -416,7 +416,7 @@ def _labels_of(source: Source, chunk: Chunk) -> Labels:
 def _drawn(seed: int, source: Source, chunk: Chunk, entries: NDArray[np.int64]) -> NDArray[np.float64]:
     """(m,) numbers in [0, 1) by where each jet was first: a packed cache gives those of its sources."""
     files, file, entry = chunk.origins or ((str(source),), np.zeros(len(entries), np.int32), entries)
-    names = np.array([zlib.crc32(Source(name).name.encode()) for name in files], dtype=np.int64)
+    names = np.array([zlib.crc32(readable(Source(name).name).encode()) for name in files], dtype=np.int64)
     return uniform(seed, names[file], entry)
 
 

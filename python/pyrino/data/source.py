@@ -5,17 +5,23 @@ from __future__ import annotations
 import difflib
 import glob
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
-from urllib.parse import urlsplit
+from typing import BinaryIO
+from urllib.parse import unquote, urlsplit
 
 from pyrino.errors import RinoError
+from pyrino.files import text_of
 
 __all__ = ["PathLike", "Source", "find_sources"]
 
 PathLike = str | os.PathLike[str]
+
+#: How a URL begins; fsspec's may have several protocols (``simplecache::https://``).
+_URL = re.compile(r"([a-z][\w+.-]*::)*[a-z][\w+.-]*://", re.IGNORECASE)
+_FILE = re.compile(r"file://(localhost(?=/))?", re.IGNORECASE)
 
 
 class Source:
@@ -42,20 +48,26 @@ class Source:
     def __hash__(self) -> int:
         return hash(self.url)
 
-    @property
-    def remote(self) -> bool:
-        """Whether it is a URL."""
-        return _is_url(self.url)
-
-    @property
+    @cached_property
     def path(self) -> Path | None:
-        """The path of a file of this machine."""
-        return None if self.remote else Path(self.url)
+        """The path of a file of this machine, None for one elsewhere. Libraries are given this, never `url`."""
+        return _local(self.url)
 
     @property
     def name(self) -> str:
         """Last part of the path."""
-        return PurePosixPath(urlsplit(self.url).path).name if self.remote else Path(self.url).name
+        return PurePosixPath(urlsplit(self.url).path).name if self.path is None else self.path.name
+
+    @property
+    def identity(self) -> object:
+        """Equal for all names that one file has: other paths to it, links."""
+        if self.path is None:
+            return self.url
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return os.path.realpath(self.path)
+        return status.st_dev, status.st_ino
 
     @property
     def stem(self) -> str:
@@ -71,16 +83,16 @@ class Source:
             If there is no such file, or it cannot be opened.
         """
         try:
-            if not self.remote:
-                return open(self.url, "rb")
+            if self.path is not None:
+                return open(self.path, "rb")
             import fsspec
 
             return fsspec.open(self.url, "rb").open()
         except FileNotFoundError as error:
-            if self.remote:
+            if self.path is None:
                 cause = f" ({error.__cause__})" if error.__cause__ else ""
                 raise RinoError(f"{self} cannot be found{cause}; check the URL and the network") from error
-            raise RinoError(f"there is no file {self}; {_nearest(self)}") from error
+            raise RinoError(f"there is no file {self}; {_nearest(self.path)}") from error
         except Exception as error:  # protocols raise errors of every kind
             raise RinoError(
                 f"{self} cannot be opened ({error}); check the path, its rights and the protocol"
@@ -100,7 +112,8 @@ class Source:
 
 
 def find_sources(path: PathLike | Iterable[PathLike], suffixes: Iterable[str]) -> list[Source]:
-    """The files that a path, folder, pattern, URL or several of these stand for, in the order given, else by name.
+    """The files that a path, folder, pattern, URL, list (``@files.txt``) or several of these stand for, in the order
+    given, else by name.
 
     Parameters
     ----------
@@ -110,32 +123,37 @@ def find_sources(path: PathLike | Iterable[PathLike], suffixes: Iterable[str]) -
     Raises
     ------
     RinoError
-        If there is none.
+        If there is none, or one is named twice, by whatever path or link.
     """
-    if isinstance(path, (str, os.PathLike)):
-        return _find(path, tuple(suffixes))
     try:
-        parts = list(path)
+        parts = [path] if isinstance(path, (str, os.PathLike)) else list(path)
     except TypeError:
         raise RinoError(f"a path is of type {type(path).__name__}; give str or pathlib.Path") from None
     sources = [source for part in parts for source in _find(part, tuple(suffixes))]
     if not sources:
         raise RinoError("the list of paths is empty; give one or more files")
-    twice = [source for source, number in _counted(sources).items() if number > 1]
-    if twice:
-        raise RinoError(f"{twice[0]} was given {_counted(sources)[twice[0]]} times; give every file once")
+    first: dict[object, Source] = {}
+    for source in sources:
+        other = first.setdefault(source.identity, source)
+        if other is not source:
+            how = "was given twice" if other == source else f"is the same file as {other}"
+            raise RinoError(f"{source} {how}; give every file once")
     return sources
 
 
-def _counted(sources: list[Source]) -> dict[Source, int]:
-    numbers: dict[Source, int] = {}
-    for source in sources:
-        numbers[source] = numbers.get(source, 0) + 1
-    return numbers
-
-
 def _is_url(text: str) -> bool:
-    return "://" in text
+    return _URL.match(text) is not None
+
+
+def _local(text: str) -> Path | None:
+    """The path that is meant, also by a URL such as `Path.as_uri` writes it, with %20 for a space; None: elsewhere."""
+    if not _is_url(text):
+        return Path(text)
+    if not _FILE.match(text):
+        return None
+    plain = _FILE.sub("", text, count=1)
+    meant = unquote(plain, errors="surrogateescape")
+    return Path(plain if os.path.lexists(plain) and not os.path.lexists(meant) else meant)
 
 
 def _find(path: PathLike, suffixes: tuple[str, ...]) -> list[Source]:
@@ -151,38 +169,106 @@ def _found(path: PathLike, suffixes: tuple[str, ...]) -> list[Source]:
     text = os.fsdecode(path)
     if not text:
         raise RinoError("a path is empty; name a file or a folder, '.' for the current one")
-    if _is_url(text):
-        return _find_remote(text) if glob.has_magic(urlsplit(text).path) else [Source(text)]
-    place = Path(text).expanduser()
+    place = _local(text)
+    if place is None:
+        return _find_remote(text, suffixes) if glob.has_magic(urlsplit(text).path) else [Source(text)]
+    if not os.path.lexists(place):
+        place = Path(os.path.expanduser(place))
     if place.is_dir():
-        files = sorted(f for f in place.iterdir() if f.suffix.lower() in suffixes and not f.name.startswith("."))
-        if not files:
-            raise RinoError(
-                f"the folder {place} has no files of the suffixes {', '.join(suffixes)}; name the folder that has"
-            )
-    elif not place.exists() and glob.has_magic(str(place)):
-        files = sorted(Path(found) for found in glob.glob(str(place), recursive=True) if Path(found).is_file())
-        if not files:
-            raise RinoError(f"no file matches the pattern {place}; check the folder and the pattern")
+        return [Source(file) for file in _in_folder(place, suffixes)]
+    if os.path.lexists(place):
+        return [Source(text if _is_url(text) else place)]
+    if text.startswith("@"):
+        return _in_list(Path(os.path.expanduser(text[1:])), suffixes)
+    if glob.has_magic(str(place)):
+        return [Source(file) for file in _of_pattern(place, suffixes)]
+    return [Source(text if _is_url(text) else place)]
+
+
+def _in_folder(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """A folder's files by name; one in it that has a suffix itself is a data set of several files."""
+    files: list[Path] = []
+    for entry in _suitable(folder, suffixes):
+        files += _in_folder(entry, suffixes) if entry.is_dir() else [entry]
+    if not files:
+        raise RinoError(
+            f"the folder {folder} has no files of the suffixes {', '.join(suffixes)}; name the folder that has"
+        )
+    return files
+
+
+def _suitable(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() in suffixes and not f.name.startswith("."))
+
+
+def _of_pattern(pattern: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """The files that match, and those in folders that do, by name."""
+    start = Path(pattern.anchor)
+    files: dict[Path, None] = {}
+    for match in sorted(set(_matching(start, pattern.relative_to(start).parts))):
+        if not match.is_dir():
+            files[match] = None
+        elif match.suffix.lower() in suffixes or _suitable(match, suffixes):
+            files |= dict.fromkeys(_in_folder(match, suffixes))
+    if not files:
+        raise RinoError(f"no file matches the pattern {pattern}; check the folder and the pattern")
+    return list(files)
+
+
+def _matching(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
+    """What the parts of a pattern stand for below a folder; one that is really called so, ``[run1]``, is no pattern."""
+    if not parts:
+        yield folder
+        return
+    first, *rest = parts
+    if os.path.lexists(folder / first):
+        below = [first]
+    elif first == "**":
+        below = ["", *glob.glob("**/" if rest else first, root_dir=folder, recursive=True)]
     else:
-        files = [place]
-    return [Source(file) for file in files]
+        below = glob.glob(first, root_dir=folder)
+    for name in below:
+        yield from _matching(folder / name, rest)
 
 
-def _find_remote(pattern: str) -> list[Source]:
+def _in_list(file: Path, suffixes: tuple[str, ...]) -> list[Source]:
+    """What a text file names: a path, as it would be given itself, a line; empty lines and ``# ...`` say nothing."""
+    if not file.is_file():
+        raise RinoError(f"there is no list of files {file}; after @ comes a text file with a path a line")
+    try:
+        text = text_of(file, errors="surrogateescape")
+    except UnicodeError:
+        text = "\0"
+    if "\0" in text:
+        raise RinoError(f"{file} is no list of files: it is not text; leave out the @ to read it as jets")
+    paths = [line.strip() for line in text.split("\n")]
+    paths = [path for path in paths if path and not path.startswith("#")]
+    if not paths:
+        raise RinoError(f"the list {file} names no file; write a path a line")
+    if any(path.startswith("@") for path in paths):
+        raise RinoError(f"the list {file} names another list; write the files' own paths")
+    return [source for path in paths for source in _find(path, suffixes)]
+
+
+def _find_remote(pattern: str, suffixes: tuple[str, ...]) -> list[Source]:
     import fsspec
 
     try:
-        files: list[Any] = fsspec.open_files(pattern, "rb")
+        system, path = fsspec.core.url_to_fs(pattern)
+        files: list[str] = []
+        for match, about in sorted(system.glob(path, detail=True).items()):
+            names = system.ls(match, detail=False) if about["type"] == "directory" else [match]
+            files += [name for name in sorted(names) if name == match or name.lower().endswith(suffixes)]
+        if not files and system.exists(path):  # it is really called so
+            return [Source(pattern)]
     except Exception as error:  # protocols raise errors of every kind
         raise RinoError(f"the pattern {pattern} cannot be looked up ({error}); give the URLs one by one") from error
     if not files:
         raise RinoError(f"no file matches the pattern {pattern}; check the folder and the pattern")
-    return [Source(url) for url in sorted(file.full_name for file in files)]
+    return [Source(system.unstrip_protocol(file)) for file in files]
 
 
-def _nearest(source: Source) -> str:
-    file = Path(source.url)
+def _nearest(file: Path) -> str:
     if file.is_symlink():
         return f"it is a link to {file.readlink()}, which is not there"
     try:

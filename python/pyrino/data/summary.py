@@ -263,6 +263,8 @@ def summarize(
     selection = selection.passing_labels()
     groups: dict[tuple[str, str, tuple[str, ...]], Summary] = {}
     broken: dict[str, str] = {}
+    paths = list(paths)
+    find_files(paths)  # of all together, which sees a file that is named twice
     for path in paths:
         left = math.inf if max_jets is None else max_jets
         for source in find_files(path):

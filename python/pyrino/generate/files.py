@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import RinoError
+from ..files import whole_file
 from .domains import DETAIL_REVISION, PROCESSES, REVISION, ImpactParameters
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def stored_jets(path: Path, expected: dict[str, Any], showers: int = 1) -> int:
     if not path.exists():
         return 0
     try:
-        metadata = pq.read_metadata(path)
+        with open(path, "rb") as file:
+            metadata = pq.read_metadata(file)
         document = json.loads((metadata.metadata or {})[METADATA_KEY])
         found = document["configuration"]
     except (OSError, pyarrow.ArrowException, KeyError, ValueError, TypeError) as error:
@@ -124,14 +125,5 @@ def write_unit(path: Path, unit: Unit, result: UnitResult, expected: dict[str, A
     document = {"configuration": expected, "seed": unit.seed, "versions": result.versions}
     table = pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(document, sort_keys=True)})
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        pq.write_table(table, temporary, compression="zstd")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise RinoError(
-            f"cannot write {path}: {error.strerror or error}; make room or choose another output folder, "
-            "then call again: finished files are kept"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as partial, open(partial, "wb") as file:  # pyarrow would take a name apart at colons
+        pq.write_table(table, file, compression="zstd")

@@ -208,7 +208,8 @@ def _pieces(layout: FileLayout, units: Sequence[Unit], paths: Sequence[Path], fi
         first, last = max(file.first, start), min(file.last, start + unit.jets)
         if first < last:
             rows = slice((first - start) * layout.showers, (last - start) * layout.showers)
-            tables.append(pq.read_table(path)[rows])
+            with open(path, "rb") as whole:
+                tables.append(pq.read_table(whole)[rows])
         if tables and (len(tables) == _UNITS_AT_ONCE or last >= file.last):
             jets = GeneratedJets.of(pa.concat_tables(tables), unit.process, begin)
             selected = jets if file.part.select is None else jets.select(file.part.select(jets))

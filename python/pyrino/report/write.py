@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pyrino.errors import RinoError
+from pyrino.files import whole_file
 from pyrino.report.page import render_html
 from pyrino.report.schema import Result, check_result
 
@@ -46,29 +46,16 @@ def write_report(result: Mapping[str, Any], folder: str | os.PathLike[str]) -> P
         "report.html": render_html(checked),
     }
     folder = Path(folder)
-    temporaries: dict[Path, str] = {}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
-            temporaries[folder / name] = temporary
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            # mkstemp makes files that only their owner can read; a report is to be shown around.
-            os.chmod(temporary, 0o644)
-        for path, temporary in temporaries.items():
-            os.replace(temporary, path)
-    except OSError as error:
+        with contextlib.ExitStack() as stack:
+            for name, text in texts.items():
+                file = stack.enter_context(whole_file(folder / name))
+                file.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except RinoError as error:
         raise RinoError(
-            f"cannot write the report into {folder}: {error.strerror or error}; "
+            f"cannot write the report into {folder}: {error}; "
             "make sure it is a folder that can be written and that the disk has room"
         ) from error
-    finally:
-        for temporary in temporaries.values():
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
     return folder / "report.html"
 
 

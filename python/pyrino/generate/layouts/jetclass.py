@@ -46,7 +46,7 @@ def _write(path: Path, pieces: Iterable[GeneratedJets], domain: Domain) -> None:
     scalars |= {f"jet_{name}": np.float32 for name in _JET}
     scalars |= {f"aux_{name}": np.float32 for name in _AUX}
     particle = "{" + ", ".join(f"{name}: float32" for name in _CONSTITUENT) + "}"
-    with uproot.recreate(path, compression=uproot.LZ4(4)) as file:
+    with open(path, "w+b") as place, uproot.recreate(place, compression=uproot.LZ4(4)) as file:
         # One counter, npart, for all lists: uproot cannot write the data set's std::vector.
         tree = file.mktree("tree", {"part": f"var * {particle}", **scalars}, title="tree")
         for jets in pieces:

@@ -78,10 +78,13 @@ def _write(path: Path, pieces: Iterable[GeneratedJets], domain: Domain) -> None:
         listed = pa.list_(pa.field("item", scalar, nullable=False))
         fields.append(pa.field(name, listed if kind.startswith("*") else scalar, nullable=False))
     schema = pa.schema(fields)
-    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False) as file:
+    with (
+        open(path, "wb") as file,  # pyarrow would take a name apart at colons
+        pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=False) as writer,
+    ):
         for jets in map(_filled, pieces):
             arrays = [_array(jets, field.name, field.type) for field in schema]
-            file.write_table(pa.Table.from_arrays(arrays, schema=schema))
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
 
 def _parts(process: str, domain: Domain) -> tuple[Part, ...]:
