@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrino._columns import awkward_column, cartesian, offsets_of
+from pyrino._columns import awkward_column, cartesian, offsets_of, without_masked
 from pyrino.errors import RinoError
 from pyrino.finetune import Tagger
 from pyrino.jets import Jets
@@ -242,8 +242,9 @@ def _on_awkward(array: ak.Array, of: Compute, empty: str) -> ak.Array:
     momenta = ak.typetracer.length_zero_if_typetracer(array[list(names)])
 
     def of_lists(offsets: NDArray[np.int64], constituents: ak.Array) -> NDArray[Any]:
-        columns = {name: awkward_column(constituents[its], f"the field '{its}'") for its, name in names.items()}
-        return _of_jets(columns, np.diff(offsets), of, empty)
+        there, counts = without_masked(constituents, np.diff(offsets))
+        columns = {name: awkward_column(there[its], f"the field '{its}'") for its, name in names.items()}
+        return _of_jets(columns, counts, of, empty)
 
     result = _in_place(ak.to_packed(momenta, highlevel=False), of_lists)
     if ak.backend(array) == "typetracer":

@@ -19,6 +19,8 @@ from pyrino._columns import (
     read_only,
     to_float64,
     to_int64,
+    unit_checked,
+    without_masked,
 )
 from pyrino._sketch import sketch, span
 from pyrino.constituents import Constituents
@@ -56,8 +58,8 @@ class Jets:
     ------
     RinoError
         If a shape or type does not fit, a momentum is not finite, an energy is below the momentum by more than a
-        relative 1e-5 (rounding of float32 leaves less), or offsets, labels or extras are not as above. The
-        message names the jet and the constituent.
+        relative 1e-5 (rounding of float32 leaves less) and a mass of -5 MeV (that of packed candidates), or offsets,
+        labels or extras are not as above. The message names the jet and the constituent.
 
     Examples
     --------
@@ -87,7 +89,7 @@ class Jets:
         if momenta.ndim != 2 or momenta.shape[1] != 4:
             raise RinoError(f"p4 has shape {momenta.shape}; give (T, 4) = px, py, pz, E in GeV")
         bounds = to_int64(offsets, "offsets")
-        self._set(_complete(_core.Jets.from_p4(momenta, bounds), labels, extras), read_only(momenta))
+        self._set(_complete(unit_checked(_core.Jets.from_p4(momenta, bounds)), labels, extras), read_only(momenta))
         # The copy that C++ keeps of the offsets is for its own safety; Python shows the array that was given.
         if isinstance(offsets, np.ndarray) and np.may_share_memory(bounds, offsets):
             self._offsets = read_only(bounds)
@@ -127,10 +129,9 @@ class Jets:
             As `Jets` does.
         """
         columns = [to_float64(c, name) for c, name in zip((px, py, pz, e), ("px", "py", "pz", "E"), strict=True)]
-        shapes = {column.shape for column in columns}
-        if len(shapes) != 1 or columns[0].ndim != 1:
+        if len({column.shape for column in columns}) != 1 or columns[0].ndim != 1:
             raise RinoError(f"px, py, pz and E have shapes {[c.shape for c in columns]}; give four of one shape (T,)")
-        core = _core.Jets.from_columns(columns, to_int64(offsets, "offsets"))
+        core = unit_checked(_core.Jets.from_columns(columns, to_int64(offsets, "offsets")))
         return cls._wrap(_complete(core, labels, extras))
 
     @classmethod
@@ -142,7 +143,7 @@ class Jets:
         array : awkward.Array
             Records with ``px, py`` or ``pt, phi``; ``pz`` or ``eta``; ``E`` (or ``e, energy``) or ``mass`` (or
             ``m, M``), in GeV and radians: the field names of the vector library. All other fields become extras.
-            Four contiguous float64 columns px, py, pz, E are not copied.
+            Four contiguous float64 columns px, py, pz, E are not copied. Constituents that a cut masks are left out.
         labels : array_like of int, optional
             (n,) class numbers.
 
@@ -161,7 +162,7 @@ class Jets:
                 "with fields such as px, py, pz, E or pt, eta, phi, mass"
             )
         counts = awkward_column(ak.num(array, axis=1), "the number of constituents")
-        flat = ak.flatten(array, axis=1)
+        flat, counts = without_masked(ak.flatten(array, axis=1), counts)
         columns = {name: awkward_column(flat[name], f"the field '{name}'") for name in array.fields}
         offsets = offsets_of(counts)
         momentum, used = cartesian(columns, offsets)

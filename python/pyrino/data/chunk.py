@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyrino import _core
+from pyrino._columns import read_only
 from pyrino.data.source import Source
 from pyrino.errors import RinoError
-from pyrino.jets import Origins
+from pyrino.jets import Jets, Origins
 
 __all__ = ["Chunk", "JetError", "Labels", "equal_counts", "need", "not_negative", "reading", "unpadded"]
 
@@ -80,6 +82,13 @@ class Chunk:
         offsets = np.zeros(len(self.counts) + 1, dtype=np.int64)
         np.cumsum(self.counts, out=offsets[1:])
         return offsets
+
+    def jets(self) -> Jets:
+        """The momenta alone, as float64 in the order of columns."""
+        p4 = np.empty((len(self.momenta[0]), 4), order="F")
+        for c, component in enumerate(self.momenta):
+            p4[:, c] = component
+        return Jets._wrap(_core.Jets.from_p4(p4, self.offsets), read_only(p4))
 
     @staticmethod
     def join(chunks: Sequence[Chunk]) -> Chunk:
@@ -157,15 +166,24 @@ def need(source: Source, wanted: Iterable[str], present: Iterable[str], what: st
         raise RinoError(f"{source} lacks the {what} {', '.join(missing)}; it has {shown or 'none'}")
 
 
-def not_negative(source: Source, first: int, pt: NDArray[Any], counts: NDArray[np.int64]) -> None:
-    """Raises `JetError` for a transverse momentum (t,) below 0, which would turn a constituent around."""
-    wrong = np.flatnonzero(pt < 0)
+def not_negative(
+    source: Source, first: int, values: NDArray[Any], counts: NDArray[np.int64], what: str = "pT", least: float = 0
+) -> None:
+    """Raises `JetError` for a transverse momentum (t,) below 0, which would turn a constituent around.
+
+    Parameters
+    ----------
+    what, least
+        The quantity, and its bound [GeV] where rounding may leave it below 0.
+    """
+    wrong = np.flatnonzero(values < least)
     if wrong.size:
         ends = np.cumsum(counts)
         jet = int(np.searchsorted(ends, wrong[0], side="right"))
         i = wrong[0] - (ends[jet] - counts[jet])
         raise JetError(
-            f"{source}: constituent {i} of jet {first + jet} has pT = {pt[wrong[0]]:g} GeV; it must be 0 or more",
+            f"{source}: constituent {i} of jet {first + jet} has {what} = {values[wrong[0]]:g} GeV; "
+            f"it must be {least:g} or more",
             first + jet,
         )
 
