@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pyrino.errors import RinoError
+from pyrino import _core
+from pyrino.errors import RinoError, RinoWarning
 
 __all__ = [
+    "MASS_ROUNDING",
     "as_array",
+    "below_momentum",
     "cartesian",
+    "energy_of",
     "exactly_float64",
     "from_pt_eta_phi_mass",
     "half_rounding",
@@ -23,7 +28,15 @@ __all__ = [
     "read_only",
     "to_float64",
     "to_int64",
+    "unit_checked",
+    "warn_of_mev",
 ]
+
+#: Masses from minus this [GeV] to 0 count as 0: those of packed candidates are rounded.
+MASS_ROUNDING: float = _core.Jets.mass_tolerance
+
+#: Jets of higher pT [GeV] than the LHC's collisions have energy are in MeV, most likely.
+_HIGHEST_PT = 14e3
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -174,9 +187,13 @@ def cartesian(columns: Mapping[str, NDArray[Any]], offsets: Integers) -> list[Fl
         if "E" in value:
             rounding = half_rounding(*(np.asarray(column).dtype for column in columns.values()))
             return [px, py, pz, not_below_momentum(px, py, pz, value["E"], rounding) if rounding else value["E"]]
-        _not_negative(value["mass"], "mass", offsets)
-        momentum = np.hypot(np.hypot(px, py), pz)
-        return [px, py, pz, np.hypot(momentum, value["mass"])]
+        _not_negative(value["mass"], "mass", offsets, -MASS_ROUNDING)
+        return [px, py, pz, energy_of(px, py, pz, value["mass"])]
+
+
+def energy_of(px: Floats, py: Floats, pz: Floats, mass: Floats) -> Floats:
+    """E in GeV; masses that rounding made negative count as 0."""
+    return np.hypot(np.hypot(np.hypot(px, py), pz), np.maximum(mass, 0))
 
 
 def from_pt_eta_phi_mass(pt: Floats, eta: Floats, phi: Floats, mass: Floats, offsets: Integers) -> list[Floats]:
@@ -184,7 +201,46 @@ def from_pt_eta_phi_mass(pt: Floats, eta: Floats, phi: Floats, mass: Floats, off
     return cartesian({"pt": pt, "eta": eta, "phi": phi, "mass": mass}, offsets)
 
 
-def _not_negative(values: Floats, name: str, offsets: Integers) -> None:
-    wrong = np.flatnonzero(values < 0)
+def below_momentum(e: Floats, momentum: Floats) -> NDArray[np.bool_]:
+    """(t,) whether an energy is below the momentum |p| by more than rounding leaves, or NaN: as C++ has it."""
+    with np.errstate(all="ignore"):
+        soft = (e >= 0) & ((momentum - e) * (momentum + e) <= MASS_ROUNDING**2)
+        return ~((e >= momentum * (1 - _core.Jets.energy_tolerance)) | soft)
+
+
+def unit_checked(core: _core.Jets) -> _core.Jets:
+    """Jets as they are given; a `RinoWarning` to whoever gave them if they look like MeV."""
+    warn_of_mev(core.pt(), "divide px, py, pz and E (or pt and mass) by 1000", stacklevel=4)
+    return core
+
+
+def warn_of_mev(pt: Floats, remedy: str, where: str = "", numbers: Integers | None = None, stacklevel: int = 2) -> None:
+    """A `RinoWarning` if jets have more pT than any collision could give them.
+
+    Parameters
+    ----------
+    pt
+        (n,) of the jets, as if in GeV.
+    remedy, where
+        What helps, and in which file they are.
+    numbers
+        (n,) of the jets there; None: 0 to n - 1.
+    """
+    wrong = np.flatnonzero(pt > _HIGHEST_PT)
     if wrong.size:
-        raise RinoError(f"{name} of {place_of(int(wrong[0]), offsets)} is {values[wrong[0]]} GeV; give 0 or more")
+        first = wrong[0]
+        warnings.warn(
+            f"{where}jet {first if numbers is None else numbers[first]} has pT = {pt[first]:.6g} GeV, more than the "
+            f"LHC's collisions have energy ({_HIGHEST_PT:g} GeV): are the momenta in MeV? Then {remedy}",
+            RinoWarning,
+            stacklevel=stacklevel,
+        )
+
+
+def _not_negative(values: Floats, name: str, offsets: Integers, least: float = 0) -> None:
+    wrong = np.flatnonzero(values < least)
+    if wrong.size:
+        rounding = f" (from {least:g} on it counts as 0)" if least else ""
+        raise RinoError(
+            f"{name} of {place_of(int(wrong[0]), offsets)} is {values[wrong[0]]} GeV; give 0 or more{rounding}"
+        )

@@ -21,6 +21,7 @@ from pyrino._columns import (
     read_only,
     to_float64,
     to_int64,
+    unit_checked,
 )
 from pyrino._sketch import draw, sketch, span
 from pyrino.constituents import Constituents
@@ -59,8 +60,9 @@ class Jets:
     ------
     RinoError
         If a shape or type does not fit, a momentum is not finite, an energy is below the momentum by more than a
-        relative 1e-5 (rounding of float32 leaves less), offsets, labels or extras are not as above, or anything is
-        masked (`numpy.ma`) or null. The message names the jet and the constituent.
+        relative 1e-5 (rounding of float32 leaves less) and a mass of -5 MeV (that of packed candidates), offsets,
+        labels or extras are not as above, or anything is masked (`numpy.ma`) or null. The message names the jet and the
+        constituent.
 
     Examples
     --------
@@ -94,7 +96,7 @@ class Jets:
         if rounding:  # then it is a copy
             momenta[:, 3] = not_below_momentum(*momenta.T, rounding)
         bounds = to_int64(offsets, "offsets")
-        self._set(_complete(_core.Jets.from_p4(momenta, bounds), labels, extras), read_only(momenta))
+        self._set(_complete(unit_checked(_core.Jets.from_p4(momenta, bounds)), labels, extras), read_only(momenta))
         # The copy that C++ keeps of the offsets is for its own safety; Python shows the array that was given.
         if isinstance(offsets, np.ndarray) and np.may_share_memory(bounds, offsets):
             self._offsets = read_only(bounds)
@@ -142,7 +144,7 @@ class Jets:
         rounding = half_rounding(*(column.dtype for column in given))
         if rounding:
             columns[3] = not_below_momentum(*columns, rounding)
-        core = _core.Jets.from_columns(columns, to_int64(offsets, "offsets"))
+        core = unit_checked(_core.Jets.from_columns(columns, to_int64(offsets, "offsets")))
         return cls._wrap(_complete(core, labels, extras))
 
     @classmethod

@@ -8,9 +8,9 @@ import os
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from pyrino._root_files import root_file, uproot_writes
 from pyrino.data.chunk import Chunk
 from pyrino.data.containers import CONTAINERS, container_of
 from pyrino.data.layout import open_file
+from pyrino.data.nanoaod import JET
 from pyrino.data.read import find_files, iterate
 from pyrino.data.selection import Selection, Tally, checked_policy
 from pyrino.data.source import PathLike, Source
@@ -77,13 +78,16 @@ def embed_files(
         ``NAME.parquet``: one file, a row for each jet that was taken, in the order of the files: ``file`` (its name as
         `Jets.origins` has it; bytes that are no UTF-8 as ``\\xe9``), ``entry`` (number of the jet in that file,
         from 0), ``label`` (int64 as that file numbers classes, null where it has none) and ``embedding`` (list of D
-        float32). Join on (file, entry).
+        float32). Join on (file, entry); files with several jets an entry (NanoAOD) have ``jet_in_event``, too: the
+        number of the jet among those of its entry.
 
         ``NAME.root``, for one source, or a folder (a name without a suffix) that gets ``STEM_rino.root`` for every
         source: a friend tree, for sources that are ROOT. Row i belongs to row i of the source's tree and there are as
         many: ``entry``, ``label`` (int64, -1 where there is none), ``valid`` and ``embedding[D]`` (float32), which is
         NaN where ``valid`` is false, that is for jets that were cut or skipped. A source that is skipped as a whole
-        gets no friend. Take another folder than the sources', which `read_jets` reads whole.
+        gets no friend. Take another folder than the sources', which `read_jets` reads whole. Of a source with several
+        jets an entry (NanoAOD) row i belongs to jet i, counted through all entries as `awkward.flatten` does; ``entry``
+        and ``jet_in_event`` say which it is.
     resolution, batch_tokens, batch_size, threads
         As `JetEncoder.embed` takes them.
     append
@@ -301,7 +305,7 @@ def _write(
         opened: Any = nullcontext(_Friends(to, targets))
     else:
         targets = {sources[0]: place}
-        opened = _parquet_file(to, place)
+        opened = _parquet_file(to, place, reading.several(sources))
     _spare(sources, targets.values())
     with progress_bar(desc=to.verb, unit=" jets", unit_scale=True, disable=not progress) as bar, opened as writer:
         number = 0
@@ -349,6 +353,14 @@ def _spare(sources: list[Source], targets: Iterable[Path]) -> None:
             raise RinoError(f"{target} exists and is a file that is read: give another name")
 
 
+class _Look(NamedTuple):
+    """Jets in a file, `Reader.first_jets`, and whether there may be several jets an entry."""
+
+    entries: int
+    first_jets: NDArray[np.int64] | None
+    several: bool
+
+
 @dataclass
 class _Reading:
     """How files are read."""
@@ -364,6 +376,7 @@ class _Reading:
         if number is not None and (isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1):
             raise RinoError(f"max_jets = {number!r}; give an integer of 1 or more, or None for all")
         self._left = number
+        self._last: tuple[Source, _Look] | None = None
 
     def begin(self) -> None:
         """A new path begins."""
@@ -377,7 +390,8 @@ class _Reading:
     def pieces(self, source: Source) -> Generator[tuple[Chunk, Entries, int], None, None]:
         """(jets, their numbers in the file, number of the file's jets that were read so far)."""
         before = self.tally.entries
-        found = iterate([source], self.selection, self.tally, layout=self.layout, on_error=self.on_error, most=_MOST)
+        chosen = replace(self.selection, columns=(JET,)) if self.several([source]) else self.selection
+        found = iterate([source], chosen, self.tally, layout=self.layout, on_error=self.on_error, most=_MOST)
         with closing(found):
             for _, chunk, entries in found:
                 if self._left is not None:
@@ -391,22 +405,26 @@ class _Reading:
                 if self.full:
                     break
 
-    def entries(self, source: Source) -> int:
-        """Jets in a file."""
-        with open_file(source, self.layout) as (_, reader):
-            return reader.entries
+    def look(self, source: Source) -> _Look:
+        """What is in a file."""
+        if self._last is None or self._last[0] != source:
+            with open_file(source, self.layout) as (_, reader):
+                self._last = (source, _Look(reader.entries, reader.first_jets, JET in reader.columns))
+        return self._last[1]
 
-
-def _jets_of(chunk: Chunk) -> Jets:
-    p4 = np.empty((len(chunk.momenta[0]), 4), order="F")
-    for c, component in enumerate(chunk.momenta):
-        p4[:, c] = component
-    return Jets(p4, chunk.offsets)
+    def several(self, sources: Iterable[Source]) -> bool:
+        """Whether there are several jets an entry in the first file that can be opened."""
+        for source in sources:
+            try:
+                return self.look(source).several
+            except RinoError:
+                continue  # reading it says why
+        return False
 
 
 @contextmanager
-def _parquet_file(to: _Out, place: Path) -> Iterator[_Parquet]:
-    """One file of parquet for all sources; whole or absent."""
+def _parquet_file(to: _Out, place: Path, several: bool) -> Iterator[_Parquet]:
+    """One file of parquet for all sources, with `several` jets an entry or one; whole or absent."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -416,6 +434,7 @@ def _parquet_file(to: _Out, place: Path) -> Iterator[_Parquet]:
         [
             ("file", pa.dictionary(pa.int32(), pa.string())),
             ("entry", pa.int64()),
+            *([(JET, pa.int64())] if several else []),
             ("label", pa.int64()),
             (column.name, kind if column.width is None else pa.list_(kind, column.width)),
         ],
@@ -426,7 +445,7 @@ def _parquet_file(to: _Out, place: Path) -> Iterator[_Parquet]:
         open(partial, "wb") as file,  # pyarrow would take a name apart at colons
         pq.ParquetWriter(file, schema, use_dictionary=["file"]) as writer,
     ):
-        rows = _Parquet(writer, column)
+        rows = _Parquet(writer, column, several)
         yield rows
         rows.flush()
 
@@ -434,8 +453,8 @@ def _parquet_file(to: _Out, place: Path) -> Iterator[_Parquet]:
 class _Parquet:
     """All sources in one file of parquet."""
 
-    def __init__(self, writer: Any, column: _Column) -> None:
-        self._writer, self._column = writer, column
+    def __init__(self, writer: Any, column: _Column, several: bool) -> None:
+        self._writer, self._column, self._several = writer, column, several
         self._rows: list[Any] = []
         self._number = 0
 
@@ -445,8 +464,13 @@ class _Parquet:
             if not len(entries):
                 continue
             origins = chunk.origins or ((str(source),), np.zeros(len(entries), np.int32), entries)
+            if (JET in chunk.values) != self._several:
+                raise RinoError(
+                    f"{source} has {'one jet' if self._several else 'several jets'} an entry, unlike the first file: "
+                    "write the two kinds into a file each"
+                )
             labels = None if chunk.labels is None else chunk.labels.values
-            self._rows.append((*origins, labels, self._column.of(_jets_of(chunk))))
+            self._rows.append((*origins, labels, self._column.of(chunk.jets()), chunk.values.get(JET)))
             self._number += len(entries)
             say(len(entries))
             if self._number >= _GROUP:
@@ -476,6 +500,7 @@ class _Parquet:
         columns = [
             pa.DictionaryArray.from_arrays(np.concatenate(numbers), list(names)),
             pa.array(np.concatenate([row[2] for row in self._rows])),
+            *([pa.array(np.concatenate([row[5] for row in self._rows]))] if self._several else []),
             pa.concat_arrays(labels),
             flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1]),
         ]
@@ -499,14 +524,15 @@ class _Friends:
                 if str(source) in reading.tally.skipped:
                     raise _Skipped
                 with root_file(partial, source if to.append else None, (to.tree, _about(to.tree))) as root:
-                    rows = _Rows(root, to, source)
+                    look = reading.look(source)
+                    rows = _Rows(root, to, source, look.first_jets)
                     for chunk, entries, end in itertools.chain(begin, pieces):
                         rows.extend(chunk, entries, end)
                         say(len(entries))
                     if str(source) in reading.tally.skipped:
                         raise _Skipped
                     # Behind the last piece that gave jets: what max_jets leaves out, and what is broken.
-                    rows.pad(reading.entries(source))
+                    rows.pad(look.entries)
         except _Skipped:
             reading.tally.jets = before
 
@@ -520,19 +546,19 @@ class _Skipped(Exception):
 
 
 class _Rows:
-    """A tree that has a row for every entry of a source's tree."""
+    """A tree that has a row for every jet of a source's tree."""
 
-    def __init__(self, root: Any, to: _Out, source: Source) -> None:
+    def __init__(self, root: Any, to: _Out, source: Source, first_jets: NDArray[np.int64] | None) -> None:
         self._source, self._column, self._end = source, to.column, 0
+        self._first_jets = first_jets
         column = to.column
         self._step = max(1, _BASKET // (column.dtype.itemsize * (column.width or 1)))
         kind = column.dtype if column.width is None else np.dtype((column.dtype, (column.width,)))
         integer = np.dtype(np.int64)
         with uproot_writes(source):
             root[_about(to.tree)] = to.about(source=str(source))
-            self._tree = root.mktree(
-                to.tree, {"entry": integer, "label": integer, "valid": np.dtype(np.bool_), column.name: kind}
-            )
+            branches = {"entry": integer, "label": integer, "valid": np.dtype(np.bool_), column.name: kind}
+            self._tree = root.mktree(to.tree, branches if first_jets is None else branches | {JET: integer})
 
     def extend(self, chunk: Chunk, entries: Entries, end: int) -> None:
         """Rows up to `end`: those of `entries` are the chunk's jets, the others have no value."""
@@ -540,7 +566,7 @@ class _Rows:
         rows = entries - self._end
         values, labels, valid = self._column.missing(n), np.full(n, -1, dtype=np.int64), np.zeros(n, dtype=bool)
         if len(rows):
-            values[rows] = self._column.of(_jets_of(chunk))
+            values[rows] = self._column.of(chunk.jets())
             valid[rows] = True
             if chunk.labels is not None:
                 labels[rows] = chunk.labels.values
@@ -555,11 +581,14 @@ class _Rows:
     def _write(self, labels: NDArray[np.int64], valid: NDArray[np.bool_], values: NDArray[Any]) -> None:
         for i in range(0, len(valid), self._step):
             part = slice(i, i + self._step)
-            entry = np.arange(self._end, self._end + len(valid[part]), dtype=np.int64)
-            branches = {"entry": entry, "label": labels[part], "valid": valid[part], self._column.name: values[part]}
+            jet = np.arange(self._end, self._end + len(valid[part]), dtype=np.int64)
+            branches = {"entry": jet, "label": labels[part], "valid": valid[part], self._column.name: values[part]}
+            if self._first_jets is not None:
+                event = np.searchsorted(self._first_jets, jet, side="right") - 1
+                branches |= {"entry": event, JET: jet - self._first_jets[event]}
             with uproot_writes(self._source):
                 self._tree.extend(branches)
-            self._end += len(entry)
+            self._end += len(jet)
 
 
 def _about(tree: str) -> str:

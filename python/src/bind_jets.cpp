@@ -243,6 +243,7 @@ void bind_jets(py::module_& m) {
           "concatenate", [](const std::vector<Jets>& parts) { return rino::concatenate(std::span<const Jets>(parts)); },
           py::arg("parts"), py::call_guard<py::gil_scoped_release>())
       .def_readonly_static("energy_tolerance", &Jets::kEnergyTolerance)
+      .def_readonly_static("mass_tolerance", &Jets::kMassTolerance)
       .def("__len__", &Jets::size)
       .def_property_readonly("n_constituents", &Jets::constituents)
       .def("p4", &p4)

@@ -177,7 +177,7 @@ def test_jetnet_is_read_as_documented(tmp_path, suffix, dtype):
     # Constituents need not be the first: the mask says where they are, and padding may hold anything.
     particles = particles[:, np.random.default_rng(1).permutation(30)]
     particles[particles[:, :, 3] == 0, :3] = np.nan
-    read = read_jets(write_jetnet(tmp_path / f"w{suffix}", particles, features))
+    read = read_jets(write_jetnet(tmp_path / f"w{suffix}", particles, features), layout="jetnet:phi=0")
     assert read.multiplicity.tolist() == particles[:, :, 3].sum(axis=1).tolist()
     np.testing.assert_array_equal(read.labels, [JETNET_CLASSES.index("w")] * 12)
     row = 0

@@ -160,7 +160,7 @@ class JetPool {
       const auto z = static_cast<double>(pz[i]);
       const auto energy = static_cast<double>(e[i]);
       if (!(std::isfinite(x) && std::isfinite(y) && std::isfinite(z) && std::isfinite(energy) &&
-            energy >= std::hypot(x, y, z) * kShare)) {
+            Jets<double>::is_sound(energy, std::hypot(x, y, z)))) {
         return false;
       }
     }

@@ -52,6 +52,15 @@ class Jets {
   /// E >= |p| (1 - kEnergyTolerance) is asked of every constituent: what float32 rounding of a massless
   /// particle's components and of their sums leaves, with a margin of a hundred.
   static constexpr double kEnergyTolerance = 1e-5;
+  /// E^2 >= |p|^2 - kMassTolerance^2 is enough, too, in GeV: masses of packed candidates are rounded, those of massless
+  /// ones to -2e-3 GeV. A mass of -kMassTolerance or more counts as 0.
+  static constexpr double kMassTolerance = 5e-3;
+
+  /// Whether a constituent's energy is its momentum or more, up to rounding; false for NaN.
+  static bool is_sound(double energy, double momentum) {
+    return energy >= momentum * (1 - kEnergyTolerance) ||
+           (energy >= 0 && (momentum - energy) * (momentum + energy) <= kMassTolerance * kMassTolerance);
+  }
 
   /// Where one component lies: its first value and the distance between values, counted in `Scalar`s.
   struct Column {
@@ -276,7 +285,7 @@ class Jets {
   }
 
   /// Throws `rino::Error` naming the first jet and constituent at fault, unless: offsets start at 0 and increase,
-  /// every component is finite, and E >= |p| up to `kEnergyTolerance`.
+  /// every component is finite, and E >= |p| as `is_sound` has it.
   void check() const {
     const std::vector<Index>& offsets = *offsets_;
     require(!offsets.empty(), "offsets are empty: give n+1 numbers for n jets, starting with 0");
@@ -295,9 +304,9 @@ class Jets {
                   j, " is ", p[c], ": momenta must be finite; drop or repair the jet");
         }
         const Scalar momentum = std::hypot(p[0], p[1], p[2]);
-        require(p[3] >= momentum * static_cast<Scalar>(1 - kEnergyTolerance), "constituent ", i - begin(j), " of jet ",
-                j, " has E = ", p[3], " GeV below |p| = ", momentum,
-                " GeV: check the order of the components (px, py, pz, E) and their unit");
+        require(is_sound(p[3], momentum), "constituent ", i - begin(j), " of jet ", j, " has E = ", p[3],
+                " GeV below |p| = ", momentum, " GeV, by more than rounding leaves (", kEnergyTolerance, " of |p|, or ",
+                kMassTolerance, " GeV of mass): check the order of the components (px, py, pz, E) and their unit");
       }
     }
   }

@@ -171,7 +171,10 @@ class _Side:
                 chunk = chunk.select(np.arange(len(entries)) < left)
             if len(chunk.counts):
                 left -= len(chunk.counts)
-                yield Jets.from_columns(*chunk.momenta, chunk.offsets, extras=chunk.extras)
+                jets = chunk.jets()
+                for name, values in chunk.extras.items():
+                    jets = jets.with_extra(name, values)
+                yield jets
             if left < 1:
                 break
 

@@ -113,6 +113,13 @@ def add_reading(parser: argparse.ArgumentParser, *, limit: bool = True) -> None:
         "--drop-empty", action="store_true", help="leave out jets without constituents, an error otherwise"
     )
     group.add_argument(
+        "--scale",
+        type=float,
+        default=Selection.scale,
+        metavar="FACTOR",
+        help="what makes GeV of the files' momenta: 1e-3 for MeV",
+    )
+    group.add_argument(
         "--on-error",
         choices=ON_ERROR,
         default=default_of(read_jets, "on_error"),
@@ -133,6 +140,7 @@ def reading_of(args: argparse.Namespace) -> dict[str, Any]:
         "fraction": args.fraction,
         "seed": args.fraction_seed,
         "drop_empty": args.drop_empty,
+        "scale": args.scale,
         "on_error": args.on_error,
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyrino.data import aspen, energyflow, jetclass_root, jetnet, landscape, packed, parquet, rs3l
+from pyrino.data import aspen, energyflow, jetclass_root, jetnet, landscape, nanoaod, packed, parquet, rs3l
 from pyrino.data.chunk import Chunk, Labels
 from pyrino.data.dataset import Dataset
 from pyrino.data.energyflow import ENERGYFLOW_CLASSES
@@ -58,6 +58,7 @@ for _layout in (
     rs3l.Rs3lFsrDown(),
     rs3l.Rs3lHerwig(),
     rs3l.Rs3lAll(),
+    nanoaod.NanoAod(),
     packed.Packed(),
 ):
     register(_layout)

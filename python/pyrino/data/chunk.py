@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrino._columns import half_rounding, not_below_momentum
+from pyrino import _core
+from pyrino._columns import half_rounding, not_below_momentum, read_only
 from pyrino.data.source import Source
 from pyrino.errors import RinoError
-from pyrino.jets import Origins
+from pyrino.jets import Jets, Origins
 
 __all__ = ["NO_LABEL", "Broken", "Chunk", "JetError", "Labels", "need", "not_negative", "reading", "unpadded"]
 
@@ -122,6 +123,13 @@ class Chunk:
         np.cumsum(self.counts, out=offsets[1:])
         return offsets
 
+    def jets(self) -> Jets:
+        """The momenta alone, as float64 in the order of columns."""
+        p4 = np.empty((len(self.momenta[0]), 4), order="F")
+        for c, component in enumerate(self.momenta):
+            p4[:, c] = component
+        return Jets._wrap(_core.Jets.from_p4(p4, self.offsets), read_only(p4))
+
     @staticmethod
     def join(chunks: Sequence[Chunk]) -> Chunk:
         """Chunks of one file, with the same columns, one behind the other."""
@@ -223,15 +231,23 @@ def need(
         raise RinoError(f"{source} lacks the {what} {', '.join(missing)}; it has {shown or 'none'}")
 
 
-def not_negative(source: Source, first: int, pt: NDArray[Any], counts: NDArray[np.int64]) -> Broken:
-    """The jets that have a transverse momentum (t,) below 0, which would turn a constituent around."""
-    wrong = np.flatnonzero(pt < 0)
+def not_negative(
+    source: Source, first: int, values: NDArray[Any], counts: NDArray[np.int64], what: str = "pT", least: float = 0
+) -> Broken:
+    """The jets that have a transverse momentum (t,) below 0, which would turn a constituent around.
+
+    Parameters
+    ----------
+    what, least
+        The quantity, and its bound [GeV] where rounding may leave it below 0.
+    """
+    wrong = np.flatnonzero(values < least)
     ends = np.cumsum(counts)
     broken: Broken = {}
     for row, jet in zip(wrong.tolist(), np.searchsorted(ends, wrong, side="right").tolist(), strict=True):
         i = row - int(ends[jet] - counts[jet])
-        why = f"{source}: constituent {i} of jet {first + jet} has pT = {pt[row]:g} GeV; it must be 0 or more"
-        broken.setdefault(jet, why)
+        why = f"constituent {i} of jet {first + jet} has {what} = {values[row]:g} GeV; it must be {least:g} or more"
+        broken.setdefault(jet, f"{source}: {why}")
     return broken
 
 

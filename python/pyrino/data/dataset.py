@@ -107,6 +107,7 @@ class Dataset(JetStream):
         self._selection, self._on_error = selection, checked_policy(on_error)
         self._seed, self._window, self._rank, self._world_size = map(int, (seed, window, rank, world_size))
         self._left_out: dict[str, str] = {}  # files that cannot be used at all, and why
+        self._looks: dict[str, object] = {}  # `Tally.looks` of all pieces
         # Of the report: its pass, the pieces of it that are counted, the files of which something was read.
         self._counted: tuple[int, set[Piece], set[int]] = (-1, set(), set())
         self._rule = LabelRule()
@@ -464,7 +465,7 @@ class Dataset(JetStream):
 
     def _read(self, running: int, piece: Piece) -> _Read:
         source = self.sources[piece.file]
-        tally = Tally()
+        tally = Tally(looks=self._looks)
         try:
             with self._readers.use(source) as (_, reader):
                 chunk, entries = read_sound(
@@ -492,7 +493,9 @@ class Dataset(JetStream):
 
     def _fingerprint(self) -> list[int]:
         files = [source.name for source in self.sources]
-        said = (files, self._pieces, self._selection, self._seed, self._window)
+        said: tuple[object, ...] = (files, self._pieces, self._selection, self._seed, self._window)
+        if self._selection.scale != 1.0:
+            said = (*said, self._selection.scale)
         digest = hashlib.blake2b(repr(said).encode(), digest_size=8).digest()
         return [self._total(), int.from_bytes(digest, "little", signed=True)]
 

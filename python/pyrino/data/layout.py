@@ -64,6 +64,11 @@ class Reader(ABC):
         """Let go of what it keeps in memory; the file stays open."""
         return
 
+    @property
+    def first_jets(self) -> NDArray[np.int64] | None:
+        """(rows + 1,) number of the first jet of each row of the file's tree, and of all; None where a row is a jet."""
+        return None
+
     def label_meaning(self) -> str | None:
         """What the labels mean (`Labels.meaning`), None where there are none."""
         labels = self.read(0, min(1, self.entries)).labels
@@ -131,6 +136,16 @@ class Layout(ABC):
             If the file is of the layout but parts are missing or wrong.
         """
 
+    def variant(self, options: str) -> Layout:
+        """The layout that ``layout="NAME:OPTIONS"`` asks for; its `name` is all of that.
+
+        Raises
+        ------
+        RinoError
+            If there are no such options.
+        """
+        raise _unknown(f"{self.name}:{options}")
+
 
 _LAYOUTS: dict[str, Layout] = {}
 
@@ -161,6 +176,26 @@ def layouts() -> dict[str, Layout]:
     return dict(_LAYOUTS)
 
 
+def layout_named(name: str) -> Layout:
+    """A layout by its name, with options behind a colon where it has some.
+
+    Raises
+    ------
+    RinoError
+        If there is none, or it has no such options.
+    """
+    base, colon, options = name.partition(":")
+    if name not in _LAYOUTS and colon and base in _LAYOUTS:
+        return _LAYOUTS[base].variant(options)
+    if name not in _LAYOUTS:
+        raise _unknown(name)
+    return _LAYOUTS[name]
+
+
+def _unknown(name: str) -> RinoError:
+    return RinoError(f"there is no layout {name!r}; known are {', '.join(_LAYOUTS)}")
+
+
 def suffixes() -> tuple[str, ...]:
     """Suffixes of all known layouts."""
     return tuple(dict.fromkeys(suffix for layout in _LAYOUTS.values() for suffix in layout.suffixes))
@@ -173,7 +208,7 @@ def open_file(source: Source, layout: str | None = None) -> Iterator[tuple[Layou
     Parameters
     ----------
     layout
-        Name of the layout to take; None: the one that recognises the content.
+        Name of the layout to take, with its options; None: the one that recognises the content.
 
     Raises
     ------
@@ -187,10 +222,8 @@ def open_file(source: Source, layout: str | None = None) -> Iterator[tuple[Layou
 
 def open_reader(source: Source, layout: str | None = None) -> tuple[Layout, Reader]:
     """As `open_file`; the caller closes the reader."""
-    if layout is not None and layout not in _LAYOUTS:
-        raise RinoError(f"there is no layout {layout!r}; known are {', '.join(_LAYOUTS)}")
+    candidates = [*reversed(_LAYOUTS.values())] if layout is None else [layout_named(layout)]
     container = container_of(source)
-    candidates = [other for other in reversed(_LAYOUTS.values()) if layout in (None, other.name)]
     for candidate in candidates:
         if not candidate.container:
             file = source.open()

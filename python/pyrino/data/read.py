@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyrino import _core
+from pyrino._columns import read_only
 from pyrino.data.chunk import Chunk
 from pyrino.data.layout import open_file, suffixes
 from pyrino.data.selection import Selection, Tally, checked_policy, read_sound
@@ -85,6 +87,8 @@ def read_jets(
         Of the draw, 0 or more.
     drop_empty : bool
         Leave out jets without constituents, which are an error otherwise.
+    scale : float
+        What the files' momenta and energies are multiplied with to be in GeV: 1e-3 for MeV. Columns stay as they are.
 
     Returns
     -------
@@ -262,7 +266,11 @@ class _Assembly:
             for c in range(4):
                 p4[begin:end, c] = momenta[c]
             begin = end
-        jets = Jets(p4, offsets, labels, extras)
+        jets = Jets._wrap(_core.Jets.from_p4(p4, offsets), read_only(p4))
+        if labels is not None:
+            jets = jets.with_labels(labels)
+        for name, column in extras.items():
+            jets = jets.with_extra(name, column)
         for name, column in values.items():
             jets = jets.with_value(name, column)
         return jets.with_origins(list(self._files), np.concatenate(self._file), np.concatenate(self._entry))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrino import _core
-from pyrino._columns import exactly_float64
+from pyrino._columns import below_momentum, exactly_float64, warn_of_mev
 from pyrino.data.chunk import Chunk, JetError, Labels
 from pyrino.data.draw import uniform
 from pyrino.data.layout import Reader
@@ -55,6 +55,8 @@ class Selection:
         Of the draw.
     drop_empty : bool
         Leave out jets that have no constituents in the file, which are an error otherwise.
+    scale : float
+        What the file's momenta and energies are multiplied with to be in GeV: 1e-3 for MeV. Columns stay as they are.
     """
 
     columns: tuple[str, ...] = ()
@@ -68,6 +70,7 @@ class Selection:
     fraction: float = 1.0
     seed: int = 0
     drop_empty: bool = False
+    scale: float = field(default=1.0, repr=False)  # the text is in fingerprints of streams that had no scale
 
     @classmethod
     def of(cls, **arguments: Any) -> Selection:
@@ -90,11 +93,13 @@ class Selection:
             if name in values:
                 values[name] = _range(name, values[name])
         made = cls(**values)
-        for name, low, high in (("constituent_pt", 0.0, math.inf), ("fraction", 0.0, 1.0)):
+        for name, low, high in (("constituent_pt", 0.0, math.inf), ("fraction", 0.0, 1.0), ("scale", 0.0, math.inf)):
             value = getattr(made, name)
             if not isinstance(value, (int, float, np.number)) or not low <= value <= high:
                 raise RinoError(f"{name} = {value!r}; give a number from {low:g} to {high:g}")
             values[name] = float(value)
+        if made.scale == 0.0 or math.isinf(made.scale):
+            raise RinoError(f"scale = {made.scale!r}; give what makes GeV of the file's unit: 1e-3 for MeV")
         for name, least in (("hardest", 1), ("seed", 0)):
             value = getattr(made, name)
             if value is not None and (
@@ -133,7 +138,16 @@ class Selection:
             For a broken jet, unless it is to be skipped: it names the file, the jet and the constituent.
         """
         tally.entries += len(entries)
+        if self.scale != 1.0:
+            px, py, pz, e = (component * self.scale for component in chunk.momenta)
+            chunk = replace(chunk, momenta=(px, py, pz, e))
         keep = self._sound(source, chunk, entries, tally, on_error)
+        look = object()
+        if tally.looks.setdefault(str(source), look) is look:  # threads of a stream share it
+            with np.errstate(all="ignore"):
+                px, py = (_sum_of_jets(component, chunk) for component in chunk.momenta[:2])
+                pt = np.where(keep, np.hypot(px, py), 0.0)
+            warn_of_mev(pt, "give scale=1e-3 (of a command: --scale 1e-3)", f"{source}: ", entries)
         sound = int(keep.sum())
         if self.fraction < 1.0:
             keep &= _drawn(self.seed, source, chunk, entries) < self.fraction
@@ -243,6 +257,8 @@ class Tally:
         Why the first few broken jets are.
     without : list of str
         Files that are in order and have no jets, as skims leave them.
+    looks : dict
+        Files whose unit was looked at: of each the first jets alone, and a warning is given once.
     """
 
     files: int = 0
@@ -254,6 +270,7 @@ class Tally:
     layouts: dict[str, int] = field(default_factory=dict)
     examples: list[str] = field(default_factory=list)
     without: list[str] = field(default_factory=list)
+    looks: dict[str, object] = field(default_factory=dict, repr=False, compare=False)
 
     def add(self, other: Tally) -> None:
         """Add what was counted elsewhere."""
@@ -430,7 +447,7 @@ def _what_is_wrong(source: Source, chunk: Chunk, jet: int, entry: int) -> str:
     with np.errstate(all="ignore"):
         momentum = np.hypot(np.hypot(p4[:, 0], p4[:, 1]), p4[:, 2])
     finite = np.isfinite(p4).all(axis=1)
-    i = int(np.flatnonzero(~finite | ~(p4[:, 3] >= momentum * (1 - _core.Jets.energy_tolerance)))[0])
+    i = int(np.flatnonzero(~finite | below_momentum(p4[:, 3], momentum))[0])
     what = f"has E below |p| = {momentum[i]:.9g} GeV" if finite[i] else "is not finite"
     values = ", ".join(f"{value:.9g}" for value in p4[i])
     return (

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrino import _core
+from pyrino._columns import below_momentum
 from pyrino.data.chunk import Chunk
 from pyrino.data.layout import Layout, Reader, open_file
 from pyrino.data.read import find_files
 from pyrino.data.selection import Selection, Tally, read_sound
 from pyrino.data.source import PathLike, Source
 from pyrino.errors import RinoError
-from pyrino.jets import Jets
 
 __all__ = ["Faults", "Moments", "Sample", "Summary", "summarize"]
 
@@ -136,7 +135,7 @@ class Faults:
         px, py, pz, e = (np.asarray(component, dtype=np.float64) for component in chunk.momenta)
         with np.errstate(all="ignore"):
             momentum = np.hypot(np.hypot(px, py), pz)
-            below = finite & ~(e >= momentum * (1 - _core.Jets.energy_tolerance))
+            below = finite & below_momentum(e, momentum)
         self.below_momentum += int(below.sum())
         wrong = np.flatnonzero(~finite | below)
         empty = int((chunk.counts == 0).sum())
@@ -216,7 +215,7 @@ class Summary:
         chunk, _ = selection.take(source, chunk, entries, self._tally, "skip")
         if not len(chunk.counts):
             return 0
-        jets = Jets.from_columns(*chunk.momenta, chunk.offsets)
+        jets = chunk.jets()
         rows = np.stack([jets.multiplicity, jets.pt, jets.eta, jets.mass], axis=1, dtype=np.float64)
         for moments, column in zip(self.numbers.values(), rows.T, strict=True):
             moments.add(column)
