@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["RinoError", "RinoWarning"]
+from typing import Any
+
+__all__ = ["RinoError", "RinoWarning", "unpicklable"]
 
 
 class RinoError(ValueError):
@@ -18,3 +20,25 @@ class RinoWarning(UserWarning):
 
     The message says what, where and why, and what helps.
     """
+
+
+def unpicklable(message: str) -> tuple[Any, ...]:
+    """For ``__reduce__`` of what cannot be pickled: raises.
+
+    In a worker of a `torch.utils.data.DataLoader` it returns an error to be raised where the pickle is read: there a
+    thread pickles whose own errors nobody hears, and who waits for the batch would wait for ever.
+
+    Raises
+    ------
+    RinoError
+        With this message.
+    """
+    from torch.utils.data import get_worker_info
+
+    if get_worker_info() is None:
+        raise RinoError(message)
+    return _raise, (message,)
+
+
+def _raise(message: str) -> None:
+    raise RinoError(message)
