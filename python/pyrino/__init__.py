@@ -31,6 +31,7 @@ from pyrino.nn import Embeddings, JetEncoder, ProjectionHead, Tokens, draw_masks
 from pyrino.outputs import embed_files, predict_files
 from pyrino.pretrain import PretrainingRun, Trainer, pretrain
 from pyrino.recipe import Recipe
+from pyrino.torch_data import torch_dataset
 from pyrino.transforms import (
     Augmentation,
     boost_along_beam,
@@ -92,6 +93,7 @@ __all__ = [
     "split_collinear",
     "splitting_scales",
     "tokenize",
+    "torch_dataset",
     "toy_jets",
     "train_supervised",
     "translate",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
-__all__ = ["RinoError", "RinoWarning", "readable"]
+__all__ = ["RinoError", "RinoWarning", "readable", "unpicklable"]
 
 #: How Python holds a byte that is no UTF-8: half of a pair of code units, which nothing can print or store.
 _HALF = re.compile("[\ud800-\udfff]")
@@ -33,3 +34,25 @@ class RinoWarning(_Readable, UserWarning):
 
     The message says what, where and why, and what helps.
     """
+
+
+def unpicklable(message: str) -> tuple[Any, ...]:
+    """For ``__reduce__`` of what cannot be pickled: raises.
+
+    In a worker of a `torch.utils.data.DataLoader` it returns an error to be raised where the pickle is read: there a
+    thread pickles whose own errors nobody hears, and who waits for the batch would wait for ever.
+
+    Raises
+    ------
+    RinoError
+        With this message.
+    """
+    from torch.utils.data import get_worker_info
+
+    if get_worker_info() is None:
+        raise RinoError(message)
+    return _raise, (message,)
+
+
+def _raise(message: str) -> None:
+    raise RinoError(message)

@@ -424,14 +424,20 @@ class Jets:
     def __len__(self) -> int:
         return len(self._core)
 
+    @property
+    def shape(self) -> tuple[int]:
+        """(n,), as of an array of n jets."""
+        return (len(self),)
+
     def __iter__(self) -> Iterator[Jets]:
         for j in range(len(self)):
             yield self[j]
 
     def __getitem__(self, index: Any) -> Jets:
-        """One jet (a `Jets` of length 1), a slice, the jets of a boolean mask (n,), or those of an index array.
+        """One jet (a `Jets` of length 1), a slice, the jets of a boolean mask (n,), or those of an index array or list.
 
-        A single jet and a slice of step 1 share the momenta, all else is copied.
+        A single jet and a slice of step 1 share the momenta, all else is copied. ``jets[index, ...]`` is the same, as
+        for an array of one dimension, so that scikit-learn's ``train_test_split(jets, labels)`` gives `Jets`.
 
         Raises
         ------
@@ -441,6 +447,8 @@ class Jets:
             If a mask does not have n entries, or the index is of another kind.
         """
         n = len(self)
+        if isinstance(index, tuple) and len(index) == 2 and index[1] is Ellipsis:
+            index = index[0]
         if isinstance(index, slice):
             start, stop, step = index.indices(n)
             if step == 1:

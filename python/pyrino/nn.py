@@ -33,7 +33,10 @@ class Embeddings(NamedTuple):
 
 
 class _Node(torch.nn.Module):
-    """A place in the tree of names that mirrors the C++ module's."""
+    """A place in the tree of names that mirrors the C++ module's: it holds parameters and is never called."""
+
+    def forward(self, *_: Any) -> Any:
+        raise RinoError("a part of a network cannot be called: it is computed in C++ as a whole; call the whole")
 
 
 class _Side:
@@ -82,9 +85,10 @@ class _CppModule(torch.nn.Module):
         for name, tensor in (core or self._core).tensors():
             path, _, leaf = name.rpartition(".")
             node: torch.nn.Module = self
-            for part in path.split(".") if path else []:
+            parts = path.split(".") if path else []
+            for part, below in itertools.zip_longest(parts, parts[1:], fillvalue=leaf):
                 if part not in node._modules:
-                    node.add_module(part, _Node())
+                    node.add_module(part, torch.nn.ModuleList() if below.isdigit() else _Node())
                 node = node._modules[part]
             # a copy, so that tensors which live in a trainer's buffer stay there
             value = tensor.detach() if core is None else tensor.detach().clone()
@@ -171,8 +175,13 @@ class JetEncoder(_CppModule):
 
     Notes
     -----
-    Source: arXiv:2509.07486, section 3. A `torch.nn.Module` in every respect: optimisers, hooks, ``state_dict``,
-    ``.to()``, ``deepcopy`` and ``pickle`` work.
+    Source: arXiv:2509.07486, section 3. Outside it is a `torch.nn.Module` as any other: optimisers, ``state_dict``,
+    ``.to()``, ``deepcopy``, ``pickle``, hooks of the encoder and of its tensors work, and so does freezing or replacing
+    parameters of a part, as in ``encoder.blocks[0].requires_grad_(False)``.
+
+    Inside it is computed in C++ as a whole. Its parts (``blocks``, ``blocks[0].attention`` ...) hold parameters: they
+    cannot be called, forward and backward hooks on them do not fire, and one that is put in the place of another is
+    not computed. What a constituent becomes is the second entry of `forward`.
     """
 
     _kernels = "auto"

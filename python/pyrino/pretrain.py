@@ -21,7 +21,7 @@ import torch
 from pyrino import _core
 from pyrino.data import JetStream
 from pyrino.data.opening import open_jets
-from pyrino.errors import RinoError, RinoWarning
+from pyrino.errors import RinoError, RinoWarning, unpicklable
 from pyrino.files import unfinished
 from pyrino.history import History
 from pyrino.jets import Jets
@@ -122,6 +122,9 @@ class Trainer:
     def __iter__(self) -> Iterator[dict[str, float]]:
         while not self.done:
             yield self.step()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return unpicklable("a trainer has threads and cannot be pickled or copied: save() it and restore() another")
 
     def __len__(self) -> int:
         """Steps in all."""

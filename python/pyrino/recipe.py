@@ -358,6 +358,9 @@ class _Section:
     def __dir__(self) -> list[str]:
         return list(self._values())
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (self._recipe, self._name)
+
     def __repr__(self) -> str:
         return "\n".join(f"{name} = {_toml(value)}" for name, value in self._values().items())
 

@@ -34,6 +34,32 @@ at::Tensor as_tensor(const std::vector<std::int64_t>& values) {
   return at::tensor(values, at::kLong);
 }
 
+/// Tokens as pickle, copy and DataLoader's workers take them apart; tensors, so that processes share their memory.
+py::tuple packed_state(const rino::Tokens& self) {
+  const auto plain = [](const at::Tensor& tensor) { return tensor.defined() ? py::cast(tensor.detach()) : py::none(); };
+  return py::make_tuple(plain(self.features), plain(self.jet_features), as_tensor(self.offsets), as_tensor(self.view),
+                        as_tensor(self.jet), plain(self.masked));
+}
+
+rino::Tokens unpacked_state(const py::tuple& state) {
+  rino::require(state.size() == 6, "the pickled Tokens have ", state.size(), " parts: they are of another version");
+  const auto numbers = [&](std::size_t i) {
+    const auto tensor = state[i].cast<at::Tensor>();
+    const std::int64_t* data = tensor.const_data_ptr<std::int64_t>();
+    return std::vector<std::int64_t>(data, data + tensor.numel());
+  };
+  rino::Tokens tokens;
+  tokens.features = state[0].cast<at::Tensor>();
+  tokens.jet_features = state[1].cast<at::Tensor>();
+  tokens.offsets = numbers(2);
+  tokens.view = numbers(3);
+  tokens.jet = numbers(4);
+  if (!state[5].is_none()) {
+    tokens.masked = state[5].cast<at::Tensor>();
+  }
+  return tokens;
+}
+
 /// What Python's torch.nn.Module shell needs of a C++ module: its tensors by name, and a way to exchange them.
 template <typename Impl>
 py::class_<Impl, std::shared_ptr<Impl>> bind_module(py::module_& module, const char* name) {
@@ -116,6 +142,9 @@ Raises RinoError if the shapes do not fit or a sequence has no token.)")
           R"(The same tokens, of which an encoder sees the positions but not the features where `masked` [T] bool is true.
 
 Raises RinoError for a mask of another shape or type.)")
+      .def("pin_memory", &Tokens::pin_memory, Release(),
+           "The same tokens in pinned memory, as DataLoader(pin_memory=True) asks for.")
+      .def(py::pickle(&packed_state, &unpacked_state))
       .def("__repr__", [](const Tokens& self) {
         std::ostringstream text;
         text << "Tokens(" << self.sequences() << " sequences, " << self.offsets.back() << " tokens, "

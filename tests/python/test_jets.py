@@ -639,3 +639,53 @@ def test_drawing_several_jets_says_how_to_draw_one(toy):
             jets.draw([2])
     with pytest.raises(RinoError, match="R <= 1000"):
         toy[0].draw([2], radius=0)
+
+
+# --- as scikit-learn takes them ---
+
+
+def test_scikit_learn_splits_jets_into_jets():
+    from sklearn.model_selection import KFold, train_test_split
+    from sklearn.utils import resample, shuffle
+
+    jets = rino.toy_jets(60, 3, top_fraction=0.5).with_value("number", np.arange(60))
+    train, test, y_train, y_test = train_test_split(jets, jets.labels, test_size=0.25, random_state=1)
+    wanted = train_test_split(np.arange(60), test_size=0.25, random_state=1)
+    for part, y, numbers in ((train, y_train, wanted[0]), (test, y_test, wanted[1])):
+        assert isinstance(part, Jets) and part == jets[numbers]
+        np.testing.assert_array_equal(part.values["number"], numbers)
+        np.testing.assert_array_equal(part.labels, y)
+    train, _ = train_test_split(jets, stratify=jets.labels, random_state=1)
+    assert isinstance(train, Jets) and len(train) == 45
+    mixed, y = shuffle(jets, jets.labels, random_state=2)
+    np.testing.assert_array_equal(mixed.labels, y)
+    assert isinstance(resample(jets, n_samples=70, random_state=3), Jets)
+    for fit, left_out in KFold(4).split(jets, jets.labels):
+        assert len(jets[fit]) == 45 and len(jets[left_out]) == 15
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        [3, 1, -1],
+        (np.array([2, 2, 0]), ...),
+        [True, False] * 5,
+        np.arange(10) % 3 == 0,
+        slice(8, 1, -3),
+        slice(None, None, 2),
+        (slice(2, 5), ...),
+        [],
+        np.array([4], dtype=np.uint8),
+        range(3, 6),
+    ],
+    ids=repr,
+)
+def test_every_index_gives_the_jets_that_it_gives_of_an_array(index):
+    jets = rino.toy_jets(10, 3).with_value("number", np.arange(10))
+    plain = list(index) if isinstance(index, range) else index
+    wanted = np.arange(10)[np.array(plain, dtype=int) if isinstance(plain, list) and not plain else plain]
+    chosen = jets[index]
+    assert isinstance(chosen, Jets) and chosen.shape == wanted.shape
+    np.testing.assert_array_equal(chosen.values["number"], wanted)
+    for one, j in zip(chosen, wanted, strict=True):
+        np.testing.assert_array_equal(one.p4, jets.p4[jets.offsets[j] : jets.offsets[j + 1]])

@@ -248,6 +248,33 @@ def test_a_type_that_tokens_cannot_have_is_refused(tokens):
         encoder_of().to(torch.bfloat16)(tokens)
 
 
+def test_blocks_are_a_list(tokens):
+    encoder = JetEncoder(tiny(**{"encoder.layers": 3}), seed=1)
+    assert len(encoder.blocks) == 3 and isinstance(encoder.blocks, torch.nn.ModuleList)
+    assert encoder.blocks[0] is encoder.get_submodule("blocks.0") and encoder.blocks[-1] is list(encoder.blocks)[2]
+    assert [block is encoder.blocks[1 + i] for i, block in enumerate(encoder.blocks[1:])] == [True, True]
+    assert encoder.blocks[0].attention.qkv.weight is encoder.state_dict(keep_vars=True)["blocks.0.attention.qkv.weight"]
+    encoder.blocks[0].requires_grad_(False)
+    encoder(tokens).jets.square().sum().backward()
+    assert {name.split(".")[1] for name, p in encoder.named_parameters() if name[0] == "b" and p.grad is None} == {"0"}
+    head = ProjectionHead(tiny(**{"head.hidden_layers": 2}), seed=1)
+    assert isinstance(head.hidden, torch.nn.ModuleList) and head.hidden[1].weight is head.get_parameter(
+        "hidden.1.weight"
+    )
+
+
+def test_parts_are_not_modules_of_their_own(tokens):
+    """As JetEncoder's documentation says: they hold parameters, the whole is computed in C++."""
+    encoder = encoder_of()
+    fired = []
+    encoder.blocks[0].register_forward_hook(lambda *_: fired.append("part"))
+    encoder.register_forward_hook(lambda *_: fired.append("whole"))
+    encoder(tokens)
+    assert fired == ["whole"]
+    with pytest.raises(RinoError, match="cannot be called: it is computed in C\\+\\+ as a whole"):
+        encoder.blocks[0](torch.zeros(1))
+
+
 @pytest.mark.parametrize("make", [encoder_of, lambda: ProjectionHead(tiny(), seed=1)], ids=["encoder", "head"])
 def test_deepcopy_and_pickle_give_independent_equals(tokens, make):
     module = make().double().eval()

@@ -7,10 +7,11 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 import pyrino as rino
 from pyrino.report import read_report
-from pyrino.study import STUDIES, Study, run_study
+from pyrino.study import STUDIES, Study, _embedding, _Sample, run_study
 
 PLAN = Study("demo", pretraining_jets=80, labelled_jets=80, test_jets=80, finetuning_seeds=2, seed=7)
 
@@ -84,6 +85,20 @@ def test_a_second_call_takes_up_what_is_there(finished):
     assert {p: p.stat().st_mtime_ns for p in kept} == before
     again = rino.JetEncoder.load(out / "pretraining").state_dict()
     assert all(again[name].equal(weights[name]) for name in weights)
+
+
+def test_a_collapsed_embedding_is_reported_and_not_an_error(finished):
+    """All jets alike: no rank, no component; the taggers, hours of work, still come to their report."""
+    out, _ = finished
+    jets = rino.read_jets([out / "data" / "collisions" / process for process in ("qcd", "top")])
+    sample = _Sample(jets, (jets.labels == 8).astype(np.int64))
+    encoder = rino.JetEncoder(tiny_recipe(), seed=1)
+    with torch.no_grad():
+        encoder.norm.weight.zero_()
+        encoder.norm.bias.fill_(0.5)
+    embedding, probes = _embedding(encoder, rino.JetEncoder(tiny_recipe(), seed=2), sample, sample, "x", PLAN, 1)
+    assert set(embedding) == {"dimension", "similarity"} and len(probes) == 4
+    np.testing.assert_allclose(embedding["similarity"]["different_jets"], 1, atol=1e-6)
 
 
 def test_a_folder_of_another_study_is_refused(finished):

@@ -6,12 +6,12 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from pyrino import _core
-from pyrino.errors import RinoError
+from pyrino.errors import RinoError, unpicklable
 from pyrino.jets import Jets
 
 __all__ = ["JetStream", "check_whole", "whole_numbers"]
@@ -103,8 +103,8 @@ class JetStream(ABC):
     def __iter__(self) -> NoReturn:
         raise RinoError("a stream has no end: loop over stream.batches(1000), or call stream.take(1000)")
 
-    def __reduce__(self) -> NoReturn:
-        raise RinoError(
+    def __reduce__(self) -> tuple[Any, ...]:
+        return unpicklable(
             "a stream has open files and threads and cannot be pickled: open it in every process, with rank= and "
             "world_size= of its own"
         )
