@@ -609,17 +609,6 @@ def test_one_broken_row_costs_one_jet(tmp_path, name, change):
         )
 
 
-def test_many_broken_rows_are_the_fault_of_the_file(tmp_path):
-    columns = columns_of(as_written(300, seed=9))
-    columns["label_QCD"] = [None] * 300
-    file = write_parquet(tmp_path / "a.parquet", columns)
-    with (
-        pytest.warns(RinoWarning, match=r"1 file skipped, .*more than 100 broken jets"),
-        pytest.raises(RinoError, match="no jet is left"),
-    ):
-        read_jets(file, on_error="skip")
-
-
 def test_a_negative_transverse_momentum_is_named(tmp_path):
     x = np.zeros((3, 5, 4))
     x[:, :3] = 5, 0, 0, 22
