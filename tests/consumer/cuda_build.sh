@@ -36,7 +36,7 @@ import torch
 import pyrino as rino
 
 jets = rino.toy_jets(64, seed=1)
-losses = [step.loss for step in rino.Trainer(rino.Recipe.preset("nano", epochs=1, batch_size=32), jets)]
+losses = [step["loss"] for step in rino.Trainer(rino.Recipe.preset("nano", epochs=1, batch_size=32), jets)]
 print(f"{sys.argv[1]}: torch {torch.__version__}, rino of {rino.__file__}, losses", *losses)
 END
 }
