@@ -1,3 +1,6 @@
+// Looks into the kernels, which other files take as they are.
+#undef RINO_KERNELS_ELSEWHERE
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>

@@ -3,6 +3,16 @@
 #include <rino/nn/bf16/supported.hpp>
 #include <rino/nn/fused/kernels.hpp>
 
+namespace rino::bf16 {
+
+/// The fused encoder's kernels with the products of its linear layers in bfloat16; all else, the sums of the products
+/// included, is float32. Only where `supported`, T is float. See `fused::kernels_of`.
+template <typename T>
+fused::Kernels<T> kernels();
+
+}  // namespace rino::bf16
+
+#ifndef RINO_KERNELS_ELSEWHERE
 #ifdef RINO_HAS_AMX
 #include <immintrin.h>
 
@@ -70,14 +80,14 @@ inline fused::Kernels<float> kernels_in_tiles() {
 
 namespace rino::bf16 {
 
-/// The fused encoder's kernels with the products of its linear layers in bfloat16; all else, the sums of the products
-/// included, is float32. Only where `supported`.
-inline fused::Kernels<float> kernels() {
+template <typename T>
+fused::Kernels<T> kernels() {
 #ifdef RINO_HAS_AMX
   return simd::amx::kernels_in_tiles();
 #else
-  return fused::kernels_of<float>(simd::best_target());
+  return fused::kernels_of<T>(simd::best_target());
 #endif
 }
 
 }  // namespace rino::bf16
+#endif

@@ -28,6 +28,18 @@ using enum fused::BlockTensor;
 
 }  // namespace rino::simd
 
+namespace rino::fused {
+
+/// The kernels of an instruction set, which this machine must have; T is float or double.
+///
+/// They take a minute to compile. A program of many files does it once: it defines RINO_KERNELS_ELSEWHERE for all files
+/// but one, `nn/fused/kernels.cpp` (CMake's target rino::kernels does both).
+template <typename T>
+Kernels<T> kernels_of(simd::Target target);
+
+}  // namespace rino::fused
+
+#ifndef RINO_KERNELS_ELSEWHERE
 #define RINO_SIMD_KERNELS <rino/nn/fused/math.inc>
 #include <rino/simd/each_target.inc>
 #define RINO_SIMD_KERNELS <rino/nn/fused/transpose.inc>
@@ -45,7 +57,6 @@ using enum fused::BlockTensor;
 
 namespace rino::fused {
 
-/// The kernels of an instruction set, which this machine must have.
 template <typename T>
 Kernels<T> kernels_of([[maybe_unused]] simd::Target target) {
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
@@ -60,3 +71,4 @@ Kernels<T> kernels_of([[maybe_unused]] simd::Target target) {
 }
 
 }  // namespace rino::fused
+#endif

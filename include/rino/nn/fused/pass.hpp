@@ -51,7 +51,7 @@ template <typename T>
 Kernels<T> kernels_for(const EncoderCall& call) {
   if constexpr (std::is_same_v<T, float>) {
     if (call.bf16) {
-      return bf16::kernels();
+      return bf16::kernels<float>();
     }
   }
   return kernels_of<T>(call.target);

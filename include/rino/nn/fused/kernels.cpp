@@ -1,0 +1,8 @@
+// The kernels for programs whose other files are compiled with RINO_KERNELS_ELSEWHERE.
+#undef RINO_KERNELS_ELSEWHERE
+#include <rino/nn/bf16/kernels.hpp>
+#include <rino/nn/fused/kernels.hpp>
+
+template rino::fused::Kernels<float> rino::fused::kernels_of<float>(rino::simd::Target);
+template rino::fused::Kernels<double> rino::fused::kernels_of<double>(rino::simd::Target);
+template rino::fused::Kernels<float> rino::bf16::kernels<float>();
