@@ -71,7 +71,10 @@ def awkward_jets(array: ak.Array) -> tuple[list[Floats], Integers, dict[str, NDA
     """
     import awkward as ak
 
-    array = ak.Array(array)
+    try:
+        array = ak.Array(array)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        raise RinoError(f"{type(array).__name__} is no awkward array ({error}); give jets x var x records") from error
     if array.ndim != 2 or not array.fields:
         raise RinoError(
             f"the awkward array is of type {array.type}; give jets x var x records "

@@ -58,7 +58,7 @@ class Tagger(torch.nn.Module):
     def __init__(self, encoder: JetEncoder, head: str = "linear", seed: int = 0) -> None:
         super().__init__()
         settings = encoder.recipe.finetune
-        if head not in ("linear", "mlp"):
+        if not isinstance(head, str) or head not in ("linear", "mlp"):
             raise RinoError(f"there is no head {head!r}: choose 'linear' or 'mlp'")
         self.encoder = encoder
         self.kind = head
@@ -224,12 +224,14 @@ def finetune(
     Kumar et al., arXiv:2202.10054; numbers of arXiv:2509.07486. While the encoder is frozen its embeddings do not
     change, so that they are computed once.
     """
-    recipe = recipe or encoder.recipe
+    if not isinstance(encoder, JetEncoder):
+        raise RinoError(f"encoder is of type {type(encoder).__name__}; give a JetEncoder, JetEncoder.load reads one")
+    recipe = encoder.recipe if recipe is None else recipe
     _check(recipe)
     settings = recipe.finetune
     jets, labels = _labelled(train)
     folder = _claim(out, overwrite)
-    tagger = Tagger(_copy_with(encoder, recipe), head or settings.head, seed)
+    tagger = Tagger(_copy_with(encoder, recipe), settings.head if head is None else head, seed)
     device = tagger.encoder.device
     rng = np.random.default_rng(seed)
     history = History()
@@ -434,6 +436,8 @@ def _finite(loss: torch.Tensor, phase: str, epoch: int) -> float:
 
 def _check(recipe: Recipe) -> None:
     """Raise for the first number outside its range."""
+    if not isinstance(recipe, Recipe):
+        raise RinoError(f"recipe is of type {type(recipe).__name__}; give a Recipe, Recipe.preset makes one by name")
     f, s = recipe.finetune, recipe.supervised
     for name, value, right, remedy in (
         ("finetune.hidden1", f.hidden1, f.hidden1 >= 1, "1 or more"),

@@ -218,7 +218,7 @@ class Jets:
         elif kind != "pxpypze":
             raise RinoError(f"coordinates = {coordinates!r} is not known; choose 'pxpypze' or 'ptetaphim'")
         more = {}
-        for name, column in (extras or {}).items():
+        for name, column in _columns(extras).items():
             if not isinstance(column, np.ma.MaskedArray):
                 column = as_array(column, f"the extra '{name}'")
             if column.shape != chosen.shape:
@@ -580,9 +580,15 @@ class Jets:
 def _complete(core: _core.Jets, labels: ArrayLike | None, extras: Mapping[str, ArrayLike] | None) -> _core.Jets:
     if labels is not None:
         core = core.with_labels(to_int64(labels, "labels"))
-    for name, values in (extras or {}).items():
+    for name, values in _columns(extras).items():
         core = core.with_extra(str(name), one_dimensional(values, f"the extra '{name}'"))
     return core
+
+
+def _columns(extras: Mapping[str, ArrayLike] | None) -> Mapping[str, ArrayLike]:
+    if extras is not None and not isinstance(extras, Mapping):
+        raise RinoError(f"extras is of type {type(extras).__name__}; give a dict, name -> values")
+    return extras or {}
 
 
 def _same_columns(mine: Mapping[str, Floats], theirs: Mapping[str, Floats]) -> bool:

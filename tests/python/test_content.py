@@ -290,6 +290,33 @@ def test_lists_of_any_length_beside_padded_momenta_are_those_of_the_constituents
     np.testing.assert_array_equal(jets.extras["part_q"], jets.extras["d0"])
 
 
+@pytest.mark.parametrize("fixed", [True, False])
+def test_constituents_that_are_null_in_all_momenta_are_not_there(tmp_path, fixed):
+    """As awkward writes what a cut masks, or pads with None."""
+    momenta, extra = padded_arrays()
+    padding = np.arange(5) >= COUNTS[:, None]
+    kind = pa.list_(pa.float64(), 5) if fixed else pa.list_(pa.float64())
+
+    def lists(values: np.ndarray, null: np.ndarray) -> pa.Array:
+        return pa.array(
+            [[None if n else v for v, n in zip(*row, strict=True)] for row in zip(values, null, strict=True)], kind
+        )
+
+    columns = {n: lists(momenta[..., c], padding) for c, n in enumerate(MOMENTA)}
+    some = padding & (np.arange(5) > 3)
+    pq.write_table(pa.table(columns | {"d0": lists(extra, some)}), tmp_path / "a.parquet")
+    assert read_jets(tmp_path / "a.parquet", columns="d0") == JETS.with_extra("d0", np.arange(6.0) % 3)
+    padding[2, 1] = True
+    columns["part_pz"] = lists(momenta[..., 2], padding)
+    pq.write_table(pa.table(columns), tmp_path / "b.parquet")
+    with pytest.raises(RinoError, match=r"b\.parquet: part_pz of jet 2 has missing values"):
+        read_jets(tmp_path / "b.parquet")
+    padding[0, 2] = True
+    columns |= {n: lists(momenta[..., c], padding) for c, n in enumerate(MOMENTA)}
+    pq.write_table(pa.table(columns), tmp_path / "c.parquet")
+    assert read_jets(tmp_path / "c.parquet").multiplicity.tolist() == [2, 1, 1]
+
+
 def test_a_jet_of_padding_alone_is_empty(tmp_path):
     momenta, extra = padded_arrays()
     momenta[1] = 0

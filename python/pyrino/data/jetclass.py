@@ -65,12 +65,15 @@ class Lists(NamedTuple):
     """(m,) of each jet."""
     fixed: bool
     """Whether all lists have one length by their type, so that zeros may be padding."""
+    missing: NDArray[np.bool_] | None = None
+    """(t,) true where there is no number, which is 0 in `values`; None: nowhere."""
 
     def keep(self, here: NDArray[np.bool_]) -> Lists:
         """The numbers for which `here` (t,) is true."""
         before = np.concatenate([[0], np.cumsum(here)])
         ends = np.concatenate([[0], np.cumsum(self.counts)])
-        return Lists(self.values[here], np.diff(before[ends]), self.fixed)
+        missing = None if self.missing is None else self.missing[here]
+        return Lists(self.values[here], np.diff(before[ends]), self.fixed, missing)
 
 
 def make_chunk(
@@ -86,7 +89,8 @@ def make_chunk(
     """A chunk from columns, of which `lists_of` gives lists, `jets_of` (m,) numbers and `labels_of` (m,) anything.
 
     `broken` has, when these were called, the jets for which they found no numbers. Constituents of four zeros are
-    padding where lists have one length by their type, as they are in arrays of HDF5 and npz.
+    padding where lists have one length by their type, as they are in arrays of HDF5 and npz; those without any momentum
+    are not there.
     """
     wanted = list(dict.fromkeys(name for name in wanted if name not in MOMENTA))
     ragged = [*MOMENTA, *(name for name in wanted if columns.others[name] == "constituent")]
@@ -94,16 +98,40 @@ def make_chunk(
     values = {name: np.asarray(jets_of(name)) for name in wanted if columns.others[name] == "jet"}
     _same_lengths(source, first, {name: found[name] for name in MOMENTA}, broken)
     found = _sound(found, broken)
-    if all(found[name].fixed for name in MOMENTA):
-        present = np.logical_or.reduce([found[name].values != 0 for name in MOMENTA])
-        if not present.all():
-            found = {name: lists.keep(present) if lists.fixed else lists for name, lists in found.items()}
+    found = _present(found)
     _same_lengths(source, first, found, broken)
+    for name, lists in found.items():
+        if lists.missing is not None:
+            jets = np.searchsorted(np.cumsum(lists.counts), np.flatnonzero(lists.missing), side="right")
+            for j in np.unique(jets).tolist():
+                why = f"{source}: {name} of jet {first + j} has missing values (null); write numbers"
+                broken.setdefault(j, why)
     found = _sound(found, broken)
     px, py, pz, energy = (found[name].values for name in MOMENTA)
     labels = from_columns({name: labels_of(name) for name in columns.labels})
     extras = {name: lists.values for name, lists in found.items() if name not in MOMENTA}
     return Chunk((px, py, pz, energy), found[MOMENTA[0]].counts, labels, extras, values, broken=broken)
+
+
+def _present(found: dict[str, Lists]) -> dict[str, Lists]:
+    """The lists without what is padding, or missing in all momenta; some columns may be without it already."""
+    momenta = [found[name] for name in MOMENTA]
+    missing = [lists.missing for lists in momenta if lists.missing is not None]
+    absent = [np.logical_and.reduce(missing)] if len(missing) == len(momenta) else []
+    if all(lists.fixed for lists in momenta):
+        absent.append(np.logical_and.reduce([lists.values == 0 for lists in momenta]))
+    present = ~np.logical_or.reduce(absent) if absent else np.ones(0, dtype=bool)
+    if present.all():
+        return found
+    counts = momenta[0].counts
+
+    def without(lists: Lists) -> Lists:
+        alike = lists.counts == counts
+        here = np.ones(len(lists.values), dtype=bool)
+        here[np.repeat(alike, lists.counts)] = present[np.repeat(alike, counts)]
+        return lists.keep(here)
+
+    return {name: without(lists) for name, lists in found.items()}
 
 
 def _same_lengths(source: Source, first: int, found: dict[str, Lists], broken: Broken) -> None:

@@ -169,11 +169,8 @@ class ArrowColumns:
         self._missing(name, column)
         values = column.flatten()
         counts = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
-        if values.null_count:
-            nulls = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))
-            for jet in np.unique(np.searchsorted(np.cumsum(counts), nulls, side="right")).tolist():
-                self._break(jet, f"{name} of jet {self._first + jet} has missing values (null); write numbers")
-        return Lists(self._numbers(name, values), counts, pa.types.is_fixed_size_list(column.type))
+        missing = values.is_null().to_numpy(zero_copy_only=False) if values.null_count else None
+        return Lists(self._numbers(name, values), counts, pa.types.is_fixed_size_list(column.type), missing)
 
     def scalars(self, name: str) -> NDArray[Any]:
         """(m,) values of a column of numbers."""

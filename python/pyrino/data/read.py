@@ -71,7 +71,8 @@ def read_jets(
         Columns beyond momenta and label: those of constituents, such as ``part_charge``, become ``jets.extras``, those
         of jets, such as ``jet_sdmass``, ``jets.values``.
     labelled : bool
-        False leaves labels out, so that files with different ones, or none, can be mixed. Default True.
+        False leaves labels out, so that files with different ones, or none, can be mixed. Default True: a jet without
+        a label is broken in a file that has them.
     pt, eta, mass : (low, high), optional
         Ranges of the jet's transverse momentum (GeV), pseudorapidity and mass (GeV), those of the sum of all its
         constituents in the file; low is included, high is not, None is open.

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pyrino._columns import to_float64
 from pyrino.errors import RinoError
+from pyrino.evaluate.checks import random_numbers
 from pyrino.evaluate.embeddings import boosted_trees
 from pyrino.evaluate.metrics import Measurement, roc_auc
 from pyrino.jets import Jets
@@ -324,8 +325,11 @@ def compare_variables(
     RinoError
         If a sample has fewer than two jets, or a value is not finite.
     """
-    if isinstance(names, str) or len(names) != 2:
+    if not isinstance(names, (tuple, list)) or len(names) != 2:
         raise RinoError(f"names = {names!r}; give two, for example ('simulation', 'collisions')")
+    for sample in (first, second):
+        if not isinstance(sample, Mapping) or not {"pt", "eta"} <= set(sample):
+            raise RinoError(f"a sample is {type(sample).__name__} without pt and eta; give what jet_variables returned")
     shared = [name for name in VARIABLES if name in first and name in second]
     samples = [{name: to_float64(s[name], name) for name in shared} for s in (first, second)]
     for name, sample in zip(names, samples, strict=True):
@@ -338,7 +342,7 @@ def compare_variables(
     jets = (len(a["pt"]), len(b["pt"]))
     separation = kinematics = None
     if classifier and min(jets) >= _LEAST_CLASSIFIED:
-        rng = np.random.default_rng(seed)
+        rng = random_numbers(seed)
         chosen = [np.sort(rng.permutation(n)[:_CLASSIFIED]) for n in jets]
         separation = _separation(samples, shared, chosen, seed, threads)
         kinematics = _separation(samples, _KINEMATICS, chosen, seed, threads)

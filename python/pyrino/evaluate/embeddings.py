@@ -14,7 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from pyrino._columns import to_float64
 from pyrino.errors import RinoError
-from pyrino.evaluate.metrics import Measurement, check_labels, roc_auc
+from pyrino.evaluate.checks import check_labels, random_numbers
+from pyrino.evaluate.metrics import Measurement, roc_auc
+from pyrino.views import _int64
 
 __all__ = [
     "KinematicsExplained",
@@ -322,7 +324,7 @@ def principal_components(samples: Sequence[ArrayLike], components: int = 2) -> P
     RinoError
         If shapes differ, a value is not finite, all embeddings are the same, or `components` does not fit.
     """
-    if not len(samples):
+    if not isinstance(samples, (Sequence, np.ndarray)) or not len(samples):
         raise RinoError("principal_components got no sample; give at least one array (n, D)")
     arrays = [check_embeddings(z, f"samples[{i}]") for i, z in enumerate(samples)]
     for i, z in enumerate(arrays):
@@ -332,7 +334,7 @@ def principal_components(samples: Sequence[ArrayLike], components: int = 2) -> P
             )
     pooled = np.concatenate(arrays)
     most = min(pooled.shape)
-    if not 1 <= components <= most:
+    if not 1 <= _int64(components, "components") <= most:
         raise RinoError(f"components = {components} of {pooled.shape[0]} jets in {pooled.shape[1]}; give 1 to {most}")
     if all_alike(pooled):
         raise RinoError(f"all {pooled.shape[0]} embeddings are the same (collapse); there is no component")
@@ -376,10 +378,12 @@ def _samples(
     x = check_embeddings(embeddings)
     y = check_labels(labels, x.shape[0], "embeddings")
     rarer = int(min(y.sum(), (~y).sum()))
-    if not 2 <= folds <= rarer:
+    if not 2 <= _int64(folds, "folds") <= rarer:
         raise RinoError(f"folds = {folds} with {rarer} jets of the rarer class; give 2 to {max(rarer, 2)}")
     if test is None:
         return _Samples((x, y), None)
+    if not isinstance(test, (tuple, list)) or len(test) != 2:
+        raise RinoError(f"test is of type {type(test).__name__}; give (embeddings, labels)")
     x_test = check_embeddings(test[0], "test embeddings")
     if x_test.shape[1] != x.shape[1]:
         raise RinoError(
@@ -400,7 +404,7 @@ def _probe(make: Callable[[], Any], samples: _Samples, folds: int, seed: int, th
     from sklearn.preprocessing import StandardScaler
     from threadpoolctl import threadpool_limits
 
-    if threads < 1:
+    if _int64(threads, "threads") < 1:
         raise RinoError(f"threads = {threads}; give at least 1")
     x, y = samples.train
     accuracies, aucs = [], []
@@ -421,6 +425,8 @@ def _over_folds(values: list[float]) -> Measurement:
 
 def _log_kinematics(kinematics: Mapping[str, ArrayLike], n: int) -> dict[str, NDArray[np.float64]]:
     columns: dict[str, NDArray[np.float64]] = {}
+    if not isinstance(kinematics, Mapping):
+        raise RinoError(f"jet_kinematics is of type {type(kinematics).__name__}; give a dict of pt, eta and mass")
     for name in ("pt", "eta", "mass"):
         if name not in kinematics:
             raise RinoError(f"jet_kinematics has no {name!r} (it has {sorted(kinematics)}); give pt, eta and mass")
@@ -456,7 +462,7 @@ def _varies(x: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 def _explained(x: NDArray[np.float64], y: NDArray[np.float64], folds: int, seed: int) -> float:
     """Share of the total variance of y (n, q) predicted by least squares from x (n, p), on jets left out."""
-    order = np.random.default_rng(seed).permutation(x.shape[0])
+    order = random_numbers(seed).permutation(x.shape[0])
     residual = np.empty_like(y)
     for left_out in np.array_split(order, folds):
         fit = np.setdiff1d(order, left_out)

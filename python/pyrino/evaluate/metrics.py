@@ -12,8 +12,10 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pyrino._columns import as_array, to_float64
+from pyrino._columns import one_dimensional
 from pyrino.errors import RinoError
+from pyrino.evaluate.checks import check_efficiency, check_resamplings, check_scores, random_numbers
+from pyrino.views import _float, _int64
 
 __all__ = [
     "HEADLINE_METRICS",
@@ -103,9 +105,9 @@ def accuracy(scores: ArrayLike, labels: ArrayLike, threshold: float = 0.5) -> fl
         If the arrays do not match, hold a NaN, or hold one class only.
     """
     scores, labels = check_scores(scores, labels)
-    if not np.isfinite(threshold):
+    if not np.isfinite(_float(threshold, "threshold")):
         raise RinoError(f"threshold = {threshold} is not a finite number; give one in the range of the scores")
-    return float(np.mean((scores >= threshold) == labels))
+    return float(np.mean((scores >= float(threshold)) == labels))
 
 
 def accuracy_at_median(scores: ArrayLike, labels: ArrayLike) -> float:
@@ -185,7 +187,7 @@ def background_efficiency(scores: ArrayLike, labels: ArrayLike, signal_efficienc
         As `accuracy`, or if `signal_efficiency` is outside (0, 1].
     """
     scores, labels = check_scores(scores, labels)
-    _check_efficiency(signal_efficiency)
+    check_efficiency(signal_efficiency)
     return _background_efficiency(_counts(scores, labels), signal_efficiency)
 
 
@@ -209,7 +211,7 @@ def rejection(scores: ArrayLike, labels: ArrayLike, signal_efficiency: float = 0
         As `background_efficiency`.
     """
     scores, labels = check_scores(scores, labels)
-    _check_efficiency(signal_efficiency)
+    check_efficiency(signal_efficiency)
     counts = _counts(scores, labels)
     passing = _background_efficiency(counts, signal_efficiency)
     return 1.0 / passing if passing > 0 else _rejection_bound(counts.n_background)
@@ -250,10 +252,12 @@ def bootstrap(
         As `accuracy`, if ``n < 2``, or if the metric is not finite on the sample or a resampling.
     """
     scores, labels = check_scores(scores, labels)
-    _check_resamplings(n)
+    check_resamplings(n)
+    if not callable(metric):
+        raise RinoError(f"metric is of type {type(metric).__name__}; give a function of scores and labels")
     value = float(metric(scores, labels))
     signal, background = np.flatnonzero(labels), np.flatnonzero(~labels)
-    rng = np.random.default_rng(seed)
+    rng = random_numbers(seed)
     resampled = np.empty(n)
     for i in range(n):
         drawn = np.concatenate([rng.choice(signal, signal.size), rng.choice(background, background.size)])
@@ -307,9 +311,11 @@ def tagger_metrics(
         As `bootstrap` and `background_efficiency`.
     """
     scores, labels = check_scores(scores, labels)
-    _check_resamplings(n)
+    check_resamplings(n)
+    threshold = _float(threshold, "threshold")
+    signal_efficiencies = one_dimensional(signal_efficiencies, "signal_efficiencies").tolist()
     for efficiency in signal_efficiencies:
-        _check_efficiency(efficiency)
+        check_efficiency(efficiency)
 
     def evaluate(counts: _Counts) -> list[float]:
         passing = [_background_efficiency(counts, efficiency) for efficiency in signal_efficiencies]
@@ -317,7 +323,7 @@ def tagger_metrics(
 
     counts = _counts(scores, labels)
     values = evaluate(counts)
-    rng = np.random.default_rng(seed)
+    rng = random_numbers(seed)
     errors = np.std([evaluate(counts.resample(rng)) for _ in range(n)], axis=0, ddof=1)
     names = ("accuracy", "accuracy_at_median", "auc")
     metrics: dict[str, Measurement] = {
@@ -357,6 +363,8 @@ def combine_seeds(per_seed: Sequence[Mapping[str, Measurement]]) -> dict[str, Me
     RinoError
         If there is no seed, or the seeds do not hold the same metrics.
     """
+    if not isinstance(per_seed, Sequence) or not all(isinstance(metrics, Mapping) for metrics in per_seed):
+        raise RinoError(f"per_seed is {type(per_seed).__name__}; give a list of what tagger_metrics returned")
     if not per_seed:
         raise RinoError("combine_seeds got no seed; give the tagger_metrics of at least one training")
     names = list(per_seed[0])
@@ -401,7 +409,7 @@ def thin_roc(scores: ArrayLike, labels: ArrayLike, points: int = 199) -> dict[st
         As `accuracy`, or if ``points < 2``.
     """
     scores, labels = check_scores(scores, labels)
-    if points < 2:
+    if _int64(points, "points") < 2:
         raise RinoError(f"points = {points} makes no curve; give at least 2")
     counts = _counts(scores, labels)
     grid = np.linspace(0, 1, points + 2)[1:-1]
@@ -433,7 +441,7 @@ def score_histogram(scores: ArrayLike, labels: ArrayLike, bins: int = 40) -> dic
         As `accuracy`, if a score is not a probability, or if ``bins < 1``.
     """
     scores, labels = check_scores(scores, labels)
-    if bins < 1:
+    if _int64(bins, "bins") < 1:
         raise RinoError(f"bins = {bins}; a histogram needs at least 1")
     outside = np.flatnonzero((scores < 0) | (scores > 1))
     if outside.size:
@@ -448,53 +456,6 @@ def score_histogram(scores: ArrayLike, labels: ArrayLike, bins: int = 40) -> dic
         "background": np.histogram(scores[~labels], edges)[0].tolist(),
         "median": float(np.median(scores)),
     }
-
-
-def check_scores(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Scores as float64 and labels as bool, after all checks.
-
-    Raises
-    ------
-    RinoError
-        If the arrays are not one-dimensional and equally long, a score is NaN or infinite, a label is
-        neither 0 nor 1, or a class is missing.
-    """
-    scores = to_float64(scores, "scores")
-    if scores.ndim != 1:
-        raise RinoError(f"scores have shape {scores.shape}; give one score per jet, shape (n,)")
-    labels = check_labels(labels, scores.size, "scores")
-    bad = np.flatnonzero(~np.isfinite(scores))
-    if bad.size:
-        raise RinoError(
-            f"scores[{bad[0]}] = {scores[bad[0]]} is not finite ({bad.size} of {scores.size} are not); "
-            "look for NaN in the network's input or a training that diverged"
-        )
-    return scores, labels
-
-
-def check_labels(labels: ArrayLike, n: int, beside: str) -> NDArray[np.bool_]:
-    """Labels as bool (n,), after checking that they are 0/1, one per row of `beside`, both present.
-
-    Raises
-    ------
-    RinoError
-        If they are not.
-    """
-    labels = as_array(labels, "labels", "are")
-    if labels.shape != (n,):
-        raise RinoError(f"labels have shape {labels.shape} beside {n} {beside}; give one label per jet")
-    wrong = np.flatnonzero(~np.isin(labels, (0, 1)) if labels.dtype.kind in "fiub" else np.ones(n, dtype=bool))
-    if wrong.size:
-        raise RinoError(
-            f"labels[{wrong[0]}] = {labels[wrong[0]]!s} is neither 0 (background) nor 1 (signal); "
-            "map the classes to 0 and 1 first"
-        )
-    labels = labels.astype(bool)
-    n_signal = int(labels.sum())
-    if n_signal in (0, n):
-        missing = "signal (1)" if n_signal == 0 else "background (0)"
-        raise RinoError(f"the {n} labels hold no {missing} jet; give jets of both classes")
-    return labels
 
 
 class _Counts(NamedTuple):
@@ -576,13 +537,3 @@ def _background_efficiency(counts: _Counts, signal_efficiency: float) -> float:
 
 def _rejection_bound(n_background: int) -> float:
     return float(-1.0 / np.expm1(np.log1p(-CONFIDENCE_LEVEL) / n_background))
-
-
-def _check_efficiency(signal_efficiency: float) -> None:
-    if not 0 < signal_efficiency <= 1:
-        raise RinoError(f"signal_efficiency = {signal_efficiency} is outside (0, 1]; 0.5 is usual")
-
-
-def _check_resamplings(n: int) -> None:
-    if n < 2:
-        raise RinoError(f"n = {n} resamplings give no error; use at least 2, 200 is usual")

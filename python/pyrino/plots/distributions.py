@@ -164,6 +164,8 @@ def binning(values: ArrayLike, bins: int = _BINS) -> Floats:
 
 def _columns(samples: Samples) -> dict[str, dict[str, Floats]]:
     """Variable -> sample -> finite values."""
+    if not isinstance(samples, Mapping) or not all(isinstance(sample, Mapping) for sample in samples.values()):
+        raise RinoError("samples are not {name: {variable: values}}; give a dict of dicts of arrays (n,)")
     variables = list(dict.fromkeys(variable for sample in samples.values() for variable in sample))
     if not variables:
         raise RinoError("there is nothing to draw: give at least one sample with at least one variable")
