@@ -55,7 +55,8 @@ class Trainer:
         Every number of the run.
     jets
         What to train on: `Jets`, or a stream of `open_dataset`, which nobody else may use meanwhile. Labels are not
-        looked at.
+        looked at. Where there are fewer than ``training.batch_size``, a step takes all of them, which is said (on the
+        logger "pyrino").
     device
         "cpu", "cuda", "cuda:1".
     dtype
@@ -107,6 +108,9 @@ class Trainer:
             )
         _check_alike(self.recipe, ranks)
         self._core = _core.Trainer(self.recipe._core, source, device, dtype, ranks.group)
+        wanted, taken = self.recipe.training.batch_size, self._core.batch_size
+        if taken < wanted and ranks.first:
+            _LOG.warning("training.batch_size is %d, more than there are jets: a step takes %d", wanted, taken)
         # Its threads may want the interpreter's lock: they must have ended before the interpreter does.
         weakref.finalize(self, self._core.finish)
 
