@@ -1,9 +1,10 @@
-"""Small things that `Jets` shows of itself."""
+"""What `Jets` shows of itself."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,16 +17,46 @@ if TYPE_CHECKING:
 
     from pyrino.jets import Jets
 
-__all__ = ["draw", "sketch", "span"]
+__all__ = ["as_html", "draw", "summary"]
 
 
-def span(values: NDArray[Any], form: str) -> str:
+def summary(jets: Jets) -> list[tuple[str, str]]:
+    """What they are, and how much of it."""
+    if not len(jets):
+        return [("jets", "0")]
+    rows = [
+        ("jets", f"{len(jets)}"),
+        ("constituents", f"{jets.n_constituents} ({_span(jets.multiplicity, 'd')} per jet)"),
+        ("pT", f"{_span(jets.pt, '.5g')} GeV"),
+    ]
+    if jets.labels is not None:
+        values, number = np.unique(jets.labels, return_counts=True)
+        shown = ", ".join(f"{v}: {c}" for v, c in zip(values[:8], number[:8], strict=True))
+        rows.append(("labels", "{" + shown + (", ..." if len(values) > 8 else "") + "}"))
+    if jets.extras:
+        rows.append(("extras", ", ".join(jets.extras)))
+    if jets.values:
+        rows.append(("values", ", ".join(jets.values)))
+    return rows
+
+
+def as_html(jets: Jets) -> str:
+    """The summary as a table, and the first five of them drawn."""
+    cells = "".join(
+        f'<tr><th style="text-align:left">{escape(what)}</th><td style="text-align:left">{escape(value)}</td></tr>'
+        for what, value in summary(jets)
+    )
+    sketches = "".join(_sketch(jets[j], j) for j in range(min(len(jets), 5)))
+    return f'<div><table>{cells}</table><div style="display:flex;flex-wrap:wrap">{sketches}</div></div>'
+
+
+def _span(values: NDArray[Any], form: str) -> str:
     """The lowest and highest value as text."""
     low, high = values.min(), values.max()
     return f"{low:{form}}" if low == high else f"{low:{form}} to {high:{form}}"
 
 
-def sketch(jet: Jets, number: int) -> str:
+def _sketch(jet: Jets, number: int) -> str:
     """One jet in the (eta, phi) plane as an SVG image: area of a disc = share of the jet's pT."""
     part = jet.constituents
     order = np.argsort(-part.pt, kind="stable")[:100]

@@ -23,7 +23,7 @@ from pyrino._columns import (
     to_int64,
     unit_checked,
 )
-from pyrino._sketch import draw, sketch, span
+from pyrino._sketch import as_html, draw, summary
 from pyrino.constituents import Constituents
 from pyrino.errors import RinoError
 from pyrino.origins import Origins
@@ -545,36 +545,10 @@ class Jets:
         return draw(self, resolutions, radius, algorithm)
 
     def __repr__(self) -> str:
-        return f"Jets({', '.join(f'{what}: {value}' for what, value in self._summary())})"
-
-    def _summary(self) -> list[tuple[str, str]]:
-        if not len(self):
-            return [("jets", "0")]
-        pt, counts = self.pt, self.multiplicity
-        rows = [
-            ("jets", f"{len(self)}"),
-            ("constituents", f"{self.n_constituents} ({span(counts, 'd')} per jet)"),
-            ("pT", f"{span(pt, '.5g')} GeV"),
-        ]
-        if self.labels is not None:
-            values, number = np.unique(self.labels, return_counts=True)
-            shown = ", ".join(f"{v}: {c}" for v, c in zip(values[:8], number[:8], strict=True))
-            rows.append(("labels", "{" + shown + (", ..." if len(values) > 8 else "") + "}"))
-        if self.extras:
-            rows.append(("extras", ", ".join(self.extras)))
-        if self.values:
-            rows.append(("values", ", ".join(self.values)))
-        return rows
+        return f"Jets({', '.join(f'{what}: {value}' for what, value in summary(self))})"
 
     def _repr_html_(self) -> str:
-        from html import escape
-
-        cells = "".join(
-            f'<tr><th style="text-align:left">{escape(what)}</th><td style="text-align:left">{escape(value)}</td></tr>'
-            for what, value in self._summary()
-        )
-        sketches = "".join(sketch(self[j], j) for j in range(min(len(self), 5)))
-        return f'<div><table>{cells}</table><div style="display:flex;flex-wrap:wrap">{sketches}</div></div>'
+        return as_html(self)
 
 
 def _complete(core: _core.Jets, labels: ArrayLike | None, extras: Mapping[str, ArrayLike] | None) -> _core.Jets:

@@ -56,7 +56,8 @@ class Trainer:
         Every number of the run.
     jets
         What to train on: `Jets`, or a stream of `open_dataset`, which nobody else may use meanwhile. Labels are not
-        looked at.
+        looked at. Where there are fewer than ``training.batch_size``, a step takes all of them, which is said (on the
+        logger "pyrino").
     device
         "cpu", "cuda", "cuda:1".
     dtype
@@ -109,13 +110,16 @@ class Trainer:
             )
         _check_alike(self.recipe, ranks)
         self._core = _core.Trainer(self.recipe._core, source, device, dtype, ranks.group)
-        if recipe.training.precision != self._core.precision and ranks.rank == 0:
+        if recipe.training.precision != self._core.precision and ranks.first:
             warnings.warn(
                 f"training.precision is {recipe.training.precision!r}, which this processor computes more slowly than "
                 f"float32 (it has no AMX): the run is in {self._core.precision}",
                 RinoWarning,
                 stacklevel=2,
             )
+        wanted, taken = self.recipe.training.batch_size, self._core.batch_size
+        if taken < wanted and ranks.first:
+            _LOG.warning("training.batch_size is %d, more than there are jets: a step takes %d", wanted, taken)
         # Its threads may want the interpreter's lock: they must have ended before the interpreter does.
         weakref.finalize(self, self._core.finish)
 

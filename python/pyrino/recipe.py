@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import html
 import json
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -21,6 +22,11 @@ else:
     import tomli as tomllib
 
 __all__ = ["Recipe", "RecipeNumber", "RecipePreset"]
+
+_LOG = logging.getLogger("pyrino")
+
+#: Bare names of which was said what they do not change.
+_SAID: set[str] = set()
 
 #: How a number says that no publication has it, and that it was changed by whoever made the recipe.
 OWN_CHOICE = "own choice"
@@ -104,7 +110,10 @@ class Recipe:
             as ``rino-swapped``: its successor's, the production recipe; ``demo``, ``study``: what ``make demo`` and
             ``make study`` run. `catalogue` has them all.
         **overrides
-            Numbers by name, e.g. ``epochs=5``; dotted names go in as ``**{"finetune.epochs": 3}``.
+            Numbers by name, e.g. ``epochs=5``; dotted names go in as ``**{"finetune.epochs": 3}``. A bare name is that
+            of the first section that has it: ``epochs`` and ``batch_size`` are pretraining's. What other sections have
+            of that name, such as the epochs of fine-tuning, stays as it is, which is said once (on the logger
+            "pyrino").
 
         Raises
         ------
@@ -118,6 +127,7 @@ class Recipe:
         recipe._core = _core.Recipe.preset(name)
         recipe.name = name
         recipe.update(overrides)
+        recipe._say_what_stays(overrides)
         return recipe
 
     @staticmethod
@@ -327,6 +337,20 @@ class Recipe:
                 f"<td style='text-align:left'>{html.escape(entry.meaning)}</td></tr>"
             )
         return f"<b>Recipe {html.escape(self.name)}</b><table>{''.join(rows)}</table>"
+
+    def _say_what_stays(self, overrides: Mapping[str, Any]) -> None:
+        """Name the numbers of later sections that a bare name could have meant, too."""
+        for name in overrides:
+            found = [entry for entry in self._core.entries() if entry.name == name]
+            same = {e.key: e for e in self.describe() if e.name == name} if len(found) > 1 else {}
+            others = [
+                f"{key} = {e.value}" for key, e in list(same.items())[1:] if key not in overrides and not e.changed
+            ]
+            if others and name not in _SAID:
+                _SAID.add(name)
+                _LOG.warning(
+                    "%s is %s; as before: %s (set them by these names)", name, next(iter(same)), ", ".join(others)
+                )
 
     def _sections(self) -> list[str]:
         return list(dict.fromkeys(entry.section for entry in self._core.entries()))

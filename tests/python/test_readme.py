@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
 import re
 import shlex
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import awkward as ak
 import dask_awkward
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import uproot
 from helpers import small_jets
 
 import pyrino as rino
 from pyrino.cli import make_parser
+from pyrino.study import STUDIES, _Samples
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,12 +27,6 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
-
-
-def write_parquet(path: Path, jets: rino.Jets) -> None:
-    columns = zip(("part_px", "part_py", "part_pz", "part_energy"), (jets.px, jets.py, jets.pz, jets.e), strict=True)
-    cut = jets.offsets[1:-1]
-    pq.write_table(pa.table({name: [part.tolist() for part in np.split(c, cut)] for name, c in columns}), path)
 
 
 def write_root(path: Path, jets: rino.Jets) -> None:
@@ -45,27 +41,35 @@ def write_root(path: Path, jets: rino.Jets) -> None:
         file["tree"].extend(ragged | {"jet_sdmass": jets.mass.astype(np.float32)})
 
 
+def what_make_demo_leaves(folder: Path) -> None:
+    """The jets of the demo under their names, few of each, so that it is quick."""
+    assert "pyrino study --preset demo --out runs/demo" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    plan = dataclasses.replace(STUDIES["demo"], pretraining_jets=40, labelled_jets=24, test_jets=8)
+    samples = _Samples(plan, folder / "runs" / "demo" / "data", 1, False)
+    samples.unlabelled()
+    samples.labelled(plan.target, plan.test_jets, purpose=1)
+    for purpose, count in ((2, plan.labelled_jets), (3, plan.test_jets)):
+        samples.labelled(*plan.sources, count, purpose=purpose)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pythia8mc") is None, reason="needs the package pythia8mc")
 def test_the_python_runs_as_it_stands(tmp_path, monkeypatch):
-    """What the lines take as given is here: a file, arrays, labelled jets; few, so that it is quick."""
+    """In a folder as after `make demo`, and what the later lines take as given."""
     monkeypatch.chdir(tmp_path)
+    what_make_demo_leaves(tmp_path)
     target, source = small_jets(40, seed=1), small_jets(40, seed=2)
-    write_parquet(tmp_path / "collisions.parquet", target)
-    names = {
-        "p4": target.p4.copy(),
-        "offsets": target.offsets.copy(),
-        "sim": rino.Jets(source.p4, source.offsets),
-        "labels": source.labels,
-    }
+    names: dict[str, Any] = {}
     first, second, third = blocks("python")
     assert "import pyrino as rino" in first
     exec(compile(first, str(ROOT / "README.md"), "exec"), names)
 
-    assert names["jets"] == rino.Jets(target.p4, target.offsets)
-    assert [len(view) for view in names["views"]] == [40] * 4
+    n = 40 + 4
+    assert len(names["jets"]) == n and len(names["sim"]) == 24 + 8 and set(names["sim"].labels) == {0, 8}
+    assert [len(view) for view in names["views"]] == [n] * 4
     assert names["run"].history.rows == 5
     z, p = names["z"], names["p"]
-    assert z.shape == (40, names["encoder"].width) and np.isfinite(z).all()
-    assert p.shape == (40,) and ((p >= 0) & (p <= 1)).all()
+    assert z.shape == (n, names["encoder"].width) and np.isfinite(z).all()
+    assert p.shape == (n,) and ((p >= 0) & (p <= 1)).all()
     np.testing.assert_array_equal(rino.Tagger.load("runs/tagger").predict(names["jets"]), p)
 
     write_root(tmp_path / "val" / "a.root", target)

@@ -510,3 +510,19 @@ def test_a_recipe_shows_all_its_numbers():
                 assert section in text and all(name in text for name in values)
     assert "boost_to_pt               0.0 GeV" in repr(recipe)
     assert "epochs = 100" in repr(recipe.training)
+
+
+def test_a_bare_name_says_once_what_it_does_not_change(caplog, monkeypatch):
+    monkeypatch.setattr("pyrino.recipe._SAID", set())
+    every = {"finetune.epochs": 3, "supervised.epochs": 4}
+    recipe = Recipe.preset("nano", epochs=3, width=8, **every)
+    assert caplog.messages == [] and (recipe.finetune.epochs, recipe.supervised.epochs) == (3, 4)
+    for _ in range(2):
+        recipe = Recipe.preset("nano", epochs=3)
+        assert (recipe.training.epochs, recipe.finetune.epochs, recipe.supervised.epochs) == (3, 100, 100)
+    (said,) = caplog.messages
+    assert said.startswith("epochs is training.epochs; as before: finetune.epochs = 100, supervised.epochs = 100")
+    Recipe.preset("demo", batch_size=3, **{"training.epochs": 2})
+    assert caplog.messages[1:] == [
+        "batch_size is training.batch_size; as before: finetune.batch_size = 256 (set them by these names)"
+    ]

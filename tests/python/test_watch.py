@@ -399,6 +399,14 @@ def test_warnings_are_logged_as_text(tmp_path):
     assert event.step == 7 and b"step 7 is skipped" in event.tensor_proto.string_val[0]
 
 
+def test_a_batch_that_is_larger_than_all_jets_is_said(caplog):
+    trainer = Trainer(tiny(batch_size=1000), small_jets(N))
+    assert trainer.batch_size == N and trainer.steps_per_epoch == 1
+    assert caplog.messages == ["training.batch_size is 1000, more than there are jets: a step takes 40"]
+    Trainer(tiny(batch_size=N), small_jets(N))
+    assert len(caplog.messages) == 1
+
+
 # --- what watches ends no run ---
 
 
