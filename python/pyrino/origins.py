@@ -20,7 +20,7 @@ class Origins(NamedTuple):
     file : numpy.ndarray
         (n,) int32, which of `files` a jet is from.
     entry : numpy.ndarray
-        (n,) int64, number of the jet in its file, from 0.
+        (n,) int64, number of the jet in its file, from 0; of files of events (NanoAOD) that of its event.
     """
 
     files: tuple[str, ...]

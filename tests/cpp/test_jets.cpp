@@ -262,6 +262,17 @@ TEST_CASE("bad momenta are an error that names jet, constituent and value", "[je
   CHECK(error_of_constituent(3, 4, 0, 5 * (1 - 1.1e-5)) != "(no error)");
 }
 
+TEST_CASE("a mass that packing rounded below zero is no error, a larger one is", "[jets][errors]") {
+  const auto energy = [](double momentum, double mass) { return std::sqrt(momentum * momentum - mass * mass); };
+  for (const double momentum : {0.01, 0.3, 5.0, 300.0}) {
+    CHECK(error_of_constituent(momentum, 0, 0, energy(momentum, 2e-3)) == "(no error)");
+    CHECK(error_of_constituent(momentum, 0, 0, energy(momentum, 0.98 * Jets<double>::kMassTolerance)) == "(no error)");
+  }
+  CHECK(says(error_of_constituent(0.3, 0, 0, energy(0.3, 1.02 * Jets<double>::kMassTolerance)), "of mass"));
+  CHECK(error_of_constituent(4e-3, 0, 0, 0) == "(no error)");
+  CHECK(error_of_constituent(4e-3, 0, 0, -4e-3) != "(no error)");
+}
+
 TEST_CASE("bad offsets are an error that names the place", "[jets][errors]") {
   const std::array<std::vector<double>, 4> three{{{1, 1, 1}, {0, 0, 0}, {0, 0, 0}, {2, 2, 2}}};
   CHECK(says(error_of_columns(three, {}), "offsets are empty"));

@@ -87,7 +87,8 @@ def add_reading(parser: argparse.ArgumentParser, *, limit: bool = True) -> None:
     group = parser.add_argument_group("which jets are read")
     if limit:
         group.add_argument("--max-jets", type=int, metavar="N", help="read at most N jets of each PATH (default: all)")
-    group.add_argument("--layout", metavar="NAME", help=f"{', '.join(layouts())} (default: told by the content)")
+    known = f"{', '.join(layouts())}; some have options: jetnet:phi=0, nanoaod:Jet,puppi"
+    group.add_argument("--layout", metavar="NAME", help=f"{known} (default: told by the content)")
     for name, what in (("pt", "transverse momentum [GeV]"), ("eta", "pseudorapidity"), ("mass", "mass [GeV]")):
         group.add_argument(
             f"--{name}",

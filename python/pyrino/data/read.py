@@ -41,12 +41,15 @@ def read_jets(
     ``jetclass``          JetClass: ROOT, TTree or RNTuple ``tree``, one-hot ``label_*``
     ``jetclass2``         JetClass-II: parquet, ``jet_label``
     ``jetclass-parquet``  parquet with JetClass's columns: `pyrino.generate`
-    ``jetnet``            JetNet: HDF5, 30 or 150 constituents; label by the file's name
+    ``jetnet``            JetNet: HDF5, 30 or 150 constituents; label by the file's name; each jet at a phi of its own,
+                          ``layout="jetnet:phi=0"`` for all at one
     ``landscape``         top-tagging landscape: HDF5 written by pandas
     ``energyflow``        EnergyFlow's quark and gluon jets: npz
     ``aspen``             AspenOpenJets: HDF5, real collisions, no labels
     ``rs3l``              RS3L: HDF5, the nominal jets; ``layout="rs3l:seed"``, ``fsr_up``, ``fsr_down``, ``herwig``
                           or ``all`` for the re-simulated ones
+    ``nanoaod``           CMS NanoAOD with candidates (PFNano): ROOT, TTree ``Events``, ``FatJet``;
+                          ``layout="nanoaod:Jet"`` for AK4, ``"nanoaod:puppi"``, ``"nanoaod:Jet,puppi"`` weighted
     ``packed``            `pyrino.pack`'s cache: Arrow IPC
     ====================  ================================================================================
 
@@ -63,7 +66,7 @@ def read_jets(
     max_jets : int, optional
         Stop after so many jets.
     layout : str, optional
-        Name of the layout, where it should not be told by the content.
+        Name of the layout, where it should not be told by the content, with options behind a colon.
     on_error : {"raise", "skip"}
         What to do with a file that cannot be read, or does not fit the others, and with a broken jet. Skipping is
         never silent: what was skipped, and why, is a `RinoWarning` at the end.

@@ -49,7 +49,7 @@ class Selection:
     hardest : int or None
         So many constituents of highest pT, in descending pT; None: all, in the file's order.
     fraction : float
-        Share of the jets, drawn by `seed` for each jet by its file's name and its number there, so that the same
+        Share of the jets, drawn by `seed` for each jet by its file's name and its entry there, so that the same
         jets are taken however they are read.
     seed : int
         Of the draw.
