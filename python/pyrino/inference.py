@@ -59,7 +59,8 @@ def embed(
         `Jets`; or an awkward array jets x var x records whose fields `Jets.from_awkward` takes, in GeV and radians, or
         that is a momentum of the vector library or of coffea; or such a collection of dask-awkward (`uproot.dask`,
         ``dask_awkward.from_parquet``). Awkward arrays may have one or more levels more, such as events x var x jets x
-        var x records; jets may be missing (None). Other fields are not read.
+        var x records; jets may be missing (None), and constituents that a cut masks (None as a whole) do not count.
+        Other fields are not read.
     resolution, batch_tokens, batch_size, threads
         As `JetEncoder.embed` takes them.
     empty

@@ -238,7 +238,7 @@ def test_a_fraction_takes_whole_events(file, jets):
     assert places(read_jets(file, columns=["jet_in_event"], fraction=0.5, seed=2)) == [
         place for place in places(jets) if place[0] in taken
     ]
-    assert 3 < len(taken) < len(set(jets.origins.entry))
+    assert 3 < len(taken) < len(set(jets.origins.entry)) < len(jets)
 
 
 # --- what can be wrong ---
