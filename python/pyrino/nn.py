@@ -447,7 +447,8 @@ def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor],
     if not path.is_file():
         raise RinoError(f"there are no weights at {path}: give a .safetensors file or the folder of a finished run")
     try:
-        with safe_open(str(path), framework="pt") as file:
+        # Not by its name, which safetensors takes only if it is UTF-8.
+        with open(path, "rb") as opened, safe_open(f"/dev/fd/{opened.fileno()}", framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise RinoError(f"{path} cannot be read as safetensors ({error}): it is damaged or of another kind") from error

@@ -179,13 +179,17 @@ py::object origins(const py::object& self) {
   if (!origins) {
     return py::none();
   }
-  return py::make_tuple(py::cast(*origins->files), view(origins->file, self), view(origins->entry, self));
+  py::list files;
+  for (const std::string& name : *origins->files) {
+    files.append(text_of(name));
+  }
+  return py::make_tuple(files, view(origins->file, self), view(origins->entry, self));
 }
 
-Jets with_origins(const Jets& jets, std::vector<std::string> files,
+Jets with_origins(const Jets& jets, const py::sequence& files,
                   const py::array_t<std::int32_t, py::array::c_style | py::array::forcecast>& file,
                   const Indices& entry) {
-  return jets.with_origins({std::make_shared<const std::vector<std::string>>(std::move(files)),
+  return jets.with_origins({std::make_shared<const std::vector<std::string>>(bytes_of(files)),
                             to_vector<std::int32_t>(file, "the file"), to_vector<Index>(entry, "the entry")});
 }
 
@@ -219,8 +223,8 @@ Jets restore(const py::tuple& state) {
   }
   if (!state[5].is_none()) {
     const auto origins = state[5].cast<py::tuple>();
-    jets = with_origins(jets, origins[0].cast<std::vector<std::string>>(), py::array_t<std::int32_t>(origins[1]),
-                        Indices(origins[2]));
+    jets =
+        with_origins(jets, origins[0].cast<py::sequence>(), py::array_t<std::int32_t>(origins[1]), Indices(origins[2]));
   }
   return jets;
 }

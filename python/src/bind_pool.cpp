@@ -46,7 +46,7 @@ std::map<std::string, JetPool::Column> columns(const py::dict& arrays, py::ssize
 }
 
 JetPool::Piece piece(const std::array<py::array, 4>& momenta, const Indices& offsets, const py::object& labels,
-                     const py::dict& extras, const py::dict& values, std::vector<std::string> files,
+                     const py::dict& extras, const py::dict& values, const py::sequence& files,
                      const py::array_t<std::int32_t, py::array::c_style | py::array::forcecast>& file,
                      const Indices& entry) {
   rino::require(offsets.ndim() == 1 && offsets.size() >= 1, "a pool's offsets are empty");
@@ -67,7 +67,7 @@ JetPool::Piece piece(const std::array<py::array, 4>& momenta, const Indices& off
   rino::require(file.size() == jets && entry.size() == jets, "a piece of ", jets, " jets has ", file.size(),
                 " files and ", entry.size(), " entries");
   made.origins = std::make_shared<const rino::JetOrigins>(
-      rino::JetOrigins{std::make_shared<const std::vector<std::string>>(std::move(files)),
+      rino::JetOrigins{std::make_shared<const std::vector<std::string>>(bytes_of(files)),
                        {file.data(), file.data() + file.size()},
                        {entry.data(), entry.data() + entry.size()}});
   made.owner = keep(py::make_tuple(momenta[0], momenta[1], momenta[2], momenta[3], extras, values));

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include <pybind11/stl.h>
+#include <pybind11/stl/filesystem.h>
 #include <torch/csrc/utils/pybind.h>
 #include <torch/csrc/distributed/c10d/GroupRegistry.hpp>
 
@@ -186,12 +188,13 @@ void bind_train(py::module_& module) {
            })
       .def(
           "save",
-          [](Trainer& self, const std::string& path, const std::map<std::string, std::string>& metadata) {
+          [](Trainer& self, const std::filesystem::path& path, const std::map<std::string, std::string>& metadata) {
             self.save(path, metadata);
           },
           "path"_a, "metadata"_a, Release())
       .def(
-          "restore", [](Trainer& self, const std::string& path) { self.restore(rino::read_safetensors(path)); },
+          "restore",
+          [](Trainer& self, const std::filesystem::path& path) { self.restore(rino::read_safetensors(path)); },
           "path"_a, Release())
       .def("student", [](Trainer& self) { return self.method().student()->encoder.ptr(); })
       .def("teacher", [](Trainer& self) { return self.method().teacher()->encoder.ptr(); })
@@ -217,6 +220,6 @@ void bind_train(py::module_& module) {
       .def("__exit__", &OneThreadScope::exit);
 
   module.def(
-      "read_metadata", [](const std::string& path) { return rino::read_safetensors(path).metadata; }, "path"_a,
-      Release());
+      "read_metadata", [](const std::filesystem::path& path) { return rino::read_safetensors(path).metadata; },
+      "path"_a, Release());
 }

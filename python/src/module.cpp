@@ -17,7 +17,7 @@ PYBIND11_MODULE(_core, module) {
         std::rethrow_exception(pointer);
       }
     } catch (const rino::Error& error) {
-      py::set_error(py::module_::import("pyrino.errors").attr("RinoError"), error.what());
+      py::set_error(py::module_::import("pyrino.errors").attr("RinoError"), text_of(error.what()));
     }
   });
   bind_jets(module);

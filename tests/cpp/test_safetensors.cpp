@@ -492,7 +492,8 @@ TEST_CASE("a file is written whole or not at all", "[io][atomic]") {
   }
 
   SECTION("beside a temporary file that a killed process left") {
-    put_bytes(folder / (".rino-" + std::to_string(::getpid()) + "-0.tmp"), "stale");
+    put_bytes(folder / (".rino-" + std::to_string(::getpid()) + "@" + rino::detail::machine_name() + "-0.tmp"),
+              "stale");
     rino::write_atomically(path, [](rino::AtomicFile& file) { file.write("new"); });
     CHECK(get_bytes(path) == "new");
     CHECK(folder.names().size() == 2);

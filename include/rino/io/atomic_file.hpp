@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <concepts>
 #include <cstddef>
@@ -46,6 +47,16 @@ namespace detail {
   fail("cannot write ", path, " (", std::generic_category().message(error), "): ", remedy());
 }
 
+/// This machine's name, as far as it may stand in a file's: a process is known by it and its number in a folder that
+/// several machines write to.
+inline std::string machine_name() {
+  std::array<char, 256> name{};
+  ::gethostname(name.data(), name.size() - 1);
+  std::string text = name.data();
+  std::erase_if(text, [](char c) { return c == '@' || c == '/'; });
+  return text.substr(0, 40);
+}
+
 /// Writes all bytes or throws; `path` is for the error.
 inline void write_all(int descriptor, const void* data, std::size_t size, const std::filesystem::path& path) {
   // Some systems refuse to write 2 GiB at once.
@@ -67,8 +78,8 @@ inline void write_all(int descriptor, const void* data, std::size_t size, const 
 }  // namespace detail
 
 /// A file that appears under its name whole or not at all. What is written goes to a temporary name in the same
-/// folder (`.rino-<process>-<number>.tmp`) until `commit`; without it the destructor removes the temporary file,
-/// and an earlier file of the same name stays as it was.
+/// folder (`.rino-<process>@<machine>-<number>.tmp`) until `commit`; without it the destructor removes the temporary
+/// file, and an earlier file of the same name stays as it was.
 class AtomicFile {
  public:
   /// @param path  the final name; its folder must exist. A file of that name is replaced.
@@ -81,9 +92,9 @@ class AtomicFile {
     require(!std::filesystem::exists(status) || std::filesystem::is_regular_file(status), "cannot write ", path_,
             ": there is something of that name that is no ordinary file, give another name");
     for (int number = 0; descriptor_ < 0; ++number) {
-      temporary_ =
-          path_.parent_path() / (".rino-" + std::to_string(::getpid()) + "-" + std::to_string(number) + ".tmp");
-      descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+      temporary_ = path_.parent_path() / (".rino-" + std::to_string(::getpid()) + "@" + detail::machine_name() + "-" +
+                                          std::to_string(number) + ".tmp");
+      descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
       if (descriptor_ < 0 && errno != EEXIST && errno != EINTR) {
         detail::fail_writing(path_, errno);
       }
