@@ -355,7 +355,7 @@ TEST_CASE("initial values depend on the seed alone and leave LibTorch's global g
   CHECK_FALSE(values_of(*two).equal(first));
 }
 
-TEST_CASE("initial values are those of PyTorch's layers, of heads truncated normal", "[nn]") {
+TEST_CASE("initial values are those of PyTorch's layers, of heads' hidden layers truncated normal", "[nn]") {
   JetEncoderOptions options = JetEncoderOptions::preset("lite");
   options.class_token = rino::ClassToken::learned;
   const JetEncoder encoder(options);
@@ -367,9 +367,13 @@ TEST_CASE("initial values are those of PyTorch's layers, of heads truncated norm
       CHECK(x.eq(slot.leaf_name == "weight" ? 1 : 0).all().item<bool>());
     } else if (slot.name == "class_token.token") {
       CHECK(std::abs(x.std().item<double>() - 0.02) < 5 * 0.02 / std::sqrt(2 * 64.0));
+    } else if (slot.name.find("attention") != std::string::npos && slot.leaf_name == "bias") {
+      CHECK(x.eq(0).all().item<bool>());
     } else {
-      const auto inputs = dynamic_cast<const rino::LinearImpl&>(*slot.owner).options.in;
-      const double bound = 1 / std::sqrt(static_cast<double>(inputs));
+      const auto inputs = static_cast<double>(dynamic_cast<const rino::LinearImpl&>(*slot.owner).options.in);
+      // nn.MultiheadAttention draws queries, keys and values by Xavier as one matrix, 64 -> 192.
+      const bool qkv = slot.name.find("qkv") != std::string::npos;
+      const double bound = qkv ? std::sqrt(6.0 / (64 + 192)) : 1 / std::sqrt(inputs);
       CHECK(x.abs().max().item<double>() <= bound);
       // A uniform distribution has deviation bound / sqrt(3), known to 0.63/sqrt(n) of itself; five of these.
       const auto n = static_cast<double>(x.numel());
@@ -386,10 +390,15 @@ TEST_CASE("initial values are those of PyTorch's layers, of heads truncated norm
   for (const rino::TensorSlot& slot : rino::tensor_slots(*head)) {
     INFO(slot.name);
     const at::Tensor x = slot.tensor().detach();
+    const auto n = static_cast<double>(x.numel());
     if (slot.leaf_name == "bias") {
       CHECK(x.eq(0).all().item<bool>());
+    } else if (slot.name == "prototypes.weight") {
+      const double bound = 1 / std::sqrt(32.0);
+      CHECK(x.abs().max().item<double>() <= bound);
+      CHECK(std::abs(x.std().item<double>() / (bound / std::sqrt(3.0)) - 1) < 5 * 0.64 / std::sqrt(n));
+      CHECK(std::abs(x.norm(2, {1}).square().mean().item<double>() - 1.0 / 3) < 0.02);  // so rows are 0.577 long
     } else {
-      const auto n = static_cast<double>(x.numel());
       CHECK(std::abs(x.std().item<double>() - 0.02) < 5 * 0.02 / std::sqrt(2 * n));
       CHECK(std::abs(x.mean().item<double>()) < 5 * 0.02 / std::sqrt(n));
     }
@@ -667,7 +676,7 @@ TEST_CASE("gradients of the encoder and head agree with finite differences", "[n
   const at::Tensor input_gradient = tokens.features.grad().clone();
   const at::NoGradGuard no_grad;
   const auto slope = [&](const at::Tensor& values, const at::Tensor& direction) {
-    constexpr double step = 1e-5;
+    constexpr double step = 2e-6;
     values.add_(direction, step);
     const double up = function().item<double>();
     values.sub_(direction, 2 * step);

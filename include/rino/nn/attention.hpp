@@ -11,6 +11,7 @@
 #include <rino/core/error.hpp>
 #include <rino/core/torch_compat.hpp>
 #include <rino/nn/dropout.hpp>
+#include <rino/nn/initialization.hpp>
 #include <rino/nn/linear.hpp>
 #include <rino/nn/packing.hpp>
 
@@ -23,7 +24,8 @@ struct AttentionOptions {
   double dropout = 0.0;  ///< of the attention weights, in training
 };
 
-/// Multi-head self-attention within each of many packed sequences (Vaswani et al., arXiv:1706.03762).
+/// Multi-head self-attention within each of many packed sequences (Vaswani et al., arXiv:1706.03762). Initial values
+/// are those of PyTorch's `nn.MultiheadAttention`: queries, keys and values by Xavier as one matrix, all biases 0.
 ///
 /// On CUDA LibTorch's kernels for sequences of any lengths do it: FlashAttention (arXiv:2205.14135; bfloat16 needs
 /// compute capability 8.0) for half precisions, memory-efficient attention (arXiv:2112.05682) for float32 and heads
@@ -38,8 +40,11 @@ class AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
   }
 
   void reset() override {
-    qkv = register_module("qkv", Linear(LinearOptions{options.width, 3 * options.width}));
-    out = register_module("out", Linear(LinearOptions{options.width, options.width}));
+    const std::int64_t width = options.width;
+    qkv = register_module(
+        "qkv", Linear(LinearOptions{
+                   .in = width, .out = 3 * width, .bound = xavier_bound(width, 3 * width), .zero_bias = true}));
+    out = register_module("out", Linear(LinearOptions{.in = width, .out = width, .zero_bias = true}));
     dropout = register_module("dropout", Dropout(options.dropout));
   }
 

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 #include <ostream>
 
@@ -16,7 +15,9 @@ namespace rino {
 struct LinearOptions {
   std::int64_t in;
   std::int64_t out;
-  double deviation = 0.0;  ///< of the initial weights, truncated normal, with bias 0; 0: PyTorch's `nn.Linear`
+  double deviation = 0.0;  ///< of the initial weights, truncated normal, with bias 0; 0: uniform in +-`bound`
+  double bound = 0.0;      ///< 0: `linear_bound(in)`
+  bool zero_bias = false;  ///< whether biases start from 0 beside uniform weights, not uniform as they do
 };
 
 /// y = x W^T + b, [.., in] -> [.., out].
@@ -30,16 +31,18 @@ class LinearImpl : public Leaf<LinearImpl> {
   }
 
   void initialize(const at::Generator& generator) override {
-    torch::NoGradGuard no_grad;
+    const double bound = options.bound > 0 ? options.bound : linear_bound(options.in);
     if (options.deviation > 0) {
       detail::trunc_normal(weight, options.deviation, generator);
-      bias.zero_();
-      return;
+    } else {
+      detail::uniform(weight, bound, generator);
     }
-    // Uniform in +-1/sqrt(in), which is what He et al. (arXiv:1502.01852) comes to with PyTorch's slope of sqrt(5).
-    const double bound = 1.0 / std::sqrt(static_cast<double>(options.in));
-    weight.uniform_(-bound, bound, generator);
-    bias.uniform_(-bound, bound, generator);
+    if (options.deviation > 0 || options.zero_bias) {
+      const torch::NoGradGuard no_grad;
+      bias.zero_();
+    } else {
+      detail::uniform(bias, bound, generator);
+    }
   }
 
   void pretty_print(std::ostream& stream) const override {

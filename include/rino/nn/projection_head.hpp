@@ -39,17 +39,20 @@ struct ProjectionHeadOptions {
   }
 };
 
-/// Of the initial weights of projection heads (arXiv:2104.14294).
+/// Of the initial weights of a projection head's hidden layers (arXiv:2104.14294).
 inline constexpr double kHeadDeviation = 0.02;
 
 /// A linear layer without bias whose rows have length 1: weight normalisation (Salimans and Kingma,
-/// arXiv:1602.07868) with the gain fixed at 1. Initial directions from a normal distribution of deviation 0.02.
+/// arXiv:1602.07868) with the gain fixed at 1. Rows start from PyTorch's `nn.Linear`, with a length of 1/sqrt(3) on
+/// average: the shorter a row, the further a step of the optimiser turns it.
 class PrototypesImpl : public Leaf<PrototypesImpl> {
  public:
   explicit PrototypesImpl(const LinearOptions& options) : options(options) { reset(); }
 
   void reset() override { own("weight", &PrototypesImpl::weight, torch::ones({options.out, options.in})); }
-  void initialize(const at::Generator& generator) override { detail::trunc_normal(weight, kHeadDeviation, generator); }
+  void initialize(const at::Generator& generator) override {
+    detail::uniform(weight, linear_bound(options.in), generator);
+  }
 
   void pretty_print(std::ostream& stream) const override {
     stream << "rino::Prototypes(" << options.in << " -> " << options.out << ")";
