@@ -204,8 +204,8 @@ def matrix_product(
 def encoder_flops(recipe: Recipe, lengths: np.ndarray, features: int, *, jets_only: bool = True) -> float:
     """Floating-point operations of the encoder's matrix products, forward.
 
-    With width d, hidden width f, F features, R registers, n tokens and L = n + 1 + R rows in a sequence, and m = 2
-    products with the hidden layer (GELU) or 3 (SwiGLU), a multiplication and its addition counted as two:
+    With width d, hidden width f, F features, R registers and class tokens, n tokens and L = n + R rows in a sequence,
+    and m = 2 products with the hidden layer (GELU) or 3 (SwiGLU), a multiplication and its addition counted as two:
 
     ================================  ================================
     embedding                         2 d F n, and 8 d where the class token is the jet's
@@ -231,13 +231,18 @@ def encoder_flops(recipe: Recipe, lengths: np.ndarray, features: int, *, jets_on
     d, f = size.width, size.feedforward
     hidden = 2 * (3 if size.feedforward_kind == "swiglu" else 2) * d * f
     n = np.asarray(lengths, dtype=np.float64)
-    rows = n + 1 + size.registers
+    rows = n + _own_rows(recipe)
     short = jets_only and size.pooling == "token" and size.layers > 0
     flops = 2 * d * features * n + (8 * d if size.class_token == "jet" else 0)
     flops += (size.layers - short) * (rows * (8 * d**2 + hidden) + 4 * d * rows**2)
     if short:
         flops += 4 * d**2 * (rows + 1) + hidden + 4 * d * rows
     return float(flops.sum())
+
+
+def _own_rows(recipe: Recipe) -> int:
+    """Rows of a sequence that are no tokens: its class token, its registers."""
+    return (recipe.encoder.class_token != "none") + recipe.encoder.registers
 
 
 def head_flops(recipe: Recipe) -> float:
@@ -288,7 +293,7 @@ def step_flops(recipe: Recipe, jets: Jets, batch: int | None = None) -> Flops:
         lengths, features = np.diff(tokens.offsets), tokens.features.shape[1]
         forward = encoder_flops(recipe, lengths, features, jets_only=jets_only)
         inputs = 2 * d * (features * lengths.sum() + jet_inputs * len(lengths))
-        rows = float((lengths + 1 + size.registers).sum())
+        rows = float((lengths + _own_rows(recipe)).sum())
         heads = len(lengths) if jets_only else float(masked_counts(lengths, loss.mask_fraction).sum())
         found.student += share * (both * forward - inputs)
         found.student_rows += share * rows
@@ -305,8 +310,8 @@ def step_flops(recipe: Recipe, jets: Jets, batch: int | None = None) -> Flops:
 
 
 def masked_counts(lengths: np.ndarray, fraction: float) -> np.ndarray:
-    """Constituents that iBOT masks: a share, at least one and not all; none of a jet of one."""
-    return np.where(lengths > 1, np.clip(np.floor(fraction * lengths + 0.5), 1, np.maximum(lengths - 1, 1)), 0)
+    """Constituents that iBOT masks: whole ones of a share, at least one and not all; none of a jet of one."""
+    return np.where(lengths > 1, np.clip(np.floor(fraction * lengths), 1, np.maximum(lengths - 1, 1)), 0)
 
 
 def bench(

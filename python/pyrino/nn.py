@@ -386,7 +386,7 @@ def draw_masks(
     tokens
         Of one view.
     fraction
-        Above 0 and below 1; rounded to a whole number of tokens.
+        Above 0 and below 1; of the number of tokens it gives, the integer part.
     seed, step
         The choice depends on these and the number of the jet alone.
     first

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -21,8 +20,8 @@ struct ConstituentMasks {
   std::vector<std::int64_t> counts;  ///< [J] how many, of each sequence that has some
 };
 
-/// Draws for every sequence which of its n tokens are masked: a share of them, rounded, at least one and at most n - 1,
-/// every choice equally likely; none of a sequence of one token.
+/// Draws for every sequence which of its n tokens are masked: the integer part of a share of them, at least one and at
+/// most n - 1, every choice equally likely; none of a sequence of one token.
 ///
 /// @param fraction  of a sequence's tokens, above 0 and below 1.
 /// @param key       seed and step; the sequence's jet is added to it, so that a choice depends on nothing else.
@@ -38,7 +37,7 @@ inline ConstituentMasks draw_masks(const Tokens& tokens, double fraction, std::u
     if (length < 2) {
       continue;
     }
-    const auto wanted = static_cast<std::int64_t>(std::llround(fraction * static_cast<double>(length)));
+    const auto wanted = static_cast<std::int64_t>(fraction * static_cast<double>(length));
     const std::int64_t count = std::clamp<std::int64_t>(wanted, 1, length - 1);
     Random random{seed, kMasks, step, static_cast<std::uint64_t>(first + tokens.jet[static_cast<std::size_t>(s)])};
     std::vector<std::int64_t> picks = random.permutation(length, count);
