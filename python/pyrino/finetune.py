@@ -142,7 +142,7 @@ class _CosineLogit(torch.nn.Module):
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
-        self.weight = torch.nn.Parameter(torch.nn.init.trunc_normal_(torch.empty(1, inputs), std=0.02))
+        self.weight = torch.nn.Linear(inputs, 1, bias=False).weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         normalize = torch.nn.functional.normalize
@@ -212,7 +212,7 @@ def finetune(
         torch.manual_seed(seed)
         embeddings = torch.from_numpy(tagger.encoder.embed(jets, threads=threads)).to(device)
         schedule = _Schedule(settings, len(labels), settings.probe_epochs)
-        optimizer = torch.optim.AdamW(tagger.head.parameters(), settings.probe_lr, weight_decay=settings.weight_decay)
+        optimizer = _adamw(tagger.head.parameters(), settings, settings.probe_lr)
         _train(
             tagger.head,
             lambda picks: tagger.head(embeddings[torch.from_numpy(picks)]).squeeze(-1),
@@ -229,7 +229,7 @@ def finetune(
             {"params": list(tagger.encoder.parameters()), "lr": settings.encoder_lr},
             {"params": list(tagger.head.parameters()), "lr": settings.head_lr},
         ]
-        optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+        optimizer = _adamw(groups, settings)
         _train(
             tagger,
             lambda picks: _logits(tagger, jets, picks, threads),
@@ -296,7 +296,7 @@ def train_supervised(
     history = History()
     with _forked(tagger.encoder.device):
         torch.manual_seed(seed)
-        optimizer = torch.optim.AdamW(tagger.parameters(), rules.lr, weight_decay=settings.weight_decay)
+        optimizer = _adamw(tagger.parameters(), settings, rules.lr)
         _train(
             tagger,
             lambda picks: _logits(tagger, jets, fitted[picks], threads),
@@ -320,8 +320,12 @@ def _forked(device: torch.device) -> AbstractContextManager[None]:
     return torch.random.fork_rng(devices=[] if device.type == "cpu" else [device])
 
 
+def _adamw(parameters: Any, settings: Any, lr: float = 0.0) -> torch.optim.AdamW:
+    return torch.optim.AdamW(parameters, lr, eps=settings.eps, weight_decay=settings.weight_decay)
+
+
 class _Schedule:
-    """Warm-up in a straight line, then half a cosine, as a factor on the peak learning rates."""
+    """Warm-up in a straight line or along half a cosine, then half a cosine down: a factor on the peak rates."""
 
     def __init__(self, settings: Any, jets: int, epochs: int) -> None:
         self.settings = settings
@@ -332,7 +336,10 @@ class _Schedule:
         s = self.settings
         warmup = s.warmup * self.steps
         if step < warmup:
-            return s.warmup_start + (1 - s.warmup_start) * step / warmup
+            risen = step / warmup
+            if s.warmup_shape == "cosine":
+                risen = 0.5 * (1 - np.cos(np.pi * risen))
+            return s.warmup_start + (1 - s.warmup_start) * risen
         phase = (step - warmup) / max(self.steps - warmup, 1)
         return s.final_lr + 0.5 * (1 - s.final_lr) * (1 + np.cos(np.pi * min(phase, 1.0)))
 
@@ -409,6 +416,7 @@ def _check(recipe: Recipe) -> None:
         ("finetune.probe_lr", f.probe_lr, f.probe_lr > 0, "a number above 0"),
         ("finetune.head_lr", f.head_lr, f.head_lr > 0, "a number above 0"),
         ("finetune.encoder_lr", f.encoder_lr, f.encoder_lr >= 0, "0 or more"),
+        ("finetune.eps", f.eps, f.eps > 0, "a number above 0"),
         ("finetune.weight_decay", f.weight_decay, f.weight_decay >= 0, "0 or more"),
         ("finetune.clip", f.clip, f.clip >= 0, "0 for off or more"),
         ("finetune.warmup", f.warmup, 0 <= f.warmup <= 1, "a share of the epochs in [0, 1]"),

@@ -66,19 +66,23 @@ def factor(recipe: Recipe, step: int, steps: int) -> float:
     f = recipe.finetune
     warmup = f.warmup * steps
     if step < warmup:
-        return f.warmup_start + (1 - f.warmup_start) * step / warmup
+        risen = step / warmup if f.warmup_shape == "linear" else (1 - math.cos(math.pi * step / warmup)) / 2
+        return f.warmup_start + (1 - f.warmup_start) * risen
     return f.final_lr + (1 - f.final_lr) * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
 
 
 @pytest.mark.parametrize(
-    "overrides", [{}, {"clip": 1e-3}, {"warmup": 0.0, "weight_decay": 0.5, "positive_weight": 7.0}]
+    "overrides",
+    [
+        {},
+        {"clip": 1e-3},
+        {"warmup": 0.0, "weight_decay": 0.5, "positive_weight": 7.0},
+        {"eps": 0.1, "warmup_shape": "linear"},
+    ],
 )
 def test_lp_ft_is_that_of_plain_pytorch(jets, overrides):
     """With all jets in one batch their order does not matter."""
-    if "clip" in overrides:
-        overrides = {"finetune.clip": overrides["clip"]}
-    renamed = {"warmup": "finetune.warmup", "weight_decay": "finetune.weight_decay"}
-    overrides = {renamed.get(name, name): value for name, value in overrides.items()}
+    overrides = {f"finetune.{name}": value for name, value in overrides.items()}
     recipe = short(
         **{
             "finetune.batch_size": N,
@@ -112,7 +116,9 @@ def test_lp_ft_is_that_of_plain_pytorch(jets, overrides):
         (f.epochs, [(list(reference.parameters()), f.encoder_lr), ([weight, bias], f.head_lr)]),
     ]
     for epochs, groups in phases:
-        optimizer = torch.optim.AdamW([{"params": p, "lr": lr} for p, lr in groups], weight_decay=f.weight_decay)
+        optimizer = torch.optim.AdamW(
+            [{"params": p, "lr": lr} for p, lr in groups], eps=f.eps, weight_decay=f.weight_decay
+        )
         for step in range(epochs):
             for group, (_, lr) in zip(optimizer.param_groups, groups, strict=True):
                 group["lr"] = lr * factor(recipe, step, epochs)
@@ -246,6 +252,7 @@ def test_jets_without_labels_are_refused(jets):
     [
         *("hidden1", "head_dropout", "probe_epochs", "probe_lr", "encoder_lr", "positive_weight"),
         *("finetune.epochs", "finetune.batch_size", "finetune.clip", "finetune.warmup", "finetune.weight_decay"),
+        "finetune.eps",
         *("supervised.lr", "patience", "validation", "supervised.epochs"),
     ],
 )

@@ -8,6 +8,7 @@
 
 #include <rino/core/fields.hpp>
 #include <rino/core/named_enum.hpp>
+#include <rino/train/schedule.hpp>
 
 namespace rino {
 
@@ -34,9 +35,11 @@ struct FinetuningOptions {
   double probe_lr = 1e-3;
   double head_lr = 1e-3;
   double encoder_lr = 1e-5;
+  double eps = 1e-6;
   double weight_decay = 0.01;
   double clip = 1.0;
   double warmup = 0.1;
+  Rise warmup_shape = Rise::cosine;
   double warmup_start = 1e-4;
   double final_lr = 1e-3;
   double positive_weight = 2.0;
@@ -58,9 +61,11 @@ struct FinetuningOptions {
         Field{"probe_lr", &Self::probe_lr, "", "learning rate of the head on the frozen encoder"},
         Field{"head_lr", &Self::head_lr, "", "peak learning rate of the head after that"},
         Field{"encoder_lr", &Self::encoder_lr, "", "peak learning rate of the encoder"},
+        Field{"eps", &Self::eps, "", "AdamW's: added to the root of the mean of the gradients' squares"},
         Field{"weight_decay", &Self::weight_decay, "", "decoupled decay of all parameters"},
         Field{"clip", &Self::clip, "", "largest norm of the gradient; 0: off"},
-        Field{"warmup", &Self::warmup, "", "share of the epochs in which learning rates rise in a straight line"},
+        Field{"warmup", &Self::warmup, "", "share of the epochs in which learning rates rise"},
+        Field{"warmup_shape", &Self::warmup_shape, "", "how they do: 'linear' or 'cosine'"},
         Field{"warmup_start", &Self::warmup_start, "", "where they start, as a share of the peak"},
         Field{"final_lr", &Self::final_lr, "", "where their cosine ends, as a share of the peak"},
         Field{"positive_weight", &Self::positive_weight, "", "weight of label 1 in the binary cross-entropy"},
