@@ -851,6 +851,11 @@ TEST_CASE("every layer has its learning rate, and matrices alone decay where tha
                                  "encoder.blocks.1.linear1.bias", "encoder.norm.weight", "head.hidden.0.bias"}) {
     is(name, 0.0);
   }
+  // The last norm has the rate of the last block, one layer below the heads.
+  options.decay_all = true;
+  flat.values().fill_(1.0);
+  rino::AdamW(flat, options).step(0.2);
+  CHECK(std::abs((1.0 - module->encoder->norm->weight).max().item<double>() / (0.2 * 0.1) - 0.5) < 1e-12);
   std::int64_t covered = 0;
   for (const rino::ParameterGroup& group : groups) {
     CHECK(group.begin == covered);
@@ -878,7 +883,7 @@ TEST_CASE("AdamW with groups equals LibTorch's AdamW with the same groups", "[tr
     // block 0 and 1 of two; what lies before them; the rest
     const double power = slot.name.starts_with("encoder.blocks.0")   ? 2.0
                          : slot.name.starts_with("encoder.blocks.1") ? 1.0
-                         : slot.name.starts_with("encoder.norm")     ? 0.0
+                         : slot.name.starts_with("encoder.norm")     ? 1.0
                          : slot.name.starts_with("encoder.embedding") || slot.name.starts_with("encoder.class_token")
                              ? 3.0
                              : 0.0;

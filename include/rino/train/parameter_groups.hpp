@@ -22,9 +22,10 @@ struct ParameterGroup {
 
 namespace detail {
 
-/// Number of the block that a tensor of an encoder belongs to, -1 for one in front of all blocks, `kTop` for what comes
-/// behind them, by the tensor's name.
+/// Number of the block that a tensor of an encoder belongs to, -1 for one in front of all blocks, `kLastNorm` and
+/// `kTop` for what comes behind them, by the tensor's name.
 inline constexpr std::int64_t kTop = -2;
+inline constexpr std::int64_t kLastNorm = -3;
 
 inline std::int64_t block_of(std::string_view name) {
   constexpr std::string_view encoder = "encoder.";
@@ -33,7 +34,10 @@ inline std::int64_t block_of(std::string_view name) {
     return kTop;
   }
   name.remove_prefix(encoder.size());
-  if (name.starts_with("norm.") || name.starts_with("pool.")) {
+  if (name.starts_with("norm.")) {
+    return kLastNorm;
+  }
+  if (name.starts_with("pool.")) {
     return kTop;
   }
   if (!name.starts_with(blocks)) {
@@ -54,9 +58,9 @@ inline bool is_matrix(const TensorSlot& slot) {
 
 /// Groups of the optimiser, in the buffer's order.
 ///
-/// The learning rate falls by `layer_decay` from every layer of the module `encoder` to the one before it: its heads
-/// and last norm have the whole rate, block b of L the power L - b, what lies before the blocks L + 1
-/// (BEiT, arXiv:2106.08254).
+/// The learning rate falls by `layer_decay` from every layer of the module `encoder` to the one before it: the heads
+/// and the pooling have the whole rate, block b of L the power L - b, the last norm that of the last block, 1, what
+/// lies before the blocks L + 1 (BEiT, arXiv:2106.08254).
 ///
 /// @param decay_all  weight decay of every value, not of matrices alone.
 inline std::vector<ParameterGroup> parameter_groups(const std::vector<TensorSlot>& slots, double layer_decay,
@@ -69,7 +73,7 @@ inline std::vector<ParameterGroup> parameter_groups(const std::vector<TensorSlot
   std::int64_t begin = 0;
   for (const TensorSlot& slot : slots) {
     const std::int64_t block = detail::block_of(slot.name);
-    const std::int64_t below = block == detail::kTop ? 0 : layers - block;
+    const std::int64_t below = block == detail::kTop ? 0 : block == detail::kLastNorm ? 1 : layers - block;
     const ParameterGroup group{begin, slot.tensor().numel(), std::pow(layer_decay, static_cast<double>(below)),
                                decay_all || detail::is_matrix(slot)};
     begin += group.size;
