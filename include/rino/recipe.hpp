@@ -66,7 +66,10 @@ struct Recipe {
       {"rino-swapped", "rino with the roles swapped: teacher 2, 3, 4, student 6, 8, 16, all", kProduction},
       {"rino-no-positions", "rino without the table of positions", kProduction},
       {"rino-dino", "rino with views of jets alone, no masked constituents", kProduction},
-      {"rino-ibot", "rino with masked constituents alone, no views; the embedding is their mean", kProduction},
+      {"rino-ibot",
+       "rino with masked constituents alone, no views, no class token; the embedding is the mean of registers and "
+       "constituents",
+       kProduction},
       {"rino-cambridge", "rino with views by Cambridge/Aachen", kProduction},
       {"rino-antikt", "rino with views by anti-kT", kProduction},
       {"rino-slow-teacher", "rino with a teacher of 0.04 -> 0.07 in temperature and of momentum up to 0.999",
@@ -250,8 +253,9 @@ struct Recipe {
       loss.ibot = 0.0;
     } else if (name == "rino-ibot") {
       loss.dino = 0.0;
-      loss.koleo = 0.0;  // it acts on class tokens, which nothing else trains here
-      encoder.pooling = Pooling::mean;
+      loss.koleo = 0.0;  // it acts on the embeddings of views, of which there are none here
+      encoder.class_token = ClassToken::none;
+      encoder.pooling = Pooling::all;
     } else if (name == "rino-cambridge") {
       jets.algorithm = Clustering::cambridge;
     } else if (name == "rino-antikt") {

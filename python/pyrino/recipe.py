@@ -30,6 +30,15 @@ CHANGED = "changed"
 _FINETUNING = ("finetune", "supervised")
 
 
+#: Numbers that files were written without, and what those files meant. A section that has all its other numbers is of
+#: such a file; one that names only what differs leaves them to its preset.
+_BEFORE: dict[str, dict[str, Any]] = {
+    "jets": {"relative_to": "kept"},
+    "encoder": {"bins": "floor"},
+    "finetune": {"eps": 1e-8, "warmup_shape": "linear"},
+}
+
+
 class RecipePreset(NamedTuple):
     """A recipe that has a name."""
 
@@ -181,7 +190,11 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
-        """The recipe of a nested dictionary {section: {name: value}}, with an optional ``preset``."""
+        """The recipe of a nested dictionary {section: {name: value}}, with an optional ``preset``.
+
+        What it does not name is the preset's, but for numbers that are younger than the dictionary: a section that has
+        all others was written before them, and they are what they were then.
+        """
         data = dict(data)
         recipe = cls.preset(str(data.pop("preset", "nano")))
         for section, values in data.items():
@@ -191,6 +204,10 @@ class Recipe:
             recipe._known_section(section)
             if not isinstance(values, Mapping):
                 raise RinoError(f"{section!r} is {values!r}: it is a section, write [{section}] and its numbers below")
+            absent = recipe._names(section) - set(values)
+            before = _BEFORE.get(section, {})
+            if absent <= set(before):
+                values = {**values, **{name: before[name] for name in absent}}
             for name, value in values.items():
                 if name == "preset":
                     raise RinoError(f"'preset' stands in [{section}]: write it above the first section")
@@ -313,6 +330,9 @@ class Recipe:
 
     def _sections(self) -> list[str]:
         return list(dict.fromkeys(entry.section for entry in self._core.entries()))
+
+    def _names(self, section: str) -> set[str]:
+        return {entry.name for entry in self._core.entries() if entry.section == section}
 
     def _known_section(self, section: str) -> None:
         if section not in self._sections():

@@ -451,10 +451,21 @@ TEST_CASE("the view tokenizer selects, boosts, clusters and tokenizes", "[tokens
   CHECK(tokenizer.options() == options);
   const Tokens tokens = tokenizer.operator()<double>(jets, resolutions);
 
-  const Jets<double> prepared = rino::boost_to_pt(rino::hardest(jets, 20), 750.0);
+  // The whole jet is boosted; of it those are kept that were its hardest before.
+  const Jets<double> whole = rino::boost_to_pt(jets, 750.0);
+  std::vector<double> rows(static_cast<std::size_t>(jets.constituents()));
+  std::iota(rows.begin(), rows.end(), 0.0);
+  const Jets<double> marked = rino::hardest(jets.with_extra("row", rows), 20);
+  std::array<std::vector<double>, 4> kept;
+  for (const double row : *marked.extras().at("row")) {
+    for (std::size_t c = 0; c < 4; ++c) {
+      kept[c].push_back(whole.columns()[c].data[static_cast<std::int64_t>(row) * whole.columns()[c].stride]);
+    }
+  }
+  const auto prepared = Jets<double>::from_columns(kept, marked.offsets());
   const auto views = rino::ViewGenerator<double, rino::CambridgeAachen>(resolutions, {.radius = 0.6})(prepared);
   const Tokens expected = rino::tokenize<double>(
-      prepared, std::span(views),
+      whole, std::span(views),
       {.features = rino::FeatureSet::logarithmic, .normalization = rino::Normalization::production});
   CHECK(tokens.features.equal(expected.features));
   CHECK(tokens.jet_features.equal(expected.jet_features));
@@ -462,6 +473,23 @@ TEST_CASE("the view tokenizer selects, boosts, clusters and tokenizes", "[tokens
   CHECK(tokens.jet == expected.jet);
   CHECK(tokens.jet_features.select(1, 1).allclose(at::full({36}, (std::log(750.0) - 6.4) / 0.25, at::kDouble)));
   CHECK(tokenizer.operator()<double>(jets, resolutions, 3).features.equal(tokens.features));
+}
+
+TEST_CASE("relative to the kept constituents is what a jet of these alone is", "[tokens][views]") {
+  const Jets<double> jets = rino::toy_shower<double>({.jets = 12, .top_fraction = 0.5}, 8);
+  const std::vector<rino::Resolution> resolutions{rino::subjets(2), rino::particles()};
+  const double boost = GENERATE(0.0, 750.0);
+  const std::int64_t most = GENERATE(0, 20);
+  const auto tokens = [&](const Jets<double>& some, std::int64_t kept, rino::RelativeTo relative_to) {
+    return rino::ViewTokenizer({.max_constituents = kept, .relative_to = relative_to, .boost_to_pt = boost})
+        .operator()<double>(some, resolutions);
+  };
+  const Tokens found = tokens(jets, most, rino::RelativeTo::kept);
+  const Tokens expected = tokens(most > 0 ? rino::hardest(jets, most) : jets, 0, rino::RelativeTo::jet);
+  CHECK(found.features.equal(expected.features));
+  CHECK(found.jet_features.equal(expected.jet_features));
+  CHECK(found.jet == expected.jet);
+  CHECK(tokens(jets, most, rino::RelativeTo::jet).features.equal(found.features) == (most == 0));
 }
 
 TEST_CASE("the view tokenizer takes each algorithm by its name", "[tokens][views]") {

@@ -86,6 +86,7 @@ std::vector<Variant> variants() {
       {"swiglu", [](auto& to, const auto& from) { to.feedforward_kind = from.feedforward_kind; }},
       {"layer_scale", [](auto& to, const auto& from) { to.layer_scale = from.layer_scale; }},
       {"positions", [](auto& to, const auto& from) { to.positions = from.positions; }},
+      {"bins", [](auto& to, const auto& from) { to.bins = from.bins; }},
   };
   const JetEncoderOptions all = small();
   JetEncoderOptions none;
@@ -97,6 +98,7 @@ std::vector<Variant> variants() {
   none.dropout = 0.0;
   none.radial_bins = all.radial_bins;
   none.angular_bins = all.angular_bins;
+  none.bins = rino::PolarBins::floor;
   std::vector<Variant> found{{"none", none}, {"all", all}};
   for (const auto& [name, copy] : parts) {
     found.push_back({"with " + name, none});
@@ -106,6 +108,19 @@ std::vector<Variant> variants() {
   }
   found.push_back({"larger eps", all});
   found.back().options.norm_eps = 0.2;
+  for (const JetEncoderOptions& options : {none, all}) {
+    found.push_back({"no class token", options});
+    found.back().options.class_token = rino::ClassToken::none;
+  }
+  return found;
+}
+
+/// Every pooling that an encoder with this class token may have.
+std::vector<Pooling> poolings(rino::ClassToken class_token = rino::ClassToken::learned) {
+  std::vector<Pooling> found{Pooling::mean, Pooling::attention, Pooling::all};
+  if (class_token != rino::ClassToken::none) {
+    found.insert(found.end(), {Pooling::token, Pooling::both});
+  }
   return found;
 }
 
@@ -143,8 +158,11 @@ std::pair<std::int64_t, std::int64_t> naive_bins(const JetEncoderOptions& option
   if (angle < 0) {
     angle += 2 * std::numbers::pi;
   }
-  const double radial = std::min(std::floor(u * radial_bins), radial_bins - 1);
-  const double angular = std::fmod(std::floor(angle / (2 * std::numbers::pi) * angular_bins), angular_bins);
+  const double turn = angle / (2 * std::numbers::pi);
+  const bool nearest = options.bins == rino::PolarBins::round;
+  const double radial =
+      std::min(nearest ? std::floor(u * (radial_bins - 1) + 0.5) : std::floor(u * radial_bins), radial_bins - 1);
+  const double angular = std::fmod(std::floor(turn * angular_bins + (nearest ? 0.5 : 0.0)), angular_bins);
   return {static_cast<std::int64_t>(radial), static_cast<std::int64_t>(angular)};
 }
 
@@ -158,8 +176,10 @@ class Formula {
     std::vector<at::Tensor> constituents;
     for (std::int64_t s = 0; s < tokens.sequences(); ++s) {
       const at::Tensor rows = encode(tokens, s);
-      constituents.push_back(rows.slice(0, 1 + options_.registers));
-      jets.push_back(pool(rows[0], constituents.back()));
+      const std::int64_t first = options_.class_token == rino::ClassToken::none ? 0 : 1;
+      constituents.push_back(rows.slice(0, first + options_.registers));
+      jets.push_back(options_.pooling == Pooling::all ? rows.slice(0, first).mean(0)
+                                                      : pool(rows[0], constituents.back()));
     }
     return {at::stack(jets), at::cat(constituents)};
   }
@@ -223,9 +243,11 @@ class Formula {
   }
 
   at::Tensor encode(const Tokens& tokens, std::int64_t s) const {
-    std::vector<at::Tensor> rows{options_.class_token == rino::ClassToken::learned
-                                     ? parameter("class_token.token")[0]
-                                     : linear(tokens.jet_features[s], "class_token")};
+    std::vector<at::Tensor> rows;
+    if (options_.class_token != rino::ClassToken::none) {
+      rows.push_back(options_.class_token == rino::ClassToken::learned ? parameter("class_token.token")[0]
+                                                                       : linear(tokens.jet_features[s], "class_token"));
+    }
     for (std::int64_t r = 0; r < options_.registers; ++r) {
       rows.push_back(parameter("registers.token")[r]);
     }
@@ -281,12 +303,16 @@ TEST_CASE("the production encoder has the recipe's parameter counts", "[nn][prod
   options.masked_token = rino::MaskedToken::learned;
   CHECK(rino::parameter_count(*JetEncoder(options)) == 8'427'264 + 256);
   options.masked_token = rino::MaskedToken::zero;
-  for (const auto& [pooling, more, outputs] :
-       {std::tuple{Pooling::mean, 0, 256}, {Pooling::attention, 256, 256}, {Pooling::both, 0, 512}}) {
+  for (const auto& [pooling, more, outputs] : {std::tuple{Pooling::mean, 0, 256},
+                                               {Pooling::attention, 256, 256},
+                                               {Pooling::both, 0, 512},
+                                               {Pooling::all, 0, 256}}) {
     options.pooling = pooling;
     CHECK(rino::parameter_count(*JetEncoder(options)) == 8'427'264 + more);
     CHECK(options.outputs() == outputs);
   }
+  options.class_token = rino::ClassToken::none;
+  CHECK(rino::parameter_count(*JetEncoder(options)) == 8'427'264 - 256);
 }
 
 TEST_CASE("every part has its parameters under its own name", "[nn][production]") {
@@ -359,7 +385,7 @@ TEST_CASE("initial values of the production encoder's parts", "[nn][production]"
 TEST_CASE("the encoder of every set of parts follows its formulas, value and gradient", "[nn][production]") {
   std::uint64_t seed = 10;
   for (const Variant& variant : variants()) {
-    for (const Pooling pooling : {Pooling::token, Pooling::mean, Pooling::attention, Pooling::both}) {
+    for (const Pooling pooling : poolings(variant.options.class_token)) {
       for (const int mask : {0, 1, 2}) {
         JetEncoderOptions options = variant.options;
         options.pooling = pooling;
@@ -395,7 +421,7 @@ TEST_CASE("the encoder of every set of parts follows its formulas, value and gra
 }
 
 TEST_CASE("gradients of the production encoder agree with finite differences", "[nn][production]") {
-  const auto pooling = GENERATE(Pooling::token, Pooling::mean, Pooling::attention, Pooling::both);
+  const auto pooling = GENERATE(from_range(poolings()));
   const auto masked_token = GENERATE(rino::MaskedToken::zero, rino::MaskedToken::learned);
   const bool jets_alone = GENERATE(true, false);
   JetEncoderOptions options = small();
@@ -425,7 +451,9 @@ TEST_CASE("gradients of the production encoder agree with finite differences", "
 
 TEST_CASE("polar bins follow the recipe's formula, at the axis and beyond the range too", "[nn][positions]") {
   JetEncoderOptions options = production();
-  rino::PolarPositions positions(rino::PolarPositionsOptions{.width = 4});
+  options.bins = GENERATE(rino::PolarBins::round, rino::PolarBins::floor);
+  const bool nearest = options.bins == rino::PolarBins::round;
+  rino::PolarPositions positions(rino::PolarPositionsOptions{.width = 4, .bins = options.bins});
   const at::Tensor random = normal({20000, 5}, 400) * 2;
   const auto [radial, angular] = positions->bins(random);
   REQUIRE((radial.scalar_type() == at::kLong && angular.scalar_type() == at::kLong));
@@ -450,11 +478,14 @@ TEST_CASE("polar bins follow the recipe's formula, at the axis and beyond the ra
   CHECK(bins(5.6001, 0).first == 99);
   CHECK(bins(huge, 0) == std::pair{std::int64_t{99}, std::int64_t{0}});
   CHECK(bins(0, infinite) == std::pair{std::int64_t{99}, std::int64_t{25}});
-  CHECK(bins(-100, 1) == std::pair{std::int64_t{99}, std::int64_t{49}});
-  // The edge of the first radial bin: u = 1/100.
-  const double edge = 0.96 * (std::pow(1 + 5.6 / 0.96, 0.01) - 1);
-  CHECK(bins(0.999 * edge, 0).first == 0);
-  CHECK(bins(1.001 * edge, 0).first == 1);
+  CHECK(bins(-100, 1) == std::pair{std::int64_t{99}, std::int64_t{nearest ? 50 : 49}});
+  // The first and the last edge between radial bins: as published half a step of 99 from either end, else a hundredth.
+  const double step = nearest ? 0.5 / 99 : 0.01;
+  for (const auto& [u, below] : {std::pair{step, 0}, std::pair{1 - step, 98}}) {
+    const double edge = 0.96 * (std::pow(1 + 5.6 / 0.96, u) - 1);
+    CHECK(bins(0.999 * edge, 0).first == below);
+    CHECK(bins(1.001 * edge, 0).first == below + 1);
+  }
   // What is not a number has some bin, so that the embedding is not a number and nothing else breaks.
   const double nan = std::numeric_limits<double>::quiet_NaN();
   for (const auto type : {at::kFloat, at::kDouble}) {
@@ -465,10 +496,13 @@ TEST_CASE("polar bins follow the recipe's formula, at the axis and beyond the ra
 
 TEST_CASE("the angular bins close to a circle", "[nn][positions]") {
   const std::int64_t bins = GENERATE(1, 7, 100);
+  const auto kind = GENERATE(rino::PolarBins::round, rino::PolarBins::floor);
+  const double middle = kind == rino::PolarBins::round ? 0.0 : 0.5;  // of the first bin
   for (const auto type : {at::kFloat, at::kDouble}) {
-    rino::PolarPositions positions(rino::PolarPositionsOptions{.width = 4, .radial_bins = 10, .angular_bins = bins});
+    rino::PolarPositions positions(
+        rino::PolarPositionsOptions{.width = 4, .radial_bins = 10, .angular_bins = bins, .bins = kind});
     // Constituents in the middle four fifths of their bins, where no rounding of the rotation moves them out.
-    const at::Tensor unit = (normal({400}, 410) * 0.2).clamp(-0.4, 0.4) + 0.5;
+    const at::Tensor unit = (normal({400}, 410) * 0.2).clamp(-0.4, 0.4) + middle;
     const at::Tensor turn = 2 * std::numbers::pi / static_cast<double>(bins) *
                             (at::arange(400, at::kDouble).remainder(static_cast<double>(bins)) + unit);
     const at::Tensor r = at::exp(normal({400}, 411));
@@ -483,11 +517,14 @@ TEST_CASE("the angular bins close to a circle", "[nn][positions]") {
       CHECK(rotated.equal((angular + k).remainder(bins)));
       CHECK(rotated_radial.ne(radial).sum().item<std::int64_t>() <= 1);  // one at an edge, by rounding
     }
-    // A hair below and above the seam at 0 = 2 pi.
-    const at::Tensor below = at::tensor({1.0, -1e-12}, at::kDouble).to(type).view({1, 2});
-    const at::Tensor above = at::tensor({1.0, 1e-12}, at::kDouble).to(type).view({1, 2});
-    CHECK(positions->bins(below).second.item<std::int64_t>() == bins - 1);
-    CHECK(positions->bins(above).second.item<std::int64_t>() == 0);
+    // A hair below and above the seam between the last bin and the first: no angle is without a bin.
+    const double seam = (middle - 0.5) * 2 * std::numbers::pi / static_cast<double>(bins);
+    const auto bin_at = [&](double angle) {
+      const at::Tensor point = at::tensor({std::cos(angle), std::sin(angle)}, at::kDouble).to(type).view({1, 2});
+      return positions->bins(point).second.item<std::int64_t>();
+    };
+    CHECK(bin_at(seam - 1e-6) == bins - 1);
+    CHECK(bin_at(seam + 1e-6) == 0);
     // And at the other end of atan2, where its sign flips: no seam.
     const at::Tensor upper = at::tensor({-1.0, 0.0}, at::kDouble).to(type).view({1, 2});
     const at::Tensor lower = at::tensor({-1.0, -0.0}, at::kDouble).to(type).view({1, 2});
@@ -550,7 +587,7 @@ TEST_CASE("of a masked token nothing is seen but its position", "[nn][production
 
 TEST_CASE("pooled embeddings of the paper's encoder are the same from fused kernels, masks included",
           "[nn][production]") {
-  const auto pooling = GENERATE(Pooling::token, Pooling::mean, Pooling::attention, Pooling::both);
+  const auto pooling = GENERATE(from_range(poolings()));
   const bool masked = GENERATE(true, false);
   JetEncoderOptions options;
   options.inputs = 5;
@@ -605,7 +642,7 @@ TEST_CASE("clones of the production encoder compute the same and are independent
 
 TEST_CASE("the production encoder's embedding of a jet is the same alone, in a batch and in another order",
           "[nn][production]") {
-  const auto pooling = GENERATE(Pooling::token, Pooling::mean, Pooling::attention, Pooling::both);
+  const auto pooling = GENERATE(from_range(poolings()));
   JetEncoderOptions options = small();
   options.pooling = pooling;
   JetEncoder encoder = encoder_of(options, 460);
@@ -625,7 +662,7 @@ TEST_CASE("the production encoder's embedding of a jet is the same alone, in a b
 }
 
 TEST_CASE("no layers and no jets are served by every pooling", "[nn][production]") {
-  const auto pooling = GENERATE(Pooling::token, Pooling::mean, Pooling::attention, Pooling::both);
+  const auto pooling = GENERATE(from_range(poolings()));
   JetEncoderOptions options = small();
   options.pooling = pooling;
   JetEncoder encoder = encoder_of(options, 470);
@@ -702,6 +739,13 @@ TEST_CASE("parts that cannot be, and masks that do not fit, are errors", "[nn][p
   CHECK(says(error([](auto& o) { o.radial_range = -1; }), "0.96 and -1", "positive"));
   CHECK(says(error([](auto& o) { o.radial_range = std::numeric_limits<double>::infinity(); }), "inf", "positive"));
   CHECK(says(error([](auto& o) { o.inputs = 1; }), "inputs is 1", "last two features"));
+  for (const Pooling pooling : {Pooling::token, Pooling::both}) {
+    CHECK(says(error([&](auto& o) {
+                 o.class_token = rino::ClassToken::none;
+                 o.pooling = pooling;
+               }),
+               "class_token is 'none'", "pooling '" + rino::to_string(pooling) + "'", "'mean', 'attention' or 'all'"));
+  }
   CHECK(says(error([](auto& o) { o.feedforward = 0; }), "feedforward", "positive"));
 
   JetEncoder encoder = encoder_of(small(), 500);

@@ -74,11 +74,14 @@ FieldValue another(const rino::RecipeEntry& entry) {
                                                                         {"encoder.feedforward_kind", "swiglu"},
                                                                         {"encoder.positions", "polar"},
                                                                         {"encoder.pooling", "attention"},
+                                                                        {"jets.relative_to", "kept"},
+                                                                        {"encoder.bins", "floor"},
                                                                         {"encoder.masked_token", "learned"},
                                                                         {"loss.assignment", "centering"},
                                                                         {"training.warmup_shape", "cosine"},
                                                                         {"training.precision", "bf16"},
-                                                                        {"finetune.head", "mlp"}};
+                                                                        {"finetune.head", "mlp"},
+                                                                        {"finetune.warmup_shape", "linear"}};
   for (const auto& [name, choice] : choices) {
     if (name == key) {
       return choice;
@@ -116,6 +119,8 @@ TEST_CASE("enumerations and their names go back and forth", "[recipe][enum]") {
   check_names<rino::Pooling>();
   check_names<rino::MaskedToken>();
   check_names<rino::Rise>();
+  check_names<rino::PolarBins>();
+  check_names<rino::RelativeTo>();
   check_names<rino::Precision>();
   static_assert(rino::NamedEnum<rino::Clustering>);
   static_assert(!rino::NamedEnum<rino::Resolution::Kind>);
@@ -137,6 +142,7 @@ TEST_CASE("the paper's presets carry its numbers", "[recipe]") {
         {"jets.algorithm", "kt"},
         {"jets.radius", 0.8},
         {"jets.max_constituents", std::int64_t{0}},
+        {"jets.relative_to", "jet"},
         {"jets.boost_to_pt", 0.0},
         {"jets.features", "full"},
         {"jets.normalization", "workshop"},
@@ -178,9 +184,11 @@ TEST_CASE("the paper's presets carry its numbers", "[recipe]") {
         {"finetune.epochs", std::int64_t{100}},
         {"finetune.head_lr", 1e-3},
         {"finetune.encoder_lr", size.encoder_lr},
+        {"finetune.eps", 1e-6},
         {"finetune.weight_decay", 0.01},
         {"finetune.clip", 1.0},
         {"finetune.warmup", 0.1},
+        {"finetune.warmup_shape", "cosine"},
         {"finetune.warmup_start", 1e-4},
         {"finetune.final_lr", 1e-3},
         {"finetune.positive_weight", 2.0},
@@ -201,6 +209,7 @@ TEST_CASE("the production preset carries its numbers", "[recipe]") {
                            {"jets.algorithm", "kt"},
                            {"jets.radius", 0.8},
                            {"jets.max_constituents", std::int64_t{90}},
+                           {"jets.relative_to", "jet"},
                            {"jets.boost_to_pt", 0.0},
                            {"jets.features", "logarithmic"},
                            {"jets.normalization", "production"},
@@ -224,6 +233,7 @@ TEST_CASE("the production preset carries its numbers", "[recipe]") {
                            {"encoder.angular_bins", std::int64_t{100}},
                            {"encoder.radial_knee", 0.96},
                            {"encoder.radial_range", 5.60},
+                           {"encoder.bins", "round"},
                            {"encoder.pooling", "token"},
                            {"head.prototypes", std::int64_t{2048}},
                            {"head.hidden_layers", std::int64_t{2}},
@@ -291,7 +301,8 @@ TEST_CASE("a variant of the production recipe differs from it in what it says al
       {"rino-swapped", {{"views.teacher", Names{"2", "3", "4"}}, {"views.student", Names{"6", "8", "16", "all"}}}},
       {"rino-no-positions", {{"encoder.positions", "none"}}},
       {"rino-dino", {{"loss.ibot", 0.0}}},
-      {"rino-ibot", {{"loss.dino", 0.0}, {"loss.koleo", 0.0}, {"encoder.pooling", "mean"}}},
+      {"rino-ibot",
+       {{"loss.dino", 0.0}, {"loss.koleo", 0.0}, {"encoder.class_token", "none"}, {"encoder.pooling", "all"}}},
       {"rino-cambridge", {{"jets.algorithm", "cambridge"}}},
       {"rino-antikt", {{"jets.algorithm", "antikt"}}},
       {"rino-slow-teacher", {{"loss.teacher_temperature_end", 0.07}, {"loss.momentum_end", 0.999}}},

@@ -135,6 +135,15 @@ def test_operations_of_a_step_are_three_forward_passes_and_the_teachers():
     assert step_flops(recipe.replace(koleo=1.0), jets, batch=50).koleo == 2 * 50 * recipe.encoder.width * 2
 
 
+def test_a_sequence_without_a_class_token_has_a_row_less():
+    jets = small_jets(6)
+    rows = [
+        step_flops(rino.Recipe.preset("rino-ibot", registers=2, **more), jets).student_rows
+        for more in ({}, {"class_token": "learned"})
+    ]
+    assert rows == pytest.approx([jets.multiplicity.mean() + 2, jets.multiplicity.mean() + 3])
+
+
 # --- equality ---
 
 

@@ -73,27 +73,39 @@ def expected_features(view: np.ndarray, jet: np.ndarray, normalisation: str) -> 
 
 @pytest.mark.parametrize("normalisation", NORMALISATION)
 @pytest.mark.parametrize("features", PICKED)
-@pytest.mark.parametrize(("hardest", "reference_pt"), [(0, 0), (10, 0), (0, 750.0), (7, 400.0)])
-def test_features_follow_the_recipes_table(features, normalisation, hardest, reference_pt):
+@pytest.mark.parametrize(
+    ("hardest", "reference_pt", "relative_to"),
+    [(0, 0, "jet"), (10, 0, "jet"), (0, 750.0, "jet"), (7, 400.0, "jet"), (10, 0, "kept"), (7, 400.0, "kept")],
+)
+def test_features_follow_the_recipes_table(features, normalisation, hardest, reference_pt, relative_to):
     jets = rino.toy_jets(12, 5, radius=1.6, multiplicity_mean=12, multiplicity_std=5, multiplicity_max=24)
     recipe = rino.Recipe(
-        features=features, normalization=normalisation, max_constituents=hardest, boost_to_pt=reference_pt
+        features=features,
+        normalization=normalisation,
+        max_constituents=hardest,
+        boost_to_pt=reference_pt,
+        relative_to=relative_to,
     )
     tokens = rino.tokenize(jets, [1, 3, "all"], recipe, "float64")
 
-    prepared = []
+    prepared, whole_jets = [], []
     for jet in jets:
         p4 = np.array(jet.p4)
-        if hardest:
-            p4 = p4[np.argsort(-np.hypot(p4[:, 0], p4[:, 1]), kind="stable")[:hardest]]
-        prepared.append(boosted(p4, reference_pt) if reference_pt else p4)
+        kept = np.argsort(-np.hypot(p4[:, 0], p4[:, 1]), kind="stable")[: hardest or None]
+        if not hardest:
+            kept = np.arange(len(p4))
+        if relative_to == "kept":  # the others are forgotten at once
+            p4, kept = p4[kept], np.arange(len(kept))
+        p4 = boosted(p4, reference_pt) if reference_pt else p4
+        prepared.append(p4[kept])
+        whole_jets.append(p4.sum(0))
     offsets = np.cumsum([0, *map(len, prepared)])
     views = rino.ViewGenerator([1, 3, "all"])(Jets(np.concatenate(prepared), offsets))
     assert not np.allclose(views[0].pt, views[2].pt)  # so wide that something merged with the beam
     for v, view in enumerate(views):
         for j, s in enumerate(tokens.rows(v).tolist()):
             mine = tokens.features[tokens.offsets[s] : tokens.offsets[s + 1]].numpy()
-            wanted, whole = expected_features(view[j].p4, prepared[j].sum(0), normalisation)
+            wanted, whole = expected_features(view[j].p4, whole_jets[j], normalisation)
             # the boost goes another way here than in the library, and 1e-9 GeV of 1 TeV is a relative 1e-12
             np.testing.assert_allclose(mine, wanted[:, PICKED[features]], rtol=0, atol=2e-9)
             np.testing.assert_allclose(tokens.jet_features[s].numpy(), whole, rtol=0, atol=1e-11)

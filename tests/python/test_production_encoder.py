@@ -48,8 +48,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     **{f"with {name}": {name: value} for name, value in PARTS.items()},
     "all": PARTS,
     **{f"without {name}": {n: v for n, v in PARTS.items() if n != name} for name in PARTS},
+    "with floored bins": {**PARTS, "bins": "floor"},
 }
-POOLINGS = ("token", "mean", "attention", "both")
+POOLINGS = ("token", "mean", "attention", "both", "all")
 MASKS = (None, "zero", "learned")
 
 
@@ -124,13 +125,15 @@ class Reference(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """[S, N, F], [S, N] true where a token is, [S, 4], [S, N] true where it is masked -> [S, D], [S, N, W]."""
         n = len(features)
-        learned = self.size.class_token == "learned"
-        first = self.class_token__token.expand(n, -1) if learned else self.class_token(whole)
-        rows = [first[:, None]]
+        rows = []
+        if self.size.class_token == "learned":
+            rows.append(self.class_token__token.expand(n, -1, -1))
+        elif self.size.class_token == "jet":
+            rows.append(self.class_token(whole)[:, None])
         if self.size.registers:
             rows.append(self.registers__token.expand(n, -1, -1))
         x = torch.cat([*rows, self.tokens(features, hidden)], 1)
-        extra = 1 + self.size.registers
+        extra = (self.size.class_token != "none") + self.size.registers
         padding = torch.cat([mask.new_zeros(n, extra), ~mask], 1)
         for number, block in enumerate(self.blocks):
             y = block.norm1(x)
@@ -145,14 +148,19 @@ class Reference(nn.Module):
             y = block.linear2(y)
             x = x + y * (getattr(self, f"blocks__{number}__scale2__scale") if self.size.layer_scale else 1)
         x = self.norm(x)
-        return self.pool(x[:, 0], x[:, extra:], mask), x[:, extra:]
+        return self.pool(x, x[:, extra:], mask), x[:, extra:]
 
-    def pool(self, first: torch.Tensor, constituents: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def pool(self, x: torch.Tensor, constituents: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        first = x[:, 0]
         if self.size.pooling == "token":
             return first
         if self.size.pooling == "attention":
             query = self.pool__query.expand(len(first), 1, -1)
             return functional.scaled_dot_product_attention(query, constituents, constituents, mask[:, None])[:, 0]
+        if self.size.pooling == "all":
+            rows = x[:, x.shape[1] - mask.shape[1] - self.size.registers :]
+            seen = torch.cat([mask.new_ones(len(x), self.size.registers), mask], 1)
+            return (rows * seen[..., None]).sum(1) / seen.sum(1, keepdim=True)
         mean = (constituents * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         return torch.cat([first, mean], 1) if self.size.pooling == "both" else mean
 
@@ -161,9 +169,12 @@ def bins_of(size: Any, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
     """Radial and angular bins of the last two of the features [.., F], as the recipe gives them."""
     eta, phi = (features[..., i].detach().numpy() for i in (-2, -1))
     u = np.log(1 + np.hypot(eta, phi) / size.radial_knee) / math.log(1 + size.radial_range / size.radial_knee)
-    radial = np.minimum(np.floor(u * size.radial_bins), size.radial_bins - 1)
     turn = np.mod(np.arctan2(phi, eta), 2 * np.pi) / (2 * np.pi)
-    angular = np.mod(np.floor(turn * size.angular_bins), size.angular_bins)
+    if size.bins == "round":
+        radial, angular = np.rint(u * (size.radial_bins - 1)), np.rint(turn * size.angular_bins)
+    else:
+        radial, angular = np.floor(u * size.radial_bins), np.floor(turn * size.angular_bins)
+    radial, angular = np.minimum(radial, size.radial_bins - 1), np.mod(angular, size.angular_bins)
     return torch.as_tensor(radial.astype(np.int64)), torch.as_tensor(angular.astype(np.int64))
 
 
@@ -187,10 +198,12 @@ def random_batch(inputs: int = 11) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     [
         *itertools.product(("none", "all"), POOLINGS, MASKS),
         *((variant, "both", "learned") for variant in VARIANTS if variant not in ("none", "all")),
+        *(("without a class token", pooling, "learned") for pooling in ("mean", "attention", "all")),
     ],
 )
 def test_the_encoder_is_made_of_torchs_modules(variant, pooling, masked):
-    recipe = small(VARIANTS[variant], pooling=pooling, masked_token=masked or "zero")
+    parts = {**VARIANTS, "without a class token": {**PARTS, "class_token": "none"}}[variant]
+    recipe = small(parts, pooling=pooling, masked_token=masked or "zero")
     encoder = encoder_of(recipe)
     reference = Reference(encoder)
     features, mask, whole, hidden = random_batch()
@@ -247,6 +260,7 @@ def test_the_production_encoder_has_the_recipes_parameter_counts():
     assert count(positions="polar") == 8_427_264 + 2_560_000
     assert count(pooling="attention") == 8_427_264 + 256
     assert count(masked_token="learned") == 8_427_264 + 256
+    assert count(class_token="none", pooling="all") == 8_427_264 - 256
 
 
 # --- positions ---
@@ -260,7 +274,7 @@ def test_a_jet_turned_by_whole_bins_reads_a_turned_table():
         for network in (encoder, other):
             network.embedding.weight[:, -2:] = 0  # the table alone tells the direction
     rng = np.random.default_rng(5)
-    turn = (rng.integers(0, 8, (6, 9)) + rng.uniform(0.1, 0.9, (6, 9))) / 8 * 2 * np.pi
+    turn = (rng.integers(0, 8, (6, 9)) + rng.uniform(-0.4, 0.4, (6, 9))) / 8 * 2 * np.pi
     radius = rng.exponential(2, (6, 9))
     rest = rng.normal(size=(6, 9, 9))
     mask, whole = torch.ones(6, 9, dtype=torch.bool), torch.zeros(6, 4, dtype=torch.float64)
@@ -451,6 +465,8 @@ def test_torchs_optimiser_trains_all_parts(jets):
         ({"positions": "polar", "radial_range": -1.0}, "radial_knee and radial_range are 0.96 and -1"),
         ({"norm": "batch"}, "batch"),
         ({"pooling": "max"}, "max"),
+        ({"class_token": "none"}, "class_token is 'none' and pooling 'token' is of it: choose pooling 'mean', 'att"),
+        ({"class_token": "none", "pooling": "both"}, "class_token is 'none' and pooling 'both'"),
     ],
 )
 def test_parts_that_cannot_be_are_refused(numbers, match):

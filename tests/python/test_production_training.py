@@ -114,8 +114,10 @@ def groups(recipe: Recipe, modules: torch.nn.ModuleDict) -> list[dict[str, Any]]
     found = []
     for name, parameter in modules.named_parameters():
         parts = name.split(".")
-        if parts[0] != "encoder" or parts[1] in ("norm", "pool"):
+        if parts[0] != "encoder" or parts[1] == "pool":
             below = 0
+        elif parts[1] == "norm":
+            below = 1
         elif parts[1] == "blocks":
             below = layers - int(parts[2])
         else:
@@ -269,8 +271,8 @@ def test_the_parts_of_a_batch_are_batches_of_their_own_whose_gradients_add_up(je
 def test_weights_of_nothing_are_refused(jets):
     with pytest.raises(RinoError, match="neither dino nor ibot"):
         Trainer(small(dino=0.0, ibot=0.0), jets)
-    with pytest.raises(RinoError, match="nothing trains the class token: choose pooling 'mean'"):
-        Trainer(small("rino-ibot", pooling="token"), jets)
+    with pytest.raises(RinoError, match="nothing trains the class token: choose pooling 'mean' or 'all'"):
+        Trainer(small("rino-ibot", class_token="learned", pooling="token"), jets)
     with pytest.raises(RinoError, match="mask_fraction is 1"):
         Trainer(small(mask_fraction=1.0), jets)
 

@@ -20,6 +20,7 @@ WORKSHOP = {
         "algorithm": "kt",
         "radius": 0.8,
         "max_constituents": 0,
+        "relative_to": "jet",
         "boost_to_pt": 0.0,
         "features": "full",
         "normalization": "workshop",
@@ -47,9 +48,11 @@ WORKSHOP = {
         "probe_epochs": 40,
         "epochs": 10 + 90,
         "head_lr": 1e-3,
+        "eps": 1e-6,
         "weight_decay": 0.01,
         "clip": 1.0,
         "warmup": 10 / 100,
+        "warmup_shape": "cosine",
         "warmup_start": 1e-4,
         "final_lr": 1e-3,
         "positive_weight": 2.0,
@@ -96,6 +99,7 @@ PRODUCTION = {
         "algorithm": "kt",
         "radius": 0.8,
         "max_constituents": 90,
+        "relative_to": "jet",
         "boost_to_pt": 0.0,
         "features": "logarithmic",
         "normalization": "production",
@@ -119,6 +123,7 @@ PRODUCTION = {
         "angular_bins": 100,
         "radial_knee": 0.96,
         "radial_range": 5.60,
+        "bins": "round",
         "pooling": "token",
     },
     "head": {"prototypes": 2048, "hidden_layers": 2, "hidden_width": 1024, "bottleneck": 256},
@@ -160,7 +165,12 @@ VARIANTS = {
     "rino-swapped": {"views.teacher": [2, 3, 4], "views.student": [6, 8, 16, "all"]},
     "rino-no-positions": {"encoder.positions": "none"},
     "rino-dino": {"loss.ibot": 0.0},
-    "rino-ibot": {"loss.dino": 0.0, "loss.koleo": 0.0, "encoder.pooling": "mean"},
+    "rino-ibot": {
+        "loss.dino": 0.0,
+        "loss.koleo": 0.0,
+        "encoder.class_token": "none",
+        "encoder.pooling": "all",
+    },
     "rino-cambridge": {"jets.algorithm": "cambridge"},
     "rino-antikt": {"jets.algorithm": "antikt"},
     "rino-slow-teacher": {"loss.teacher_temperature_end": 0.07, "loss.momentum_end": 0.999},
@@ -205,6 +215,7 @@ def test_parameters_are_counted_without_initial_values():
         recipe = Recipe.preset(name)
         assert recipe.encoder_parameters == sum(p.numel() for p in rino.JetEncoder(recipe, seed=0).parameters())
         assert recipe.head_parameters == sum(p.numel() for p in rino.ProjectionHead(recipe, seed=0).parameters())
+    assert Recipe.preset("rino-ibot").encoder_parameters == 8_427_264 + 2_560_000 - 256  # no class token
     assert Recipe.preset("nano").encoder_parameters == 51_424
     assert Recipe.preset("nano").head_parameters == 6_272
 

@@ -358,8 +358,8 @@ class SelfDistillation {
             "the teacher's momentum is ", o.momentum_start, " to ", o.momentum_end, ": choose both in [0, 1]");
     require(0 <= o.teacher_temperature_rise && o.teacher_temperature_rise <= 1, "teacher_temperature_rise is ",
             o.teacher_temperature_rise, ": choose a share of the run in [0, 1]");
-    require(o.dino > 0 || o.koleo > 0 || encoder.pooling == Pooling::mean,
-            "without dino and koleo nothing trains the class token: choose pooling 'mean'");
+    require(o.dino > 0 || o.koleo > 0 || encoder.pooling == Pooling::mean || encoder.pooling == Pooling::all,
+            "without dino and koleo nothing trains the class token: choose pooling 'mean' or 'all'");
   }
 
   std::int64_t teacher_views() const {

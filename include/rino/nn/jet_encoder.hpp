@@ -56,7 +56,8 @@ struct Embeddings {
 };
 
 /// A transformer encoder of jets: linear embedding of tokens, a class token in front, pre-norm blocks, a last norm. The
-/// defaults are the paper's; its successor's norms, feed-forward parts, registers and positions are options.
+/// defaults are the paper's; its successor's norms, feed-forward parts, registers and positions are options, as is to
+/// have no class token.
 ///
 /// The result does not depend on the order of the tokens of a sequence. Only tokens that exist are computed, so that no
 /// padding can change a result. Of tokens that `Tokens::masked` hides, only their positions are seen.
@@ -81,6 +82,10 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
             "inputs, width, layers and feedforward are ", options.inputs, ", ", options.width, ", ", options.layers,
             " and ", options.feedforward, ": choose positive numbers");
     require(options.registers >= 0, "registers is ", options.registers, ": choose 0 for none or a positive number");
+    require(options.class_token != ClassToken::none ||
+                (options.pooling != Pooling::token && options.pooling != Pooling::both),
+            "class_token is 'none' and pooling '", to_string(options.pooling),
+            "' is of it: choose pooling 'mean', 'attention' or 'all', or a class token");
     require(options.positions == Positions::none || options.inputs >= 2, "inputs is ", options.inputs,
             ": polar positions are found from the last two features, delta eta and delta phi");
     reset();
@@ -96,7 +101,7 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
     if (options.class_token == ClassToken::jet) {
       const auto jet_inputs = static_cast<std::int64_t>(kJetFeatures.size());
       jet_embedding = register_module("class_token", Linear(LinearOptions{jet_inputs, width}));
-    } else {
+    } else if (options.class_token == ClassToken::learned) {
       learned_token = register_module("class_token", LearnedTokens(LearnedTokensOptions{width}));
     }
     if (options.registers > 0) {
@@ -106,9 +111,9 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
       masked_token = register_module("masked_token", LearnedTokens(LearnedTokensOptions{width}));
     }
     if (options.positions == Positions::polar) {
-      positions = register_module("positions",
-                                  PolarPositions(PolarPositionsOptions{width, options.radial_bins, options.angular_bins,
-                                                                       options.radial_knee, options.radial_range}));
+      positions = register_module(
+          "positions", PolarPositions(PolarPositionsOptions{width, options.radial_bins, options.angular_bins,
+                                                            options.radial_knee, options.radial_range, options.bins}));
     }
     blocks = register_module("blocks", torch::nn::ModuleList());
     for (std::int64_t layer = 0; layer < options.layers; ++layer) {
@@ -135,12 +140,17 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
     const bool fast = is_fused(tokens);
     if (fast && embeds_plainly(tokens)) {
       const fused::EncoderResult result = run_fused(tokens, /*firsts=*/false);
-      return {pool(result.jets, result.constituents, tokens), result.constituents};
+      return {pool(result.jets, at::Tensor(), result.constituents, tokens), result.constituents};
     }
-    const SequenceLayout layout(tokens, options.registers);
+    const SequenceLayout layout = layout_of(tokens);
     const at::Tensor x = run_blocks(tokens, layout, fast, /*firsts=*/false);
-    const at::Tensor constituents = x.index_select(0, index(layout.token_rows, tokens));
-    return {pool(x.index_select(0, index(layout.class_rows, tokens)), constituents, tokens), constituents};
+    const auto rows = [&](const std::vector<std::int64_t>& which) { return x.index_select(0, index(which, tokens)); };
+    const at::Tensor constituents = rows(layout.token_rows);
+    at::Tensor beside;
+    if (options.pooling == Pooling::all) {
+      beside = rows(layout.register_rows).view({tokens.sequences(), options.registers, options.width});
+    }
+    return {pool(rows(layout.class_rows), beside, constituents, tokens), constituents};
   }
 
   /// `forward(tokens).jets`, [S, outputs]; where class tokens are the jets' embeddings, without computing in the last
@@ -154,15 +164,15 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
     if (fast && embeds_plainly(tokens)) {
       return run_fused(tokens, /*firsts=*/true).jets;
     }
-    return run_blocks(tokens, SequenceLayout(tokens, options.registers), fast, /*firsts=*/true);
+    return run_blocks(tokens, layout_of(tokens), fast, /*firsts=*/true);
   }
 
   JetEncoderOptions options;
   EncoderKernels kernels = EncoderKernels::automatic;
   Linear embedding{nullptr};
   Norm embedding_norm{nullptr};          ///< empty unless `options.embedding_norm`
-  Linear jet_embedding{nullptr};         ///< empty with a learned class token
-  LearnedTokens learned_token{nullptr};  ///< empty with a class token from the jet
+  Linear jet_embedding{nullptr};         ///< empty without a class token from the jet
+  LearnedTokens learned_token{nullptr};  ///< empty without a learned class token
   LearnedTokens registers{nullptr};      ///< empty without registers
   LearnedTokens masked_token{nullptr};   ///< empty unless `MaskedToken::learned`
   PolarPositions positions{nullptr};     ///< empty without positions
@@ -171,6 +181,10 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
   Pool pool{nullptr};
 
  private:
+  SequenceLayout layout_of(const Tokens& tokens) const {
+    return {tokens, options.class_token == ClassToken::none ? 0 : 1, options.registers};
+  }
+
   /// The embedding's tensors in the order of fused::encode.
   std::vector<at::Tensor> embedding_parameters() const {
     std::vector<at::Tensor> list{embedding->weight, embedding->bias};
@@ -225,7 +239,8 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
 
   /// Whether the rows of the first block are maps of the features and a class token alone, which fused::encode makes.
   bool embeds_plainly(const Tokens& tokens) const {
-    return !registers && !embedding_norm && !positions && !(masked_token && tokens.masked.defined());
+    return options.class_token != ClassToken::none && !registers && !embedding_norm && !positions &&
+           !(masked_token && tokens.masked.defined());
   }
 
   /// Why the fused kernels cannot take these tokens; nullptr: they can.
@@ -326,7 +341,10 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
   /// [rows, width]: the input of the first block, in the order of `layout`.
   at::Tensor embed_rows(const Tokens& tokens, const SequenceLayout& layout) {
     const std::int64_t sequences = tokens.sequences();
-    std::vector<at::Tensor> parts{jet_embedding ? jet_embedding(tokens.jet_features) : learned_token(sequences)};
+    std::vector<at::Tensor> parts;
+    if (options.class_token != ClassToken::none) {
+      parts.push_back(jet_embedding ? jet_embedding(tokens.jet_features) : learned_token(sequences));
+    }
     if (registers) {
       parts.push_back(registers(sequences));
     }

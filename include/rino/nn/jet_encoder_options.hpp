@@ -22,12 +22,14 @@ namespace rino {
 enum class ClassToken {
   jet,      ///< a linear map of the jet's features: the paper's choice, the same in every view of a jet
   learned,  ///< one learned vector: no short-cut to agreement between views
+  none,     ///< there is none: the embedding is pooled from the others
 };
 
 template <>
 inline constexpr std::array enum_names<ClassToken> = {
     std::pair{ClassToken::jet, std::string_view("jet")},
     std::pair{ClassToken::learned, std::string_view("learned")},
+    std::pair{ClassToken::none, std::string_view("none")},
 };
 
 /// What the encoder sees of a masked constituent beside its position.
@@ -62,6 +64,7 @@ struct JetEncoderOptions {
   std::int64_t angular_bins = 100;
   double radial_knee = 0.96;
   double radial_range = 5.60;
+  PolarBins bins = PolarBins::round;
   Pooling pooling = Pooling::token;
   MaskedToken masked_token = MaskedToken::zero;
 
@@ -78,7 +81,8 @@ struct JetEncoderOptions {
         Field{"layers", &Self::layers, "", "transformer blocks"},
         Field{"feedforward", &Self::feedforward, "", "width of a block's hidden layer"},
         Field{"dropout", &Self::dropout, "", "probability, in training"},
-        Field{"class_token", &Self::class_token, "", "'jet': from the jet's log E, log pT, eta, phi; or 'learned'"},
+        Field{"class_token", &Self::class_token, "",
+              "'jet': from the jet's log E, log pT, eta, phi; 'learned'; or 'none'"},
         Field{"registers", &Self::registers, "", "learned tokens beside the class token, of no output of their own"},
         Field{"norm", &Self::norm, "", "'layer' or 'rms'"},
         Field{"norm_eps", &Self::norm_eps, "", "added to the variance that a norm divides by"},
@@ -93,11 +97,13 @@ struct JetEncoderOptions {
         Field{"angular_bins", &Self::angular_bins, "", "of the table; they close to a circle", kProductionSource},
         Field{"radial_knee", &Self::radial_knee, "",
               "standardised radius around which the bins change from equal to growing widths", kProductionSource},
-        Field{"radial_range", &Self::radial_range, "", "standardised radius where the last bin ends",
+        Field{"radial_range", &Self::radial_range, "", "standardised radius of the last bin", kProductionSource},
+        Field{"bins", &Self::bins, "",
+              "'round': to the nearest bin, as published; or 'floor', as of encoders from before this number",
               kProductionSource},
         Field{"pooling", &Self::pooling, "",
-              "what the jet's embedding is: class 'token', 'mean' of the constituents, 'attention' or 'both' of the "
-              "first"},
+              "what the jet's embedding is: class 'token', 'mean' of the constituents, 'attention', 'both' of the "
+              "first, or 'all', the mean of registers and constituents"},
         Field{"masked_token", &Self::masked_token, "",
               "what is seen of a masked constituent: 'zero' features or 'learned'", kOwnChoice},
     };

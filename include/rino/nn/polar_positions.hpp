@@ -29,20 +29,33 @@ inline constexpr std::array enum_names<Positions> = {
     std::pair{Positions::polar, std::string_view("polar")},
 };
 
+/// How radius and angle become bins.
+enum class PolarBins {
+  round,  ///< as published: to the nearest of radii u = 0, 1/(n - 1), ..., 1 and of n directions; the first is angle 0
+  floor,  ///< into n equal parts of u = [0, 1] and of a turn: what rino did before it knew
+};
+
+template <>
+inline constexpr std::array enum_names<PolarBins> = {
+    std::pair{PolarBins::round, std::string_view("round")},
+    std::pair{PolarBins::floor, std::string_view("floor")},
+};
+
 /// Options of `PolarPositions`.
 struct PolarPositionsOptions {
   std::int64_t width;
   std::int64_t radial_bins = 100;
   std::int64_t angular_bins = 100;
   double knee = 0.96;   ///< standardised radius around which the bins change from equal to growing widths
-  double range = 5.60;  ///< standardised radius where the last bin ends; what lies beyond is in it, too
+  double range = 5.60;  ///< standardised radius of the last bin; what lies beyond is in it, too
+  PolarBins bins = PolarBins::round;
 };
 
 /// A learned vector for every bin of radius and angle around the axis of a view: the table [radial_bins, angular_bins,
 /// width], initial values from N(0, 0.02).
 ///
-/// Radial bins have equal widths in log(1 + r/knee). Angular bins close to a circle: the last one's neighbour is the
-/// first, and rotating a jet by whole bins moves each constituent by so many bins.
+/// Radial bins have equal widths in u = log(1 + r/knee) / log(1 + range/knee). Angular bins close to a circle: the last
+/// one's neighbour is the first, and rotating a jet by whole bins moves each constituent by so many bins.
 class PolarPositionsImpl : public Leaf<PolarPositionsImpl> {
  public:
   /// @throws rino::Error for less than one bin, or a knee or range that is not above 0.
@@ -74,14 +87,17 @@ class PolarPositionsImpl : public Leaf<PolarPositionsImpl> {
     const at::Tensor where = features.detach();
     const at::Tensor eta = where.select(1, where.size(1) - 2);
     const at::Tensor phi = where.select(1, where.size(1) - 1);
+    const bool nearest = options.bins == PolarBins::round;
     const auto last = options.radial_bins - 1;
-    const double scale = static_cast<double>(options.radial_bins) / std::log1p(options.range / options.knee);
+    const double scale =
+        static_cast<double>(nearest ? last : options.radial_bins) / std::log1p(options.range / options.knee);
+    const auto whole = [&](const at::Tensor& x) { return nearest ? x.round() : x.floor(); };
     // Cut before the conversion, where a radius may be huge, and after it, where NaN may have become anything: a jet
     // that is not finite has an embedding that is not, and breaks nothing else.
     const at::Tensor radial =
-        at::hypot(eta, phi).div(options.knee).log1p().mul(scale).clamp_max(last).to(at::kLong).clamp(0, last);
+        whole(at::hypot(eta, phi).div(options.knee).log1p().mul(scale)).clamp_max(last).to(at::kLong).clamp(0, last);
     const double per_turn = static_cast<double>(options.angular_bins) / (2 * std::numbers::pi);
-    const at::Tensor angular = at::atan2(phi, eta).mul(per_turn).floor().to(at::kLong).remainder(options.angular_bins);
+    const at::Tensor angular = whole(at::atan2(phi, eta).mul(per_turn)).to(at::kLong).remainder(options.angular_bins);
     return {radial, angular};
   }
 

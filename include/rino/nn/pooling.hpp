@@ -27,6 +27,7 @@ enum class Pooling {
   mean,       ///< the mean over the constituents: [S, width]
   attention,  ///< their mean with learned weights: [S, width]
   both,       ///< class token and mean side by side: [S, 2 width]
+  all,        ///< the mean over registers and constituents: [S, width]
 };
 
 template <>
@@ -35,6 +36,7 @@ inline constexpr std::array enum_names<Pooling> = {
     std::pair{Pooling::mean, std::string_view("mean")},
     std::pair{Pooling::attention, std::string_view("attention")},
     std::pair{Pooling::both, std::string_view("both")},
+    std::pair{Pooling::all, std::string_view("all")},
 };
 
 /// Options of `Pool`.
@@ -68,12 +70,16 @@ class PoolImpl : public Leaf<PoolImpl> {
     stream << "rino::Pool(" << to_string(options.kind) << " of " << options.width << ")";
   }
 
-  /// @param class_rows    [S, width].
+  /// @param class_rows    [S, width]; not looked at, and may be undefined, but with `Pooling::token` and `both`.
+  /// @param registers     [S, R, width], or undefined for none.
   /// @param constituents  [T, width], of the tokens in their order.
   /// @param tokens        whose sequences they are.
   /// @returns             [S, width], or [S, 2 width] with `Pooling::both`.
-  at::Tensor forward(const at::Tensor& class_rows, const at::Tensor& constituents, const Tokens& tokens) const {
+  at::Tensor forward(const at::Tensor& class_rows, const at::Tensor& registers, const at::Tensor& constituents,
+                     const Tokens& tokens) const {
     switch (options.kind) {
+      case Pooling::all:
+        return mean(constituents, tokens, registers);
       case Pooling::mean:
         return mean(constituents, tokens);
       case Pooling::attention:
@@ -103,12 +109,14 @@ class PoolImpl : public Leaf<PoolImpl> {
     return at::zeros({tokens.sequences(), x.size(1)}, x.options()).index_add(0, index(sequence, x), x);
   }
 
-  static at::Tensor mean(const at::Tensor& x, const Tokens& tokens) {
-    std::vector<std::int64_t> lengths;
+  /// Of each sequence's rows, and of what all sequences have `more` [S, M, width] of.
+  static at::Tensor mean(const at::Tensor& x, const Tokens& tokens, const at::Tensor& more = {}) {
+    std::vector<std::int64_t> counts;
     for (std::int64_t s = 0; s < tokens.sequences(); ++s) {
-      lengths.push_back(tokens.length(s));
+      counts.push_back(tokens.length(s) + (more.defined() ? more.size(1) : 0));
     }
-    return sum(x, tokens) / index(lengths, x).unsqueeze(1);
+    const at::Tensor own = sum(x, tokens);
+    return (more.defined() ? own + more.sum(1) : own) / index(counts, x).unsqueeze(1);
   }
 
   at::Tensor weighted_mean(const at::Tensor& x, const Tokens& tokens) const {

@@ -30,11 +30,25 @@ inline constexpr std::array enum_names<Clustering> = {
     std::pair{Clustering::antikt, std::string_view("antikt")},
 };
 
+/// Which jet it is that the features of a jet and the relative pT and E of its constituents are of, where some of them
+/// are left out by `max_constituents`.
+enum class RelativeTo {
+  jet,   ///< the whole jet, as published; a boost is along its axis and to its pT
+  kept,  ///< the sum of the constituents that are kept, in everything: what rino did before it knew
+};
+
+template <>
+inline constexpr std::array enum_names<RelativeTo> = {
+    std::pair{RelativeTo::jet, std::string_view("jet")},
+    std::pair{RelativeTo::kept, std::string_view("kept")},
+};
+
 /// Everything that happens to a jet before the network sees it.
 struct ViewTokenizerOptions {
   Clustering algorithm = Clustering::kt;
   double radius = 0.8;
   std::int64_t max_constituents = 0;
+  RelativeTo relative_to = RelativeTo::jet;
   double boost_to_pt = 0.0;
   FeatureSet features = FeatureSet::full;
   Normalization normalization = Normalization::workshop;
@@ -47,6 +61,9 @@ struct ViewTokenizerOptions {
         Field{"algorithm", &Self::algorithm, "", "of the clustering: 'kt', 'cambridge' or 'antikt'"},
         Field{"radius", &Self::radius, "", "R of the clustering"},
         Field{"max_constituents", &Self::max_constituents, "", "the hardest that are kept before clustering; 0: all"},
+        Field{"relative_to", &Self::relative_to, "",
+              "what relative pT and E, jet features and boost refer to: the whole 'jet', as published, or the sum of "
+              "the 'kept' constituents, as of encoders from before this number"},
         Field{"boost_to_pt", &Self::boost_to_pt, "GeV", "pT every jet is boosted to along its own axis; 0: off",
               kOwnChoice},
         Field{"features", &Self::features, "", "of a token: 'full' (11), 'logarithmic' (7) or 'relative' (5)"},
@@ -73,14 +90,16 @@ class ViewTokenizer {
   /// @throws rino::Error as the views and transforms do.
   template <typename Out = float, std::floating_point Scalar>
   Tokens operator()(const Jets<Scalar>& jets, const std::vector<Resolution>& resolutions, int threads = 1) const {
-    const bool selected = options_.max_constituents > 0;
-    const bool boosted = options_.boost_to_pt > 0;
-    Jets<Scalar> prepared = selected ? hardest(jets, options_.max_constituents) : jets;
-    if (boosted) {
-      prepared = boost_to_pt(prepared, static_cast<Scalar>(options_.boost_to_pt));
+    const std::int64_t most = options_.max_constituents;
+    const bool of_kept = options_.relative_to == RelativeTo::kept;
+    Jets<Scalar> whole = of_kept && most > 0 ? hardest(jets, most) : jets;
+    if (options_.boost_to_pt > 0) {
+      whole = boost_to_pt(whole, static_cast<Scalar>(options_.boost_to_pt));
     }
-    const std::vector<Jets<Scalar>> views = make_views(prepared, resolutions, threads);
-    return tokenize<Out>(prepared, std::span<const Jets<Scalar>>(views),
+    // A boost changes the order in pT: the hardest are those of the jet that was given.
+    const Jets<Scalar> kept = !of_kept && most > 0 ? hardest_by(jets, whole, most) : whole;
+    const std::vector<Jets<Scalar>> views = make_views(kept, resolutions, threads);
+    return tokenize<Out>(whole, std::span<const Jets<Scalar>>(views),
                          {.features = options_.features, .normalization = options_.normalization}, threads);
   }
 

@@ -37,7 +37,7 @@ def pretraining_entry(run: PretrainingRun, domain: str, n_jets: int) -> Pretrain
         "n_prototypes": recipe.head.prototypes,
         "views": (
             f"teacher {_list(recipe.views.teacher)}; student those and {_list(recipe.views.student)}{drawn}"
-            f"; {recipe.encoder.class_token} class token{boost}"
+            f"; {recipe.encoder.class_token.replace('none', 'no')} class token{boost}"
         ),
         "history": {name: [x if math.isfinite(x) else None for x in column] for name, column in columns.items()},
     }

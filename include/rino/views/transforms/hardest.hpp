@@ -15,27 +15,25 @@
 
 namespace rino {
 
-/// The n hardest constituents of every jet in descending pT, equal pT in the order given; of jets with fewer, all.
-/// What jets and constituents carry rides along.
-///
-/// @throws rino::Error if n is below 1.
+/// Those constituents of every jet that are the n hardest of `by`, the same jets with other momenta, in the order of
+/// their pT there. @see hardest
 template <std::floating_point Scalar>
-Jets<Scalar> hardest(const Jets<Scalar>& jets, std::int64_t n, int threads = 1) {
+Jets<Scalar> hardest_by(const Jets<Scalar>& by, const Jets<Scalar>& jets, std::int64_t n, int threads = 1) {
   require(n >= 1, "the ", n, " hardest constituents were asked for: give 1 or more");
   std::vector<std::int64_t> offsets{0};
-  offsets.reserve(static_cast<std::size_t>(jets.size()) + 1);
-  for (std::int64_t j = 0; j < jets.size(); ++j) {
-    offsets.push_back(offsets.back() + std::min(n, jets.multiplicity(j)));
+  offsets.reserve(static_cast<std::size_t>(by.size()) + 1);
+  for (std::int64_t j = 0; j < by.size(); ++j) {
+    offsets.push_back(offsets.back() + std::min(n, by.multiplicity(j)));
   }
   std::vector<std::int64_t> kept(static_cast<std::size_t>(offsets.back()));
-  parallel_for(jets.size(), threads, [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(by.size(), threads, [&](std::int64_t begin, std::int64_t end) {
     std::vector<std::int64_t> rows;
     std::vector<Scalar> pts;
     for (std::int64_t j = begin; j < end; ++j) {
-      const std::int64_t first = jets.begin(j);
+      const std::int64_t first = by.begin(j);
       pts.clear();
-      for (std::int64_t i = first; i < jets.end(j); ++i) {
-        pts.push_back(pt(jets.constituent(i)));
+      for (std::int64_t i = first; i < by.end(j); ++i) {
+        pts.push_back(pt(by.constituent(i)));
       }
       rows.resize(pts.size());
       std::iota(rows.begin(), rows.end(), first);
@@ -50,6 +48,15 @@ Jets<Scalar> hardest(const Jets<Scalar>& jets, std::int64_t n, int threads = 1) 
     }
   });
   return detail::pick_constituents(jets, std::move(offsets), kept, threads);
+}
+
+/// The n hardest constituents of every jet in descending pT, equal pT in the order given; of jets with fewer, all.
+/// What jets and constituents carry rides along.
+///
+/// @throws rino::Error if n is below 1.
+template <std::floating_point Scalar>
+Jets<Scalar> hardest(const Jets<Scalar>& jets, std::int64_t n, int threads = 1) {
+  return hardest_by(jets, jets, n, threads);
 }
 
 }  // namespace rino
