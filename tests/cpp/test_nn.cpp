@@ -731,7 +731,7 @@ TEST_CASE("gradients of the encoder and head agree with finite differences", "[n
   const at::Tensor input_gradient = tokens.features.grad().clone();
   const at::NoGradGuard no_grad;
   const auto slope = [&](const at::Tensor& values, const at::Tensor& direction) {
-    constexpr double step = 1e-5;
+    constexpr double step = 2e-6;
     values.add_(direction, step);
     const double up = function().item<double>();
     values.sub_(direction, 2 * step);
