@@ -170,7 +170,7 @@ def cartesian(columns: Mapping[str, NDArray[Any]], offsets: Integers) -> list[Fl
     Raises
     ------
     RinoError
-        If a pT or a mass is below 0.
+        If a pT is below 0, or a mass by more than `MASS_ROUNDING`.
     """
     value = {name: np.asarray(column).astype(np.float64, copy=False) for name, column in columns.items()}
     with np.errstate(all="ignore"):  # what is not finite is found, and named, when the jets are made
