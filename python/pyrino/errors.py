@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any
 
@@ -14,6 +15,16 @@ _HALF = re.compile("[\ud800-\udfff]")
 def readable(text: str) -> str:
     """The text with bytes that are no UTF-8, as old file names have them, in the form ``\\xe9``."""
     return _HALF.sub(lambda half: f"\\x{ord(half[0]) & 0xFF:02x}", text)
+
+
+def _readable_record(record: logging.LogRecord) -> bool:
+    text = record.getMessage()
+    if readable(text) != text:
+        record.msg, record.args = readable(text), None
+    return True
+
+
+logging.getLogger("pyrino").addFilter(_readable_record)
 
 
 class _Readable(Exception):

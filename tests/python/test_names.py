@@ -305,7 +305,7 @@ def test_origins_have_the_name_with_which_the_file_opens(latin):
     assert len(read_jets(latin, fraction=0.5, seed=1)) < 3
 
 
-def test_messages_can_be_printed(latin, capsys):
+def test_messages_can_be_printed(latin, capsys, caplog):
     with pytest.raises(RinoError) as error:
         read_jets(latin, columns=["part_none"])
     str(error.value).encode()
@@ -315,6 +315,8 @@ def test_messages_can_be_printed(latin, capsys):
     said = capsys.readouterr().out
     assert json.loads(said[said.index("{") :])["groups"][0]["files"] == [latin]
     assert main(["pack", latin, "--out", f"{LATIN}.arrow"]) == 0
+    assert r"jets_\xe9.arrow: 3 jets of 1 file" in caplog.messages[-1]
+    capsys.readouterr()  # what was printed as such pytest's workers could not send
 
 
 def test_what_is_written_has_the_name_readably(latin, here):
