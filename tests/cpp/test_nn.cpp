@@ -494,7 +494,8 @@ TEST_CASE("a packing plan covers every row once and masks nothing but padding", 
                             bias.const_data_ptr<double>()[slot] == 0;
                     ++row;
                   } else {
-                    right = right && bias.const_data_ptr<double>()[slot] == -std::numeric_limits<double>::infinity();
+                    right = right && bias.const_data_ptr<double>()[slot] == -std::numeric_limits<double>::infinity() &&
+                            run.gather.const_data_ptr<std::int64_t>()[slot] == row - mine[static_cast<std::size_t>(s)];
                   }
                 }
               }

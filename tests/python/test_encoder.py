@@ -406,6 +406,7 @@ def test_the_order_of_jets_is_the_order_of_embeddings(some, preset, dtype):
 
 @DTYPES
 @SIZES
+@pytest.mark.filterwarnings("ignore:jet 0 has pT")
 def test_a_jet_of_huge_momentum_changes_nobody_else(some, preset, dtype):
     encoder = encoder_of(preset, dtype)
     n = int(some.offsets[1])
@@ -533,18 +534,27 @@ def test_initial_values_are_those_of_torchs_modules():
         if ".norm" in name or name.startswith("norm"):
             assert (values == (1 if name.endswith("weight") else 0)).all(), name
             continue
+        if ".attention." in name and name.endswith("bias"):
+            assert not values.any(), name
+            continue
         module = encoder.get_submodule(name.rpartition(".")[0])
-        bound = module.weight.shape[1] ** -0.5
+        # Of queries, keys and values Xavier's over the whole matrix, as `nn.MultiheadAttention` has it.
+        rows, columns = module.weight.shape
+        bound = (6 / (rows + columns)) ** 0.5 if ".qkv." in name else columns**-0.5
         assert values.abs().max() <= bound, name
         if values.numel() >= 512:  # uniform: standard deviation bound / sqrt 3, mean 0
             assert abs(float(values.std()) / (bound / math.sqrt(3)) - 1) < 0.06, name
             assert abs(float(values.mean())) < 5 * bound / math.sqrt(3 * values.numel()), name
 
 
-def test_initial_values_of_heads_and_learned_tokens_have_deviation_002():
+def test_initial_values_of_heads_and_learned_tokens_are_the_recipes():
     head = rino.ProjectionHead(rino.Recipe.preset("base"), seed=4)
-    for weight in (getattr(head.hidden, "0").weight, head.prototypes.weight):
-        assert float(weight.detach().std()) == pytest.approx(0.02, rel=0.01)
+    prototypes = head.prototypes.weight  # 1024 columns of `nn.Linear`'s: uniform up to 1/32
+    assert float(prototypes.detach().std()) == pytest.approx(1 / (32 * math.sqrt(3)), rel=0.01)
+    assert float(prototypes.detach().abs().max()) <= 1 / 32
+    hidden = getattr(head.hidden, "0").weight
+    assert float(hidden.detach().std()) == pytest.approx(0.02, rel=0.01)
+    for weight in (hidden, prototypes):
         assert abs(float(weight.detach().mean())) < 2e-4
     assert not getattr(head.hidden, "0").bias.detach().any()
     token = rino.JetEncoder(rino.Recipe.preset("base", class_token="learned"), seed=4).class_token.token

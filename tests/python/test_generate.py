@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -541,8 +542,8 @@ def test_a_full_disk_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     unit = Unit(DOMAINS["simulation"], "qcd", 1, 0, 5)
     path = unit_path(tmp_path, unit)
 
-    def full(table: object, where: Path, **_: object) -> None:
-        Path(where).write_bytes(b"PAR1")
+    def full(table: object, where: BinaryIO, **_: object) -> None:
+        where.write(b"PAR1")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:

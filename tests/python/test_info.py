@@ -133,7 +133,8 @@ def test_keeps_layouts_and_labels_apart(data, tmp_path, capsys):
 
 
 def test_takes_at_most_so_many_jets_of_each_path(data, tmp_path, capsys):
-    assert call(data, data / "qcd.parquet", "--max-jets", 7) == 0
+    other = write(tmp_path / "other.parquet", small_jets(9))
+    assert call(data, other, "--max-jets", 7) == 0
     assert row(capsys.readouterr().out, "read").startswith("14 of ")
     assert call(data, "--max-jets", 0) == 2
     assert "max_jets = 0" in capsys.readouterr().err

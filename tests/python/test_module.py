@@ -434,6 +434,7 @@ def test_data_of_another_shape_is_refused_whatever_parameter_is_given_it(kernels
     encoder = JetEncoder(tiny(encoder__width=16), seed=1)
     encoder.kernels = kernels
     tokens = encoder.tokenize(jets)
+    encoder(tokens), encoder.embed(jets)  # the C++ modules hold the parameters from now on
     for name, parameter in encoder.named_parameters():
         before = parameter.data
         for other in (torch.zeros(1), before.reshape(-1, 1, 1)):

@@ -20,7 +20,8 @@ struct PackedRun {
   std::int64_t rows = 0;       ///< rows of the packed tensor that belong to the run
   std::int64_t sequences = 0;  ///< B
   std::int64_t length = 0;     ///< L, the longest of them
-  at::Tensor gather;           ///< [B*L] row within the run of every slot, 0 for padding; undefined if none is padded
+  at::Tensor gather;           ///< [B*L] row within the run of every slot; undefined if none is padded. Padding has the
+                               ///< first row of its own sequence: what is not finite in another must not come near
   at::Tensor scatter;          ///< [rows] slot of every row
   at::Tensor bias;             ///< [B, 1, 1, L]: 0 where a row is, -inf where padding is
   at::Tensor cumulative;       ///< int32 [B+1] first row of every sequence and the number of rows; only on CUDA
@@ -133,7 +134,7 @@ struct Packing {
       run.rows += length;
     }
     if (run.rows != run.sequences * longest) {
-      at::Tensor gather = at::zeros({run.sequences * longest}, at::kLong);
+      at::Tensor gather = at::empty({run.sequences * longest}, at::kLong);
       at::Tensor scatter = at::empty({run.rows}, at::kLong);
       at::Tensor bias = at::full({run.sequences, 1, 1, longest}, -std::numeric_limits<double>::infinity(), at::kFloat);
       auto* const gather_data = gather.mutable_data_ptr<std::int64_t>();
@@ -141,6 +142,7 @@ struct Packing {
       auto* const bias_data = bias.mutable_data_ptr<float>();
       std::int64_t row = 0;
       for (std::int64_t s = 0; s < run.sequences; ++s) {
+        std::fill_n(gather_data + s * longest, longest, row);
         for (std::int64_t i = 0; i < lengths[static_cast<std::size_t>(s)]; ++i, ++row) {
           const std::int64_t slot = s * longest + i;
           gather_data[slot] = row;
