@@ -96,6 +96,10 @@ class Operators(TorchDispatchMode):
 def count_operators(recipe: rino.Recipe, jets: rino.Jets) -> np.ndarray:
     """Of a step on these jets: operators; bytes that products move, and all others; bytes kept for backward."""
     trainer = rino.Trainer(recipe.replace(batch_size=len(jets), loader_threads=0), jets)
+    if trainer._core.precision != recipe.training.precision:
+        raise rino.RinoError(
+            "bfloat16, as a GPU computes, is computed on processors with AMX alone: count on one of those"
+        )
     trainer.step()  # what is made once is made
     kept: dict[int, tuple[int, torch.Tensor]] = {}
 

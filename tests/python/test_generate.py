@@ -548,7 +548,7 @@ def test_a_full_disk_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     with monkeypatch.context() as patch:
         patch.setattr(pq, "write_table", full)
-        with pytest.raises(RinoError, match=r"cannot write .*simulation_qcd_s1_000.parquet: No space left"):
+        with pytest.raises(RinoError, match=r"simulation_qcd_s1_000.parquet cannot be written: No space left"):
             write_unit(path, unit, some_result(unit.domain), configuration(unit, "8"))
     assert not list(tmp_path.iterdir())
     write_unit(path, unit, some_result(unit.domain), configuration(unit, "8"))

@@ -133,7 +133,8 @@ def test_keeps_layouts_and_labels_apart(data, tmp_path, capsys):
 
 
 def test_takes_at_most_so_many_jets_of_each_path(data, tmp_path, capsys):
-    other = write(tmp_path / "other.parquet", small_jets(9))
+    other = tmp_path / "other.parquet"
+    other.write_bytes((data / "qcd.parquet").read_bytes())
     assert call(data, other, "--max-jets", 7) == 0
     assert row(capsys.readouterr().out, "read").startswith("14 of ")
     assert call(data, "--max-jets", 0) == 2

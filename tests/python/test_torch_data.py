@@ -136,8 +136,8 @@ def test_the_loop_of_the_docstring_learns(jets):
     jets = small_jets(300, seed=5)
     text = inspect.getdoc(rino.torch_dataset).partition("Examples\n--------\n")[2]
     code = "\n".join(line[4:] for line in text.splitlines() if line.startswith((">>> ", "... ")))
-    code = code.replace('rino.JetEncoder.load("runs/nano")', "encoder").replace("range(10)", "range(4)")
-    code = code.replace("batch_size=256", "batch_size=16").replace("lr=1e-3", "lr=1e-2")
+    code = code.replace('rino.JetEncoder.load("runs/nano")', "encoder")
+    code = code.replace("batch_size=256", "batch_size=16").replace("lr=1e-3", "lr=3e-2")
     names = {"rino": rino, "torch": torch, "jets": jets, "labels": jets.labels}
     with torch.random.fork_rng():
         torch.manual_seed(1)

@@ -821,7 +821,8 @@ def test_the_jets_that_stopped_a_run_are_saved_and_the_checkpoint_stays(tmp_path
     assert len(caught) == 2
     assert f"The jets of step 2 are in {file}: read_jets reads them" in str(failure.value)
     assert "start again with a lower optimizer.lr (now 0.0001) or higher temperatures" in str(failure.value)
-    found = rino.read_jets(file, columns=["origin_entry"] if wanted.origins else [])
+    with pytest.warns(RinoWarning, match="are the momenta in MeV"):
+        found = rino.read_jets(file, columns=["origin_entry"] if wanted.origins else [])
     assert found.p4.dtype == np.float64
     np.testing.assert_array_equal(found.p4, wanted.p4)
     np.testing.assert_array_equal(found.offsets, wanted.offsets)
