@@ -47,7 +47,7 @@ class OneThread {
   static bool pays(std::int64_t parameters, std::int64_t jets) { return parameters * jets < kSmall; }
 
  private:
-  /// Parameters times jets. Measured: nano and lite at batches of 1000 are below, mini and base gain from threads.
+  /// Parameters times jets, estimated: at batches of 1000 nano and lite are below it, mini and base above.
   static constexpr std::int64_t kSmall = 500'000'000;
 
   int before_;
