@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from pyrino import _core
+from pyrino._arguments import checked
 from pyrino.errors import RinoError
 from pyrino.jets import Jets
 from pyrino.nn import JetEncoder, tokenize
@@ -314,6 +315,7 @@ def masked_counts(lengths: np.ndarray, fraction: float) -> np.ndarray:
     return np.where(lengths > 1, np.clip(np.floor(fraction * lengths), 1, np.maximum(lengths - 1, 1)), 0)
 
 
+@checked
 def bench(
     preset: Recipe | str = "nano", *, threads: Sequence[int] | None = None, jets: int = 2000, repetitions: int = 9
 ) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from pyrino import _core
+from pyrino._arguments import checked
 from pyrino._columns import as_array
 from pyrino.errors import RinoError
 from pyrino.history import History
@@ -55,6 +56,7 @@ class Tagger(torch.nn.Module):
     lies in [-1, 1].
     """
 
+    @checked
     def __init__(self, encoder: JetEncoder, head: str = "linear", seed: int = 0) -> None:
         super().__init__()
         settings = encoder.recipe.finetune
@@ -77,10 +79,12 @@ class Tagger(torch.nn.Module):
         self.head.to(encoder.device, encoder.dtype)
         self.history = History()
 
+    @checked
     def forward(self, tokens: Tokens) -> torch.Tensor:
         """Logits [S], one per sequence of the tokens."""
         return self.head(self.encoder(tokens, constituents=False).jets).squeeze(-1)
 
+    @checked
     def predict(self, jets: Collection, *, prior: float | None = None, batch_size: int = 1024, threads: int = 1) -> Any:
         """Scores of label 1: what the network says, or with `prior` probabilities.
 
@@ -138,12 +142,14 @@ class Tagger(torch.nn.Module):
             raise RinoError(f"prior is {prior!r}: give the share of signal, a number above 0 and below 1, or None")
         return math.log(prior / (1 - prior)) - math.log(self.encoder.recipe.finetune.positive_weight)
 
+    @checked
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights (safetensors) with recipe and kind of head in the metadata, whole or not at all."""
         metadata = {"kind": "tagger", "head": self.kind, "recipe": self.encoder.recipe.to_json()}
         save_weights(path, self.state_dict(), metadata)
 
     @classmethod
+    @checked
     def load(cls, path: str | os.PathLike[str]) -> Tagger:
         """Read a tagger that `save` or `finetune` wrote: a safetensors file or the folder of a run."""
         path = Path(path)
@@ -174,6 +180,7 @@ class _CosineLogit(torch.nn.Module):
         return torch.nn.functional.linear(normalize(x, dim=-1), normalize(self.weight, dim=-1))
 
 
+@checked
 def finetune(
     encoder: JetEncoder,
     train: Labelled | Jets,
@@ -224,8 +231,6 @@ def finetune(
     Kumar et al., arXiv:2202.10054; numbers of arXiv:2509.07486. While the encoder is frozen its embeddings do not
     change, so that they are computed once.
     """
-    if not isinstance(encoder, JetEncoder):
-        raise RinoError(f"encoder is of type {type(encoder).__name__}; give a JetEncoder, JetEncoder.load reads one")
     recipe = encoder.recipe if recipe is None else recipe
     _check(recipe)
     settings = recipe.finetune
@@ -273,6 +278,7 @@ def finetune(
     return _finish(tagger, folder)
 
 
+@checked
 def train_supervised(
     recipe: Recipe,
     train: Labelled | Jets,
@@ -436,8 +442,6 @@ def _finite(loss: torch.Tensor, phase: str, epoch: int) -> float:
 
 def _check(recipe: Recipe) -> None:
     """Raise for the first number outside its range."""
-    if not isinstance(recipe, Recipe):
-        raise RinoError(f"recipe is of type {type(recipe).__name__}; give a Recipe, Recipe.preset makes one by name")
     f, s = recipe.finetune, recipe.supervised
     for name, value, right, remedy in (
         ("finetune.hidden1", f.hidden1, f.hidden1 >= 1, "1 or more"),

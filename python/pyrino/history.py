@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pyrino._arguments import checked
 from pyrino.errors import RinoError
 from pyrino.files import whole_file
 
@@ -23,10 +24,12 @@ class History(Mapping[str, np.ndarray]):
     def __init__(self) -> None:
         self._rows: list[dict[str, float]] = []
 
+    @checked
     def append(self, row: Mapping[str, float]) -> None:
         """Add a row."""
         self._rows.append(dict(row))
 
+    @checked
     def truncate(self, rows: int) -> None:
         """Keep the first rows: what a checkpoint already knew."""
         del self._rows[rows:]
@@ -53,6 +56,7 @@ class History(Mapping[str, np.ndarray]):
     def _names(self) -> list[str]:
         return list(dict.fromkeys(name for row in self._rows for name in row))
 
+    @checked
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the history as parquet, whole or not at all."""
         import pyarrow as pa
@@ -62,6 +66,7 @@ class History(Mapping[str, np.ndarray]):
             pq.write_table(pa.table({name: self[name] for name in self}), file)
 
     @classmethod
+    @checked
     def load(cls, path: str | os.PathLike[str]) -> History:
         """Read what `save` wrote; an absent file is an empty history."""
         import pyarrow as pa

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyrino import _core
+from pyrino._arguments import checked
 from pyrino._awkward import awkward_jets, to_records
 from pyrino._columns import (
     as_array,
@@ -227,6 +228,7 @@ class Jets:
         return cls(rows, offsets, labels, more)
 
     @classmethod
+    @checked
     def from_pseudojets(cls, jets: Iterable[Iterable[Any]], labels: ArrayLike | None = None) -> Jets:
         """Jets from one list of `fastjet.PseudoJet` (anything with px(), py(), pz(), E()) per jet, in GeV.
 
@@ -251,6 +253,7 @@ class Jets:
         return cls(np.asarray(rows, dtype=np.float64).reshape(-1, 4), offsets, labels)
 
     @staticmethod
+    @checked
     def concatenate(parts: Iterable[Jets]) -> Jets:
         """The jets of all parts one behind the other, copied. Origins stay where all parts have them.
 
@@ -341,6 +344,7 @@ class Jets:
         """
         return Jets._wrap(_complete(self._core, labels, None), self._p4)
 
+    @checked
     def with_extra(self, name: str, values: ArrayLike) -> Jets:
         """The same jets with one more column of extras, (T,).
 
@@ -351,6 +355,7 @@ class Jets:
         """
         return Jets._wrap(_complete(self._core, None, {name: values}), self._p4)
 
+    @checked
     def with_value(self, name: str, values: ArrayLike) -> Jets:
         """The same jets with one more value per jet, (n,).
 
@@ -361,6 +366,7 @@ class Jets:
         """
         return Jets._wrap(self._core.with_value(name, one_dimensional(values, f"the value '{name}'")), self._p4)
 
+    @checked
     def with_origins(self, files: Sequence[str], file: ArrayLike, entry: ArrayLike) -> Jets:
         """The same jets, each known as entry ``entry[j]`` of ``files[file[j]]``.
 
@@ -520,6 +526,7 @@ class Jets:
 
     # --- for the eye ---
 
+    @checked
     def draw(self, resolutions: Sequence[Any] = (2, 8, "all"), radius: float = 0.8, algorithm: str = "kt") -> Figure:
         """One jet in the (eta, phi) plane at each resolution.
 

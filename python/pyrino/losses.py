@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from pyrino import _core
+from pyrino._arguments import called
 from pyrino._columns import to_int64
-from pyrino.errors import RinoError
 
 __all__ = ["centered_assignment", "dino_loss", "gram_loss", "ibot_loss", "koleo_loss", "sinkhorn"]
 
@@ -41,7 +40,7 @@ def sinkhorn(scores: torch.Tensor, temperature: float, iterations: int = 3) -> t
     -----
     SwAV, arXiv:2006.09882, section 3.1.
     """
-    return _called(_core.sinkhorn, scores, temperature, iterations)
+    return called(_core.sinkhorn, scores, temperature, iterations)
 
 
 def centered_assignment(scores: torch.Tensor, center: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -49,7 +48,7 @@ def centered_assignment(scores: torch.Tensor, center: torch.Tensor, temperature:
 
     DINO, arXiv:2104.14294, equation 4. Raises RinoError for shapes that do not fit.
     """
-    return _called(_core.centered_assignment, scores, center, temperature)
+    return called(_core.centered_assignment, scores, center, temperature)
 
 
 def dino_loss(assignments: torch.Tensor, scores: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -78,7 +77,7 @@ def dino_loss(assignments: torch.Tensor, scores: torch.Tensor, temperature: floa
     -----
     DINO, arXiv:2104.14294, equation 3; all T V - T pairs as in arXiv:2509.07486.
     """
-    return _called(_core.dino_loss, assignments, scores, temperature)
+    return called(_core.dino_loss, assignments, scores, temperature)
 
 
 def koleo_loss(embeddings: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
@@ -105,7 +104,7 @@ def koleo_loss(embeddings: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
     -----
     Sablayrolles et al., arXiv:1806.03198, equation 4.
     """
-    return _called(_core.koleo_loss, embeddings, eps)
+    return called(_core.koleo_loss, embeddings, eps)
 
 
 def ibot_loss(
@@ -138,7 +137,7 @@ def ibot_loss(
     -----
     iBOT, arXiv:2111.07832, equation 2.
     """
-    return _called(_core.ibot_loss, assignments, scores, counts, temperature)
+    return called(_core.ibot_loss, assignments, scores, counts, temperature)
 
 
 def gram_loss(
@@ -169,13 +168,4 @@ def gram_loss(
     -----
     DINOv3, arXiv:2508.10104, equation 2, there the sum over entries.
     """
-    return _called(_core.gram_loss, student, teacher, to_int64(lengths, "lengths").tolist())
-
-
-def _called(function: Callable[..., torch.Tensor], *arguments: Any) -> torch.Tensor:
-    """A function of C++, which takes tensors and numbers alone."""
-    try:
-        return function(*arguments)
-    except TypeError as error:
-        kinds = ", ".join(type(argument).__name__ for argument in arguments)
-        raise RinoError(f"{function.__name__} got {kinds}; give tensors and numbers as its help says") from error
+    return called(_core.gram_loss, student, teacher, to_int64(lengths, "lengths").tolist())

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from pyrino import _core
+from pyrino._arguments import checked, translated
 from pyrino.errors import RinoError
 from pyrino.files import whole_file
 from pyrino.jets import Jets
@@ -23,6 +24,7 @@ from pyrino.views import _core_of
 __all__ = ["Embeddings", "JetEncoder", "ProjectionHead", "Tokens", "draw_masks", "tokenize"]
 
 Tokens = _core.Tokens
+translated(Tokens, "from_padded", "hide", "rows", "to")
 
 
 class Embeddings(NamedTuple):
@@ -186,6 +188,7 @@ class JetEncoder(_CppModule):
 
     _kernels = "auto"
 
+    @checked
     def __init__(self, recipe: Recipe | None = None, seed: int | None = None, *, _from: Any = None) -> None:
         super().__init__(recipe or Recipe.preset("nano"), seed, _from)
 
@@ -200,6 +203,7 @@ class JetEncoder(_CppModule):
         return cls(Recipe.preset(name), seed)
 
     @classmethod
+    @checked
     def load(cls, path: str | os.PathLike[str]) -> JetEncoder:
         """Read an encoder that `save` or `pretrain` wrote; it is in evaluation mode.
 
@@ -222,6 +226,7 @@ class JetEncoder(_CppModule):
         encoder.load_weights(tensors, file)
         return encoder.eval()
 
+    @checked
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights (safetensors) and recipe (in its metadata), whole or not at all."""
         save_weights(path, self.state_dict(), {"recipe": self.recipe.to_json(), "kind": "encoder"})
@@ -261,6 +266,7 @@ class JetEncoder(_CppModule):
                 self._side(training).core.kernels = name  # refuses a name that is none
             self._kernels = name
 
+    @checked
     def forward(self, tokens: Tokens, constituents: bool = True) -> Embeddings:
         """Embeddings of tokens, in their order: views, then jets.
 
@@ -276,6 +282,7 @@ class JetEncoder(_CppModule):
         tokens = tokens.to(self.device, str(self.dtype).removeprefix("torch."))
         return Embeddings(*core.forward(tokens)) if constituents else Embeddings(core.embed_jets(tokens), None)
 
+    @checked
     def embed(
         self,
         jets: Jets,
@@ -317,8 +324,6 @@ class JetEncoder(_CppModule):
         The C++ encoder is called without `forward` around it, so that its hooks do not fire.
         Several threads may call it with one encoder.
         """
-        if batch_size is not None and batch_size < 1:
-            raise RinoError(f"batch_size is {batch_size}: choose 1 or more")
         jets_core = _core_of(jets)
         # None of torch's own modes is touched: one jet alone takes less time than a walk through the tree.
         side = self._bound(training=False)
@@ -333,6 +338,7 @@ class JetEncoder(_CppModule):
             parts.append(core.embed_batch(tokenizer, jets_core.slice(first, last), *where).cpu().numpy())
         return np.concatenate(parts)
 
+    @checked
     def tokenize(self, jets: Jets, resolutions: Sequence[int | str] = ("all",), threads: int = 1) -> Tokens:
         """Tokens of jets at some resolutions, as this encoder's recipe makes them."""
         return tokenize(jets, resolutions, self.recipe, str(self.dtype).removeprefix("torch."), threads)
@@ -349,17 +355,20 @@ class ProjectionHead(_CppModule):
         Of the initial values; None draws one from torch's generator.
     """
 
+    @checked
     def __init__(self, recipe: Recipe | None = None, seed: int | None = None) -> None:
         super().__init__(recipe or Recipe.preset("nano"), seed)
 
     def _make_core(self) -> Any:
         return self.recipe._core.make_head()
 
+    @checked
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         """[.., D] -> [.., K], cosines in [-1, 1]."""
         return self._bound().core.forward(embeddings)
 
 
+@checked
 def tokenize(
     jets: Jets,
     resolutions: Sequence[int | str] = ("all",),
@@ -392,6 +401,7 @@ def tokenize(
     return tokenizer(_core_of(jets), [str(resolution) for resolution in resolutions], dtype, threads)
 
 
+@checked
 def draw_masks(
     tokens: Tokens, fraction: float = 0.25, *, seed: int = 0, step: int = 0, first: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:

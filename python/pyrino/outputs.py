@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrino import _core
+from pyrino._arguments import checked
 from pyrino._root_files import root_file, uproot_writes
 from pyrino.data.chunk import Chunk
 from pyrino.data.containers import CONTAINERS, container_of
@@ -47,6 +48,7 @@ _BASKET = 4 << 20
 Entries = NDArray[np.int64]
 
 
+@checked
 def embed_files(
     encoder: JetEncoder,
     path: PathLike | Iterable[PathLike],
@@ -143,6 +145,7 @@ def embed_files(
     return _write(to, path, max_jets, layout, on_error, selection, progress)
 
 
+@checked
 def predict_files(
     tagger: Tagger,
     path: PathLike | Iterable[PathLike],
@@ -319,7 +322,7 @@ def _write(
         if not reading.tally.jets and not writer.whole_without_jets(reading.tally):
             raise RinoError(f"no jet is left: {reading.tally}; check the files and the selection")
     if not reading.tally.complete:
-        warnings.warn(f"{to.verb} left out what is broken: {reading.tally}", RinoWarning, stacklevel=3)
+        warnings.warn(f"{to.verb} left out what is broken: {reading.tally}", RinoWarning, stacklevel=4)
     return reading.tally
 
 

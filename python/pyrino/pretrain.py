@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from pyrino import _core
+from pyrino._arguments import checked, device_of
 from pyrino.data import JetStream
 from pyrino.data.opening import open_jets
 from pyrino.errors import RinoError, RinoWarning, unpicklable
@@ -85,6 +86,7 @@ class Trainer:
     ...     print(step["step"], step["loss"], step["teacher_entropy"])
     """
 
+    @checked
     def __init__(
         self,
         recipe: Recipe,
@@ -95,9 +97,7 @@ class Trainer:
         group: Ranks | ProcessGroup | None = None,
     ) -> None:
         self.recipe = recipe.copy()
-        device = torch.device(device)
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise RinoError(f"device is {str(device)!r} but torch sees no CUDA device: choose 'cpu'")
+        device = device_of(device)
         if device.type == "cuda" and device.index is None:
             # Threads of its own have another current device.
             device = torch.device("cuda", torch.cuda.current_device())
@@ -115,7 +115,7 @@ class Trainer:
                 f"training.precision is {recipe.training.precision!r}, which this processor computes more slowly than "
                 f"float32 (it has no AMX): the run is in {self._core.precision}",
                 RinoWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         wanted, taken = self.recipe.training.batch_size, self._core.batch_size
         if taken < wanted and ranks.first:
@@ -178,6 +178,7 @@ class Trainer:
         """Mean loss of the best epoch so far, infinity before the first is done."""
         return self._core.best_loss
 
+    @checked
     def learning_rate(self, step: int) -> float:
         """Learning rate of a step, as the schedule has it."""
         return self._core.learning_rate(step)
@@ -197,11 +198,13 @@ class Trainer:
         encoder.load_state_dict({n.removeprefix("encoder."): v for n, v in averages if n.startswith("encoder.")})
         return encoder
 
+    @checked
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint (safetensors), whole or not at all; of several processes rank 0 does."""
         metadata = {"kind": "checkpoint", "recipe": self.recipe.to_json(), "pyrino": _core.__version__}
         self._core.save(os.fspath(path), metadata)
 
+    @checked
     def restore(self, path: str | os.PathLike[str]) -> None:
         """Go on from a checkpoint of the same recipe and jets; on a CPU bit by bit as if never stopped.
 
@@ -262,6 +265,7 @@ class PretrainingRun:
         )
 
 
+@checked
 def pretrain(
     recipe: Recipe | str | os.PathLike[str],
     train: Jets | JetStream | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
@@ -347,7 +351,7 @@ def pretrain(
             _train(trainer, history, out, watch, ranks, checkpoint_minutes)
         if isinstance(jets, JetStream) and (said := jets.left_out()):
             who = "training" if ranks.alone else f"training on rank {ranks.rank}"
-            warnings.warn(f"{who} went without what is broken: {said}", RinoWarning, stacklevel=2)
+            warnings.warn(f"{who} went without what is broken: {said}", RinoWarning, stacklevel=3)
         encoder = trainer.encoder()
         if ranks.first:
             encoder.save(out / _ENCODER)

@@ -257,7 +257,7 @@ def joined(device: str | torch.device = "cpu") -> Iterator[Ranks]:
     """
     try:
         device = torch.device(device)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise RinoError(f"there is no device {device!r}: choose cpu, cuda or cuda:1") from None
     size = _number("WORLD_SIZE") if "RANK" in os.environ and "WORLD_SIZE" in os.environ else 1
     if size == 1:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyrino import _core
+from pyrino._arguments import checked
 from pyrino.errors import RinoError
 from pyrino.files import text_of, whole_file
 
@@ -122,7 +123,9 @@ class Recipe:
         """
         names = cls.presets()
         if name not in names:
-            raise RinoError(f"there is no preset {name!r}{_nearest(name, names)}: choose one of {', '.join(names)}")
+            raise RinoError(
+                f"there is no preset {name!r}{_nearest(str(name), names)}: choose one of {', '.join(names)}"
+            )
         recipe = cls()
         recipe._core = _core.Recipe.preset(name)
         recipe.name = name
@@ -178,6 +181,7 @@ class Recipe:
         return _count(self._core.make_head())
 
     @classmethod
+    @checked
     def load(cls, path: str | os.PathLike[str]) -> Recipe:
         """Read a TOML file; what it does not name is as in its ``preset`` (nano unless it names one).
 
@@ -199,6 +203,7 @@ class Recipe:
             raise RinoError(f"{path}: {error}") from error
 
     @classmethod
+    @checked
     def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
         """The recipe of a nested dictionary {section: {name: value}}, with an optional ``preset``.
 
@@ -243,6 +248,7 @@ class Recipe:
             lines.append(f"{entry.name} = {_toml(_show(entry.value))}  # {entry.meaning}{unit}")
         return "\n".join(lines) + "\n"
 
+    @checked
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `to_toml()` to a file, whole or not at all."""
         with whole_file(path) as partial:
@@ -253,6 +259,7 @@ class Recipe:
         return json.dumps(self.to_dict())
 
     @classmethod
+    @checked
     def from_json(cls, text: str) -> Recipe:
         """The inverse of `to_json`. Raises RinoError for other text."""
         try:
@@ -276,6 +283,7 @@ class Recipe:
         recipe.name = self.name
         return recipe
 
+    @checked
     def update(self, values: Mapping[str, Any]) -> None:
         """Set numbers by bare or dotted name, or whole sections as dictionaries."""
         for key, value in values.items():

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from numpy.typing import ArrayLike
 
+from pyrino._arguments import checked
 from pyrino.errors import RinoError
 from pyrino.jets import Jets
 from pyrino.nn import Tokens, tokenize
@@ -52,6 +53,7 @@ class TorchDataset(torch.utils.data.Dataset[Jets]):
         return TokenBatch(tokens, labels)
 
 
+@checked
 def torch_dataset(
     jets: Jets,
     labels: ArrayLike | None = None,

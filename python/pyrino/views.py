@@ -10,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrino import _core
+from pyrino._arguments import checked, translated
 from pyrino._core import Resolution
 from pyrino.errors import RinoError
 from pyrino.jets import Jets
 
 __all__ = ["Resolution", "ViewGenerator", "resolution", "splitting_scales", "toy_jets"]
+
+translated(Resolution, "fraction", "kt", "parse", "subjets")
 
 
 def resolution(point: Any) -> Resolution:
@@ -76,6 +79,7 @@ class ViewGenerator:
     (3, 100)
     """
 
+    @checked
     def __init__(
         self,
         resolutions: Iterable[Any],

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pyrino._arguments import checked
 from pyrino.data.source import Source
 from pyrino.errors import RinoError
 
@@ -35,6 +36,7 @@ class Container:
     content: Callable[[Any], str]
 
 
+@checked
 def container_of(source: Source) -> Container | None:
     """The container of a file by its first bytes, None if it is none of those known.
 

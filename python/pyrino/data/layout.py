@@ -184,6 +184,8 @@ def layout_named(name: str) -> Layout:
     RinoError
         If there is none, or it has no such options.
     """
+    if not isinstance(name, str):
+        raise _unknown(name)
     base, colon, options = name.partition(":")
     if name not in _LAYOUTS and colon and base in _LAYOUTS:
         return _LAYOUTS[base].variant(options)
@@ -192,7 +194,7 @@ def layout_named(name: str) -> Layout:
     return _LAYOUTS[name]
 
 
-def _unknown(name: str) -> RinoError:
+def _unknown(name: object) -> RinoError:
     return RinoError(f"there is no layout {name!r}; known are {', '.join(_LAYOUTS)}")
 
 

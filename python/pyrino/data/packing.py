@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyrino._arguments import checked
 from pyrino.data import packed
 from pyrino.data.chunk import Chunk
 from pyrino.data.containers import container_of
@@ -51,6 +52,7 @@ _LOG = logging.getLogger("pyrino")
 Array = NDArray[Any]
 
 
+@checked
 def pack(
     paths: PathLike | Iterable[PathLike],
     out: PathLike,
@@ -127,7 +129,7 @@ def pack(
         writer.finish(tally)
     _LOG.info("%s: %s", out, tally)
     if not tally.complete:
-        warnings.warn(f"packing left out what is broken: {tally}", RinoWarning, stacklevel=2)
+        warnings.warn(f"packing left out what is broken: {tally}", RinoWarning, stacklevel=3)
     return tally
 
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
+from pyrino._arguments import checked
 from pyrino.errors import RinoError
 from pyrino.files import text_of
 
@@ -33,6 +34,7 @@ class Source:
         As the user wrote it; its text is the file's name in every `Jets.origins`.
     """
 
+    @checked
     def __init__(self, url: PathLike) -> None:
         self.url = os.fsdecode(url)
 

@@ -17,7 +17,7 @@ from pyrino.evaluate.checks import random_numbers
 from pyrino.evaluate.embeddings import boosted_trees
 from pyrino.evaluate.metrics import Measurement, roc_auc
 from pyrino.jets import Jets
-from pyrino.views import ViewGenerator, splitting_scales
+from pyrino.views import ViewGenerator, _core_of, splitting_scales
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -282,7 +282,7 @@ def jet_variables(jets: Jets, *, radius: float = 0.8, threads: int = 1) -> dict[
     RinoError
         If a jet has no pT, so no eta and no shares.
     """
-    pt = jets.pt
+    pt = _core_of(jets).pt()
     none = np.flatnonzero(~(pt > 0))
     if none.size:
         raise RinoError(

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pyrino._arguments import checked
 from pyrino._columns import to_float64
 from pyrino.errors import RinoError
 from pyrino.evaluate.checks import check_labels, random_numbers
@@ -91,6 +92,7 @@ class PrincipalComponents(NamedTuple):
     explained: NDArray[np.float64]
 
 
+@checked
 def knn(
     embeddings: ArrayLike,
     labels: ArrayLike,
@@ -139,6 +141,7 @@ def knn(
     return _probe(lambda: KNeighborsClassifier(n_neighbors=k), samples, folds, seed, threads)
 
 
+@checked
 def linear_probe(
     embeddings: ArrayLike,
     labels: ArrayLike,
@@ -158,6 +161,7 @@ def linear_probe(
     return _probe(lambda: LogisticRegression(max_iter=2000), samples, folds, seed, threads)
 
 
+@checked
 def boosted_trees(
     embeddings: ArrayLike,
     labels: ArrayLike,
@@ -181,6 +185,7 @@ def boosted_trees(
     return _probe(make, samples, folds, seed, threads)
 
 
+@checked
 def kinematics_explained(
     embeddings: ArrayLike, jet_kinematics: Mapping[str, ArrayLike], folds: int = 5, seed: int = 0
 ) -> KinematicsExplained:
@@ -237,6 +242,7 @@ def kinematics_explained(
     return {"from_embedding": from_embedding, "of_embedding": of_embedding}
 
 
+@checked
 def similarity_along_flow(embeddings: Sequence[ArrayLike]) -> Similarity:
     """Mean cosine similarity between the embeddings of one jet at different resolutions.
 

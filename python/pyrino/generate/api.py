@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._arguments import checked
 from ..errors import RinoError
 from ..progress import progress_bar
 from .domains import DOMAINS, PROCESSES, Domain
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["generate"]
 
 
+@checked
 def generate(
     domain: str | None,
     process: str,

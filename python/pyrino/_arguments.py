@@ -1,0 +1,185 @@
+"""What public functions are given, looked at before any work: what an argument cannot be is a `RinoError`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+import os
+import re
+import reprlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar, cast
+
+import torch
+
+from pyrino.errors import RinoError
+
+__all__ = ["called", "checked", "device_of", "translated"]
+
+#: The least that integers of these names can be: C++ has no other types for them.
+_LEAST = {"batch_size": 1, "rows": 0, "seed": 0, "step": 0, "threads": 1}
+
+#: pyrino's own types, and who makes such objects.
+_OWN = {
+    "Jets": "read_jets and Jets.from_awkward make them",
+    "JetEncoder": "JetEncoder.load reads one",
+    "JetStream": "open_dataset opens one",
+    "Recipe": "Recipe.preset makes one by name",
+    "Source": "Source(path) is one",
+    "Tagger": "Tagger.load reads one",
+    "Tokens": "tokenize makes them",
+}
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def checked(function: Function) -> Function:
+    """The function, which looks at its arguments first and raises a `RinoError` for one that its annotation excludes.
+
+    Integers, numbers, text, paths, lists, mappings, devices, tensors and pyrino's own types are told apart; switches,
+    arrays and whatever else an annotation has room for are the function's own matter. A warning of the function has one
+    `stacklevel` more.
+    """
+    kinds = {
+        name: kinds
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        and (kinds := _alternatives(parameter.annotation))
+    }
+    positional = list(inspect.signature(function).parameters)
+    place = function.__qualname__.removesuffix(".__init__")
+
+    @functools.wraps(function)
+    def looked_at(*args: Any, **kwargs: Any) -> Any:
+        for name, value in (*zip(positional, args, strict=False), *kwargs.items()):
+            if name in kinds and not any(kind(name, value) for kind in kinds[name].values()):
+                least = f" of {_LEAST[name]} or more" if "an integer" in kinds[name] and name in _LEAST else ""
+                wanted = " or ".join(kinds[name]).replace("an integer", f"an integer{least}")
+                raise RinoError(f"{place}: {name} is {reprlib.repr(value)}; give {wanted}")
+        return function(*args, **kwargs)
+
+    return cast(Function, looked_at)
+
+
+def device_of(device: Any) -> torch.device:
+    """A device that there is.
+
+    Raises
+    ------
+    RinoError
+        For any other.
+    """
+    try:
+        found = torch.device(device)
+    except (TypeError, RuntimeError):
+        raise RinoError(f"there is no device {device!r}: choose cpu, cuda or cuda:1") from None
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise RinoError(f"device is {str(found)!r} but torch sees no CUDA device: choose 'cpu'")
+    return found
+
+
+def called(function: Callable[..., Any], /, *arguments: Any, **more: Any) -> Any:
+    """What a function of C++ gives, which takes no other types than its own.
+
+    Raises
+    ------
+    RinoError
+        Where pybind11 has a TypeError.
+    """
+    try:
+        return function(*arguments, **more)
+    except TypeError as error:
+        kinds = ", ".join(type(argument).__name__ for argument in (*arguments, *more.values()))
+        raise RinoError(f"{function.__name__} got {kinds}; give tensors and numbers as its help says") from error
+
+
+def translated(kind: type, *names: str) -> None:
+    """Have methods of a class of C++ raise `RinoError` for arguments that they do not take."""
+    for name in names:
+        method = getattr(kind, name)
+
+        @functools.wraps(method, assigned=("__doc__", "__name__"))
+        def wrapped(*args: Any, _method: Any = method, **kwargs: Any) -> Any:
+            return called(_method, *args, **kwargs)
+
+        setattr(kind, name, staticmethod(wrapped) if isinstance(vars(kind)[name], staticmethod) else wrapped)
+
+
+# --- annotations ---
+
+Kind = Callable[[str, Any], bool]
+
+
+def _alternatives(annotation: Any) -> dict[str, Kind]:
+    """What an annotation allows, in words, and how it is told; empty where that is not known of all of it."""
+    kinds: dict[str, Kind] = {}
+    if not isinstance(annotation, str) or annotation == "bool":
+        return kinds
+    parts = re.split(r" \| (?![^\[]*\])", annotation)
+    if {"os.PathLike[str]", "torch.device"} & set(parts):  # which may be said in text, too
+        parts = [part for part in parts if part != "str"]
+    for part in parts:
+        base = part.partition("[")[0]
+        if part == "Sequence[int]":
+            kinds["a list of integers"] = _integers
+        elif base in _KINDS:
+            word, kind = _KINDS[base]
+            kinds[word] = kind
+        elif base in _OWN:
+            kinds[f"{base} ({_OWN[base]})"] = functools.partial(_own, base)
+        else:
+            return {}
+    return kinds
+
+
+def _integer(name: str, value: Any) -> bool:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        return False
+    return _LEAST.get(name, -(2**63)) <= number < (2**31 if name == "threads" else 2**63)
+
+
+def _integers(name: str, value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str) and all(_integer(name, part) for part in value)
+
+
+def _number(_: str, value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return not isinstance(value, (str, bytes))
+
+
+def _own(base: str, _: str, value: Any) -> bool:
+    import pyrino
+
+    return isinstance(value, getattr(pyrino, base, None) or getattr(pyrino.data, base))
+
+
+def _device(_: str, value: Any) -> bool:
+    return device_of(value) is not None
+
+
+def _of(*types: type) -> Kind:
+    return lambda _, value: isinstance(value, types)
+
+
+_PATH = ("a path (str or pathlib.Path)", _of(str, os.PathLike))
+
+_KINDS: dict[str, tuple[str, Kind]] = {
+    "int": ("an integer", _integer),
+    "float": ("a number", _number),
+    "str": ("text", _of(str)),
+    "os.PathLike": _PATH,
+    "PathLike": _PATH,
+    "None": ("None", _of(type(None))),
+    "Sequence": ("a list", _of(Iterable)),
+    "Iterable": ("a list", _of(Iterable)),
+    "Mapping": ("a mapping", _of(Mapping)),
+    "dict": ("a dict", _of(Mapping)),
+    "torch.Tensor": ("a torch.Tensor", _of(torch.Tensor)),
+    "torch.device": ("a device ('cpu', 'cuda')", _device),
+}
