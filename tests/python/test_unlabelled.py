@@ -208,6 +208,35 @@ def test_friends_of_jets_without_labels_say_minus_one(tmp_path):
         assert all(root["rino"]["valid"].array())
 
 
+def test_who_pretrains_on_a_stream_wants_no_labels(case, tmp_path):
+    file, _, said = case
+    recipe = tiny(training__epochs=2, training__batch_size=5)
+    with open_dataset(file) as dataset, open_dataset(file, labelled=False) as unlabelled:
+        runs = [
+            rino.pretrain(recipe, stream, out=tmp_path / str(k), progress=False, tensorboard=False)
+            for k, stream in enumerate((dataset, unlabelled))
+        ]
+        np.testing.assert_array_equal(*(run.history["loss"] for run in runs))
+        # A checkpoint is read amid a window.
+        trainers = [rino.Trainer(recipe, stream) for stream in (dataset, unlabelled)]
+        for trainer in trainers:
+            trainer.step()
+            trainer.save(tmp_path / "c.safetensors")
+            trainer.restore(tmp_path / "c.safetensors")
+        with pytest.raises(RinoError, match=rf"jet \d+ {said}"):
+            dataset.take(N)
+
+
+def test_who_asks_a_stream_for_jets_gets_labels_after_a_trainer(tmp_path):
+    file = write_parquet(tmp_path / "a.parquet", one_hot(1 - SOUND, SOUND))
+    for path in (file, {file: 1.0, str(tmp_path / "b.parquet"): 2.0}):
+        write_parquet(tmp_path / "b.parquet", one_hot(SOUND, 1 - SOUND))
+        with open_dataset(path) as dataset:
+            rino.Trainer(tiny(training__batch_size=5), dataset).step()
+            assert set(dataset.take(N).labels) == {0, 8}
+            assert all(batch.labels is not None for batch in dataset.batches(4))
+
+
 def test_unlabelled_jets_are_pretrained_on(tmp_path):
     file = write_parquet(tmp_path / "a.parquet", one_hot(NONE, NONE))
     recipe = tiny(training__epochs=1, training__batch_size=6)

@@ -8,7 +8,7 @@ import warnings
 import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +105,7 @@ class Dataset(JetStream):
         if rank >= world_size:
             raise RinoError(f"rank = {rank} of world_size = {world_size}; ranks count from 0")
         self._selection, self._on_error = selection, checked_policy(on_error)
+        self._labelled = selection.labelled
         self._seed, self._window, self._rank, self._world_size = map(int, (seed, window, rank, world_size))
         self._left_out: dict[str, str] = {}  # files that cannot be used at all, and why
         self._looks: dict[str, object] = {}  # `Tally.looks` of all pieces
@@ -236,6 +237,7 @@ class Dataset(JetStream):
         windows behind which the same share of the pass is left as those ranks had left on average. Jets near it may
         come twice or not at all in this pass; the next one has every jet once.
         """
+        self._want_labels(False)
         stood = [self._checked(position, rank, len(positions)) for rank, position in enumerate(positions)]
 
         def passes_done(kept: float) -> float:
@@ -312,6 +314,7 @@ class Dataset(JetStream):
             As `take`.
         """
         check_whole(batch_size=(batch_size, 1))
+        self._want_labels(True)
         running, whole = self._pass, self.position[1:] == (0, 0)
         while self._pass == running:
             parts = self._parts(batch_size)
@@ -320,6 +323,12 @@ class Dataset(JetStream):
                 yield Jets._wrap(_joined(parts))
             elif whole:
                 raise self._nothing()
+
+    def _want_labels(self, wanted: bool) -> None:
+        labelled = wanted and self._selection.labelled
+        if labelled != self._labelled:
+            self._labelled, self._current = labelled, None
+            self._forget()
 
     def _take(self, count: int) -> _core.Jets:
         parts: list[_core.Jets] = []
@@ -466,11 +475,10 @@ class Dataset(JetStream):
     def _read(self, running: int, piece: Piece) -> _Read:
         source = self.sources[piece.file]
         tally = Tally(looks=self._looks)
+        selection = replace(self._selection, labelled=self._labelled)
         try:
             with self._readers.use(source) as (_, reader):
-                chunk, entries = read_sound(
-                    reader, piece.first, piece.last, self._selection.columns, tally, self._on_error
-                )
+                chunk, entries = read_sound(reader, piece.first, piece.last, selection.columns, tally, self._on_error)
             if chunk is None:
                 return _Read(piece.file, tally)
             if len(entries) + tally.bad_jets != piece.jets:
@@ -478,9 +486,9 @@ class Dataset(JetStream):
                     f"{source} has changed since it was opened: it has {len(entries)} jets where it had "
                     f"{piece.jets}; open the data set again"
                 )
-            if self._selection.labelled:
+            if selection.labelled:
                 self._rule.check(source, chunk.labels and chunk.labels.meaning)
-            chunk, entries = self._selection.take(source, chunk, entries, tally, self._on_error)
+            chunk, entries = selection.take(source, chunk, entries, tally, self._on_error)
             places = np.arange(len(entries))
             if parts_of(piece, self._rows) > 1:  # else all of them are in one window, which has an order of its own
                 places = order(len(entries), self._seed, _JETS, running, piece.file, piece.first)

@@ -185,6 +185,10 @@ class Mixture(JetStream):
             stream._go_back(rest[:length])
             rest = rest[length:]
 
+    def _want_labels(self, wanted: bool) -> None:
+        for stream in self.streams:
+            stream._want_labels(wanted)
+
     def _take(self, count: int) -> _core.Jets:
         # All ranks together draw what one alone would: each has every world_size-th number.
         rank, ranks = self._share or (0, 1)

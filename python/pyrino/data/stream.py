@@ -51,7 +51,8 @@ class JetStream(ABC):
             For a broken file or jet, unless such are skipped; if there is no jet that is wanted.
         """
         check_whole(count=(count, 1))
-        return Jets._wrap(self._next(count)[0])
+        self._want_labels(True)
+        return Jets._wrap(self._taken(count)[0])
 
     @property
     def label_meaning(self) -> str | None:
@@ -125,12 +126,11 @@ class JetStream(ABC):
         """Jets of an epoch on all ranks together."""
         return len(self)
 
-    # What C++ calls (PythonSource in bind_train.cpp).
+    def _want_labels(self, wanted: bool) -> None:
+        """Whether who asks for the next jets wants their labels, which are checked then; trainers do not."""
+        return
 
-    def _size(self) -> int:
-        return len(self)
-
-    def _next(self, count: int) -> tuple[_core.Jets, list[int]]:
+    def _taken(self, count: int) -> tuple[_core.Jets, list[int]]:
         before = self.position
         try:
             return self._take(count), list(self.position)
@@ -138,10 +138,20 @@ class JetStream(ABC):
             self._go_back(before)  # jets that were taken before it failed come again
             raise
 
+    # What C++ calls (PythonSource in bind_train.cpp).
+
+    def _size(self) -> int:
+        return len(self)
+
+    def _next(self, count: int) -> tuple[_core.Jets, list[int]]:
+        self._want_labels(False)
+        return self._taken(count)
+
     def _position(self) -> list[int]:
         return list(self.position)
 
     def _seek(self, position: Sequence[int]) -> None:
+        self._want_labels(False)
         self.seek(position)
 
     def _seek_others(self, positions: Sequence[Sequence[int]]) -> None:
