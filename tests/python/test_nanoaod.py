@@ -17,7 +17,7 @@ from helpers import tiny
 from test_readers import columns_of, write_parquet
 
 import pyrino as rino
-from pyrino import JetEncoder, Jets, RinoError, RinoWarning, read_jets
+from pyrino import JetEncoder, Jets, RinoError, RinoWarning, open_dataset, read_jets
 from pyrino.cli import main
 from pyrino.data import Source, open_file
 from pyrino.outputs import embed_files
@@ -201,13 +201,13 @@ def test_no_more_events_are_in_memory_than_a_part_of_the_file(file, monkeypatch)
     with open_file(Source(file)) as (_, reader):
         # Where baskets begin: reading from there decompresses nothing twice.
         assert reader.starts.tolist() == np.unique(reader.first_jets[np.arange(0, EVENTS, 7)]).tolist()
-        read, arrays = [], reader._tree.arrays
+        read, arrays = [], reader._table.arrays
 
-        def watched(*names: Any, **options: Any) -> Any:
-            read.append((options["entry_start"], options["entry_stop"]))
-            return arrays(*names, **options)
+        def watched(names: Any, first: int, last: int) -> Any:
+            read.append((first, last))
+            return arrays(names, first, last)
 
-        monkeypatch.setattr(reader._tree, "arrays", watched)
+        monkeypatch.setattr(reader._table, "arrays", watched)
         reader.read(0, reader.entries)
     assert all(a == b for (_, a), (b, _) in itertools.pairwise(read)) and len(read) == 6
     assert all(last - first <= 10 and first % 7 in (0, read[0][0]) for first, last in read)
@@ -344,6 +344,25 @@ def test_files_without_jets_are_no_error_beside_others(tmp_path, events, file, j
         with pytest.raises(RinoError, match=r"no jet is left: .* 1 file without jets"):
             read_jets(path)
     assert read_jets([*empty, file], columns="jet_in_event") == jets
+
+
+@pytest.mark.parametrize("layout", [None, "nanoaod:puppi", "nanoaod:Jet"])
+def test_an_rntuple_is_read_as_the_tree_is(tmp_path, events, file, layout):
+    flat: dict[str, Any] = {}
+    for name, values in events.items():
+        fields = values.fields if isinstance(values, ak.Array) else ()
+        flat |= {f"{name}_{field}": values[field] for field in fields} or {name: values}
+    with uproot.recreate(tmp_path / "r.root") as root:
+        root.mkrntuple("Events", {name: values[:11] for name, values in flat.items()}).extend(
+            {name: values[11:] for name, values in flat.items()}
+        )
+    wanted = ["run", "jet_in_event", f"{'Jet' if layout == 'nanoaod:Jet' else 'FatJet'}_pt", "PFCands_charge"]
+    tuple_, tree = (
+        read_jets(path, layout=layout, columns=wanted, drop_empty=True) for path in (tmp_path / "r.root", file)
+    )
+    assert tuple_ == tree and tuple_.origins.entry.tolist() == tree.origins.entry.tolist()
+    with open_dataset(tmp_path / "r.root", layout=layout, window=16, drop_empty=True) as dataset:
+        assert sorted(dataset.take(len(tree)).origins.entry) == tree.origins.entry.tolist()
 
 
 def test_other_trees_called_events_are_of_no_known_layout(tmp_path):

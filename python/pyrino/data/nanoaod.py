@@ -1,4 +1,4 @@
-"""ROOT: CMS NanoAOD with candidates (PFNano): a TTree `Events` of jets and indices of their candidates."""
+"""ROOT: CMS NanoAOD with candidates (PFNano): a TTree or RNTuple `Events` of jets and indices of their candidates."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pyrino._columns import MASS_ROUNDING, energy_of, offsets_of
 from pyrino.data.chunk import Chunk, JetError, need, not_negative, reading
 from pyrino.data.layout import Layout, Reader
+from pyrino.data.root import table_of, tables_of
 from pyrino.data.source import Source
 from pyrino.errors import RinoError
 from pyrino.jets import Origins
@@ -55,7 +56,7 @@ class NanoAod(Layout):
     Masses of massless candidates are rounded: from -5 MeV on they count as 0.
     """
 
-    name, title, container = "nanoaod", "CMS NanoAOD with candidates (PFNano): ROOT, TTree `Events`", "ROOT"
+    name, title, container = "nanoaod", "CMS NanoAOD with candidates (PFNano): ROOT, TTree or RNTuple `Events`", "ROOT"
     suffixes = (".root",)
 
     def __init__(self, jets: str = "FatJet", *, puppi: bool = False) -> None:
@@ -73,20 +74,18 @@ class NanoAod(Layout):
         return made
 
     def recognise(self, file: Any) -> bool:
-        import uproot
-
-        tree = file[TREE] if TREE in file.keys(cycle=False) else None
-        return isinstance(tree, uproot.TTree) and any(f"{name}_pt" in tree.keys() for name in ("FatJet", "Jet"))
+        return TREE in tables_of(file) and any(f"{name}_pt" in file[TREE].keys() for name in ("FatJet", "Jet"))
 
     def reader(self, source: Source, file: Any) -> Reader:
-        need(source, [TREE], file.keys(cycle=False), "TTree")
+        need(source, [TREE], tables_of(file), "TTree or RNTuple")
         return _Reader(source, file, self._jets, self._puppi)
 
 
 class _Reader(Reader):
     def __init__(self, source: Source, file: Any, jets: str, puppi: bool) -> None:
-        self._source, self._file, self._tree = source, file, file[TREE]
-        kinds = {branch.name: kind for branch in self._tree.branches if (kind := _kind(branch)) is not None}
+        self._source, self._file, self._table = source, file, table_of(file, TREE)
+        kinds = {name: "list" for name, length in self._table.lists.items() if length is None}
+        kinds |= dict.fromkeys(self._table.numbers, "number")
         candidates = next((name for name in _CANDIDATES if f"{name}_pt" in kinds), _CANDIDATES[0])
         link = f"{jets}{candidates}"
         index = next((name for name in _INDEX if f"{link}_{name}" in kinds), _INDEX[0])
@@ -110,20 +109,22 @@ class _Reader(Reader):
         }
         with reading(source, "ROOT"):
             self._first = offsets_of(self._jets_of_events(jets))
-            starts = self._tree.common_entry_offsets(filter_name=self._needed) if self._tree.num_entries else [0]
+            #: Where the pieces of all branches that are needed begin at once.
+            self._pieces = self._table.starts(self._needed)
         self.entries = int(self._first[-1])
-        #: Where the baskets of all branches that are needed begin at once: elsewhere some would be decompressed twice.
-        self._pieces = np.asarray(starts, dtype=np.int64)
         begins = np.unique(self._first[self._pieces])
         self.starts = begins[begins < max(self.entries, 1)]
 
     def _jets_of_events(self, jets: str) -> NDArray[np.int64]:
         """(events,) number of jets."""
         counter, branch = f"n{jets}", f"{jets}_pt"
-        if counter in self._tree.keys():
-            return self._tree[counter].array(library="np").astype(np.int64)
-        need(self._source, [branch], self._tree.keys(), "branches")
-        return _counts(self._tree[branch].array(library="ak"))
+        if counter in self._table.numbers:
+            return np.asarray(self._whole(counter), dtype=np.int64)
+        need(self._source, [branch], self._table.lists, "branches")
+        return _counts(self._whole(branch))
+
+    def _whole(self, name: str) -> Any:
+        return self._table.arrays([name], 0, self._table.entries)[name]
 
     @property
     def first_jets(self) -> NDArray[np.int64]:
@@ -159,7 +160,7 @@ class _Reader(Reader):
         wanted = [name for name in columns if name != JET]
         names = list(dict.fromkeys([*self._needed, *wanted]))
         with reading(self._source, "ROOT"):
-            arrays = self._tree.arrays(names, entry_start=begin, entry_stop=end, library="ak", how=dict)
+            arrays = self._table.arrays(names, begin, end)
             sizes = {"jet": np.diff(self._first[begin : end + 1])}
             sizes |= {self._tables[name]: _counts(arrays[name]) for name in (self._momenta[0], self._jet)}
             flat = {name: self._flat(name, array, sizes) for name, array in arrays.items()}
@@ -231,17 +232,6 @@ class _Reader(Reader):
             "run from 0 to below that",
             jet,
         )
-
-
-def _kind(branch: Any) -> str | None:
-    """Whether a branch holds a "list" of numbers per event or one "number", told by its interpretation."""
-    import uproot
-
-    found = branch.interpretation
-    if isinstance(found, uproot.AsJagged) and isinstance(found.content, uproot.AsDtype):
-        return "list"
-    plain = isinstance(found, uproot.AsDtype) and found.inner_shape == () and found.to_dtype.kind in "fiub"
-    return "number" if plain else None
 
 
 def _tables(kinds: Mapping[str, str], jets: str, link: str, candidates: str) -> dict[str, str]:

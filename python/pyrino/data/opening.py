@@ -55,8 +55,9 @@ def open_dataset(
         This process and the number of processes: every jet goes to one of them in each pass, to each equally many.
     layout, on_error, **selection
         As in `read_jets`: ``columns, labelled, pt, eta, mass, label, constituent_pt, hardest, fraction, seed,
-        drop_empty, scale``; labels are checked for who calls `take` or `batches`, not for trainers. With ``on_error="skip"`` a file that breaks, vanishes or does not fit the others is left
-        out; `Dataset.report` counts what was, and a `RinoWarning` says it at the end of every pass.
+        drop_empty, scale``; labels are checked for who calls `take` or `batches`, not for trainers. With
+        ``on_error="skip"`` a file that breaks, vanishes or does not fit the others is left out;
+        `Dataset.report` counts what was, and a `RinoWarning` says it at the end of every pass.
 
     Returns
     -------

@@ -48,7 +48,7 @@ def read_jets(
     ``aspen``             AspenOpenJets: HDF5, real collisions, no labels
     ``rs3l``              RS3L: HDF5, the nominal jets; ``layout="rs3l:seed"``, ``fsr_up``, ``fsr_down``, ``herwig``
                           or ``all`` for the re-simulated ones
-    ``nanoaod``           CMS NanoAOD with candidates (PFNano): ROOT, TTree ``Events``, ``FatJet``;
+    ``nanoaod``           CMS NanoAOD with candidates (PFNano): ROOT, TTree or RNTuple ``Events``, ``FatJet``;
                           ``layout="nanoaod:Jet"`` for AK4, ``"nanoaod:puppi"``, ``"nanoaod:Jet,puppi"`` weighted
     ``packed``            `pyrino.pack`'s cache: Arrow IPC
     ====================  ================================================================================
