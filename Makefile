@@ -93,7 +93,7 @@ cuda-build:
 
 SOURCES := $(shell find include python/src tests/cpp tests/clang tests/consumer examples benchmarks -name '*.hpp' -o -name '*.cpp' -o -name '*.inc')
 # The second compiler: a clang of 16 or later, the headers of others from where pip put them.
-CLANG = $(shell for v in -16 -17 -18 -19 -20 ""; do command -v clang++$$v && break; done)
+CLANG = $(shell for v in 16 17 18 19 20 21 22; do command -v clang++-$$v && break; done)
 SITE = $(shell $(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 lint: APT_NEEDED += $(if $(CLANG),,clang-16)
 lint: deps
