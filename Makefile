@@ -13,7 +13,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 export GOMP_SPINCOUNT ?= 20000
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: all demo study test test-cpp test-python bench cuda-build lint format deps build clean
+.PHONY: all demo study test test-cpp test-python headers bench cuda-build lint format deps build clean
 all: build
 
 # Debian's Catch2 has no wheel; ccache is only for speed. Only what is missing is asked for.
@@ -76,6 +76,10 @@ test-cpp: deps build/cpp/.built
 test-python: build build/cpp/.built
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
+# Every public header compiles alone, warnings are errors: CI's second part, 20 minutes from nothing.
+headers: build/cpp/.built
+	cmake --build --preset default --parallel $(JOBS) --target headers_alone
+
 # All benchmarks in their short form, in ten minutes on two idle cores; results in build/bench.
 bench: build build/cpp/.built
 	$(VENV)/bin/python benchmarks/run.py
@@ -89,7 +93,7 @@ cuda-build:
 
 SOURCES := $(shell find include python/src tests/cpp tests/clang tests/consumer examples benchmarks -name '*.hpp' -o -name '*.cpp' -o -name '*.inc')
 # The second compiler: a clang of 16 or later, the headers of others from where pip put them.
-CLANG = $(shell for v in -16 -17 -18 -19 -20 ""; do command -v clang++$$v && break; done)
+CLANG = $(shell for v in 16 17 18 19 20 21 22; do command -v clang++-$$v && break; done)
 SITE = $(shell $(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 lint: APT_NEEDED += $(if $(CLANG),,clang-16)
 lint: deps

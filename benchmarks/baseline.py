@@ -36,11 +36,10 @@ def padded_views(jets: rino.Jets, recipe: rino.Recipe, length: int | None = None
 def padded_view(jets: rino.Jets, recipe: rino.Recipe, point: int | str = "all", length: int | None = None) -> View:
     """One view in the order of the jets."""
     tokens = rino.tokenize(jets, [point], recipe)
-    order = tokens.rows(0)
-    features, mask = (tensor[order] for tensor in tokens.padded())
+    features, mask = tokens.padded()
     more = (length or features.shape[1]) - features.shape[1]
     features, mask = functional.pad(features, (0, 0, 0, more)), functional.pad(mask, (0, more))
-    return View(features, functional.pad(~mask, (1, 0)), tokens.jet_features[order])
+    return View(features, functional.pad(~mask, (1, 0)), tokens.jet_features)
 
 
 class Encoder(nn.Module):

@@ -108,7 +108,7 @@ def token_features(
 
 
 def features_of_view(tokens: rino.Tokens, view: int) -> np.ndarray:
-    """Features of one view, its sequences in the order of the jets (tokens hold them in order of length)."""
+    """Features of one view, the jets one behind the other."""
     bounds = zip(
         np.asarray(tokens.offsets)[tokens.rows(view)], np.asarray(tokens.offsets)[tokens.rows(view) + 1], strict=True
     )

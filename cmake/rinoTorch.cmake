@@ -69,7 +69,11 @@ if(NOT TARGET rino::torch)
       rino_torch_from_python("${rino_torch_dir}" rino_torch_version)
     endif()
     if(NOT TARGET rino::torch)
+      set(named "${Torch_DIR}")
       find_package(Torch QUIET HINTS ${rino_torch_dir})
+      if(NOT named)
+        unset(Torch_DIR CACHE) # or the next run would take it for one that was named by hand
+      endif()
       if(NOT Torch_FOUND)
         message(FATAL_ERROR
                 "LibTorch was not found. Install it with 'pip install torch' into the Python that CMake uses "

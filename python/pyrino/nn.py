@@ -118,6 +118,7 @@ class _CppModule(torch.nn.Module):
             side = self._side(self.training if training is None else training)
             tensors = self._tensors()
             if side.held is None or not all(map(operator.is_, tensors, side.held)):
+                side.held = None  # should one be refused
                 side.core.rebind(tensors)
                 side.held = tensors
             return side

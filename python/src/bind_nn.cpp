@@ -57,6 +57,7 @@ rino::Tokens unpacked_state(const py::tuple& state) {
   if (!state[5].is_none()) {
     tokens.masked = state[5].cast<at::Tensor>();
   }
+  tokens.check();
   return tokens;
 }
 
@@ -74,13 +75,7 @@ py::class_<Impl, std::shared_ptr<Impl>> bind_module(py::module_& module, const c
              return tensors;
            })
       .def("rebind",
-           [](const Impl& self, const std::vector<at::Tensor>& tensors) {
-             const std::vector<rino::TensorSlot> slots = rino::tensor_slots(self);
-             rino::require(slots.size() == tensors.size(), tensors.size(), " tensors were given for ", slots.size());
-             for (std::size_t i = 0; i < slots.size(); ++i) {
-               slots[i].rebind(tensors[i]);
-             }
-           })
+           [](const Impl& self, const std::vector<at::Tensor>& tensors) { rino::rebind(self, tensors); })
       .def("initialize", [](const Impl& self, std::uint64_t seed) { rino::initialize(self, seed); })
       .def("train", [](Impl& self, bool on) { self.train(on); })
       .def("__repr__", [](const Impl& self) {

@@ -216,6 +216,9 @@ void bind_train(py::module_& module) {
 
   py::class_<OneThreadScope>(module, "OneThread")
       .def(py::init<std::int64_t, std::int64_t>(), "parameters"_a, "jets"_a)
+      .def_property_static(
+          "limit", [](const py::object&) { return rino::OneThread::limit.load(); },
+          [](const py::object&, std::int64_t limit) { rino::OneThread::limit = limit; })
       .def("__enter__", &OneThreadScope::enter)
       .def("__exit__", &OneThreadScope::exit);
 

@@ -661,6 +661,24 @@ TEST_CASE("a parameter that was given data of another shape is refused, not read
   CHECK(encoder(tokens).jets.size(0) == 2);
 }
 
+TEST_CASE("blocks of which some drop values are computed as they are, by modules", "[nn]") {
+  JetEncoderOptions options;
+  options.width = 16;
+  options.heads = 2;
+  options.layers = 2;
+  options.feedforward = 16;
+  options.dropout = 0.5;
+  JetEncoder encoder(options);
+  rino::initialize(*encoder, 25);
+  encoder->eval();
+  const Tokens tokens = random_tokens({3, 9}, options.inputs, 26, at::kFloat);
+  const at::Tensor without = encoder(tokens).jets;
+  encoder->blocks->ptr(1)->train();
+  CHECK_FALSE(encoder(tokens).jets.equal(without));
+  encoder->kernels = rino::EncoderKernels::fused;
+  CHECK(says(error_of([&] { encoder(tokens); }), "some blocks drop values and others do not"));
+}
+
 TEST_CASE("the order of a jet's tokens does not change its embedding", "[nn]") {
   JetEncoder encoder = small_encoder(rino::ClassToken::jet, 24);
   const Tokens tokens = random_tokens({6, 9}, 5, 25);

@@ -965,6 +965,34 @@ TEST_CASE("a thread that calls a trainer in which another one is gets an error, 
   CHECK(trainer.step_number() == 2);
 }
 
+TEST_CASE("finishing a trainer waits for another thread's step", "[train][trainer]") {
+  const auto source = std::make_shared<InOrder>(some_jets());
+  std::promise<void> inside;
+  std::promise<void> done;
+  std::once_flag first;
+  source->before_next = [&] {
+    std::call_once(first, [&] {
+      inside.set_value();
+      done.get_future().wait();
+    });
+  };
+  Trainer<MeanRegression> trainer(MeanRegression(), source, {}, {}, short_run(5, 8, /*loader_threads=*/0));
+  std::atomic<bool> finished = false;
+  std::thread stepping([&] { trainer.step(); });
+  inside.get_future().wait();
+  std::thread finishing([&] {
+    trainer.finish();
+    finished = true;
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  CHECK(!finished);
+  done.set_value();
+  stepping.join();
+  finishing.join();
+  CHECK(trainer.step_number() == 1);
+  CHECK(says(error_of([&] { trainer.step(); }), "was finished"));
+}
+
 TEST_CASE("a small step takes one of LibTorch's threads and leaves them all as they were", "[train][trainer]") {
   const int before = at::get_num_threads();
   at::set_num_threads(3);
@@ -982,6 +1010,9 @@ TEST_CASE("a small step takes one of LibTorch's threads and leaves them all as t
       CHECK((at::get_num_threads() == 1 && rino::kernel_threads() == 3));
     }
     CHECK((at::get_num_threads() == 1 && rino::kernel_threads() == 3));
+    int elsewhere = 0;
+    std::thread([&] { elsewhere = at::get_num_threads(); }).join();
+    CHECK(elsewhere == 3);
   }
   {
     const rino::OneThread unwanted(false);

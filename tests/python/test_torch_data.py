@@ -91,6 +91,41 @@ def test_a_pickle_of_something_else_is_an_error():
         Tokens.__new__(Tokens).__setstate__((torch.zeros(1), torch.zeros(1)))
 
 
+@pytest.mark.parametrize(
+    ("part", "value", "match"),
+    [
+        (0, torch.zeros(3, 11), r"features have shape \[3, 11\] and offsets end with 5"),
+        (1, torch.zeros(1, 4), r"jet_features have shape \[1, 4\] for 2 sequences"),
+        (2, torch.tensor([0, 0, 5]), "offsets go from 0 to 0 at sequence 0"),
+        (2, torch.tensor([1, 2, 5]), "offsets end with 5"),
+        (2, torch.tensor([0, 5]), "2 offsets, views of 2 sequences"),
+        (3, torch.tensor([1, 0]), "sequence 1 is view 0 of jet 1, behind one that should follow it"),
+        (4, torch.tensor([1, 1]), "sequence 1 is view 0 of jet 1"),
+        (5, torch.zeros(4, dtype=torch.bool), r"mask of 5 tokens is .* of shape \[4\]"),
+    ],
+)
+def test_a_pickle_whose_parts_do_not_fit_is_an_error(part, value, match):
+    state = [torch.zeros(5, 11), torch.zeros(2, 4), torch.tensor([0, 2, 5]), torch.zeros(2, dtype=torch.int64)]
+    state += [torch.tensor([0, 1]), None]
+    made = Tokens.__new__(Tokens)
+    made.__setstate__(tuple(state))
+    assert len(made) == 2
+    state[part] = value
+    with pytest.raises(RinoError, match=match):
+        Tokens.__new__(Tokens).__setstate__(tuple(state))
+
+
+@pytest.mark.parametrize("kernels", ["auto", "reference"])
+def test_tokens_that_were_resized_are_refused_not_read_beyond_their_end(jets, kernels):
+    encoder = rino.JetEncoder(tiny(), seed=1)
+    encoder.kernels = kernels
+    for part in ("features", "jet_features"):
+        tokens = encoder.tokenize(jets)
+        getattr(tokens, part).resize_(1, getattr(tokens, part).shape[1])
+        with pytest.raises(RinoError, match=f"{part} have shape"):
+            encoder(tokens)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("resolutions", [("all",), (2, "all")])
 def test_a_loader_gives_every_jet_once_with_its_label(jets, workers, resolutions):

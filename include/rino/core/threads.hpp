@@ -1,6 +1,8 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <thread>
 
 #include <ATen/Parallel.h>
 
@@ -30,6 +32,8 @@ class OneThread {
     if (active_) {
       detail::kept_threads = before_;
       at::set_num_threads(1);
+      // That also was the number with which other threads begin; set by one of them, it is theirs alone.
+      std::thread([before = before_] { at::set_num_threads(before); }).join();
     }
   }
 
@@ -44,12 +48,12 @@ class OneThread {
   }
 
   /// Whether a training step on so many jets of a network of so many parameters is one of small operations.
-  static bool pays(std::int64_t parameters, std::int64_t jets) { return parameters * jets < kSmall; }
+  static bool pays(std::int64_t parameters, std::int64_t jets) { return parameters * jets < limit; }
+
+  /// Parameters times jets of a step, below which one thread is taken; benchmarks/threads.py measures it.
+  static inline std::atomic<std::int64_t> limit = 500'000'000;
 
  private:
-  /// Parameters times jets, estimated: at batches of 1000 nano and lite are below it, mini and base above.
-  static constexpr std::int64_t kSmall = 500'000'000;
-
   int before_;
   bool nested_;
   bool active_ = false;

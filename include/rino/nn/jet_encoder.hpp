@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -248,7 +249,7 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
 
   /// Why the fused kernels cannot take these tokens; nullptr: they can.
   const char* obstacle(const Tokens& tokens) const {
-    const auto plain = [type = tokens.features.scalar_type()](const at::Tensor& tensor) {
+    const auto plain = [type = tokens.features.scalar_type()](const at::Tensor& tensor, auto&&... /*shape*/) {
       return tensor.device().is_cpu() && tensor.scalar_type() == type && tensor.layout() == at::kStrided &&
              !at::isTensorSubclassLike(tensor);
     };
@@ -258,8 +259,11 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
     if (tokens.features.scalar_type() != at::kFloat && tokens.features.scalar_type() != at::kDouble) {
       return "the tokens are neither float nor double";
     }
-    if (!plain(tokens.features) || !plain(tokens.jet_features) || !plain(norm->weight) || !plain(embedding->weight)) {
+    if (!plain(tokens.features) || !plain(tokens.jet_features) || !all_tensors(plain)) {
       return "tokens and parameters are not ordinary tensors of one type on the CPU";
+    }
+    if (drops() && !std::all_of(blocks->begin(), blocks->end(), drops_values)) {
+      return "some blocks drop values and others do not";
     }
     if (at::autocast::is_autocast_enabled(at::kCPU) && !wants_bf16(tokens)) {
       return "autocast is on, and not to the bfloat16 of a processor with AMX";
@@ -298,8 +302,12 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
     return call;
   }
 
-  /// Whether the blocks drop values now.
-  bool drops() const { return !blocks->is_empty() && blocks->at<TransformerBlockImpl>(0).dropout->active(); }
+  static bool drops_values(const std::shared_ptr<torch::nn::Module>& block) {
+    return block->as<TransformerBlockImpl>()->dropout->active();
+  }
+
+  /// Whether a block drops values now.
+  bool drops() const { return std::any_of(blocks->begin(), blocks->end(), drops_values); }
 
   fused::EncoderResult run_fused(const Tokens& tokens, bool firsts) {
     const std::vector<at::Tensor> parameters = with_block_parameters(embedding_parameters());
@@ -311,32 +319,32 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
     return fused::encode(fused_call(tokens, firsts), visible, parameters);
   }
 
+  /// The kernels read as many values as options and offsets say.
   void check(const Tokens& tokens) const {
-    check_shapes();
     require(tokens.features.dim() == 2 && tokens.features.size(1) == options.inputs, "the tokens have shape ",
             tokens.features.sizes(), " but the encoder takes ", options.inputs,
             " features: make them with the feature set of the encoder's recipe");
-    require(!tokens.masked.defined() || (tokens.masked.scalar_type() == at::kBool && tokens.masked.dim() == 1 &&
-                                         tokens.masked.size(0) == tokens.features.size(0)),
-            "the mask of ", tokens.features.size(0), " tokens is ",
-            tokens.masked.defined() ? tokens.masked.toString() : "", " of shape ",
-            tokens.masked.defined() ? tokens.masked.sizes() : at::IntArrayRef(),
-            ": give one bool per token, true where it is hidden");
-  }
-
-  /// The kernels read as many values as the options say: a parameter whose tensor was exchanged behind its module's
-  /// back must have them.
-  void check_shapes() const {
-    const auto check = [](const auto&... leaves) { ((leaves ? leaves->check_shapes() : void()), ...); };
-    check(embedding, embedding_norm, jet_embedding, learned_token, registers, masked_token, positions, norm, pool);
-    for (const auto& module : *blocks) {
-      const auto* const block = module->as<TransformerBlockImpl>();
-      check(block->norm1, block->attention->qkv, block->attention->out, block->scale1, block->norm2, block->linear1,
-            block->linear2, block->scale2);
-      if (block->swiglu) {
-        check(block->swiglu->linear1, block->swiglu->linear2);
+    tokens.check();
+    // A parameter can get another shape behind its module's back: `set_data`, Python's `p.data = ...`.
+    if (!all_tensors([](const at::Tensor& tensor, at::IntArrayRef made) { return tensor.sizes() == made; })) {
+      for (const TensorSlot& slot : tensor_slots(*this)) {
+        slot.require_shape(slot.tensor());
       }
     }
+  }
+
+  /// Whether `holds` is true of every parameter and the shape that it was made with.
+  template <typename Predicate>
+  bool all_tensors(const Predicate& holds) const {
+    const auto all = [&](const auto&... leaves) { return ((!leaves || leaves->all_tensors(holds)) && ...); };
+    return all(embedding, embedding_norm, jet_embedding, learned_token, registers, masked_token, positions, norm,
+               pool) &&
+           std::all_of(blocks->begin(), blocks->end(), [&](const auto& module) {
+             const auto* const block = module->template as<TransformerBlockImpl>();
+             return all(block->norm1, block->attention->qkv, block->attention->out, block->scale1, block->norm2,
+                        block->linear1, block->linear2, block->scale2) &&
+                    (!block->swiglu || all(block->swiglu->linear1, block->swiglu->linear2));
+           });
   }
 
   static at::Tensor index(const std::vector<std::int64_t>& values, const Tokens& tokens) {

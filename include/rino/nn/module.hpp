@@ -33,6 +33,8 @@ class TensorOwner {
   virtual std::vector<std::string> tensor_names() const = 0;
   /// The tensor of a name. @throws rino::Error if there is none.
   virtual const at::Tensor& tensor(const std::string& name) const = 0;
+  /// The shape that the tensor of a name was made with. @throws rino::Error if there is none.
+  virtual at::IntArrayRef sizes(const std::string& name) const = 0;
   /// From now on `name` is this tensor: no copy. @throws rino::Error if there is none or the shape differs.
   virtual void rebind(const std::string& name, const at::Tensor& tensor) = 0;
   /// Draws new initial values from `generator` (of the CPU).
@@ -55,6 +57,8 @@ class Leaf : public torch::nn::Cloneable<Derived>, public TensorOwner {
 
   const at::Tensor& tensor(const std::string& name) const override { return derived().*find(name).member; }
 
+  at::IntArrayRef sizes(const std::string& name) const override { return find(name).sizes; }
+
   void rebind(const std::string& name, const at::Tensor& tensor) override {
     const Owned& owned = find(name);
     require(tensor.sizes() == owned.sizes, "'", name, "' has shape ", at::IntArrayRef(owned.sizes), " and was given ",
@@ -63,14 +67,11 @@ class Leaf : public torch::nn::Cloneable<Derived>, public TensorOwner {
     this->parameters_[name] = tensor;
   }
 
-  /// @throws rino::Error if a tensor is of another shape than it was made with, as `set_data` (Python: `p.data = ...`)
-  ///         leaves it without anybody's knowledge.
-  void check_shapes() const {
-    for (const Owned& owned : owned_) {
-      const at::Tensor& mine = derived().*owned.member;
-      require(mine.sizes() == owned.sizes, "'", owned.name, "' of a module has shape ", mine.sizes(),
-              " but it was made ", "with ", at::IntArrayRef(owned.sizes), ": give its data back that shape");
-    }
+  /// Whether `holds` is true of every tensor and the shape that it was made with.
+  template <typename Predicate>
+  bool all_tensors(const Predicate& holds) const {
+    return std::all_of(owned_.begin(), owned_.end(),
+                       [&](const Owned& owned) { return holds(derived().*owned.member, at::IntArrayRef(owned.sizes)); });
   }
 
  protected:
@@ -117,6 +118,11 @@ struct TensorSlot {
 
   const at::Tensor& tensor() const { return owner->tensor(leaf_name); }
   void rebind(const at::Tensor& tensor) const { owner->rebind(leaf_name, tensor); }
+  /// @throws rino::Error unless `tensor` is of the shape that this one was made with.
+  void require_shape(const at::Tensor& tensor) const {
+    require(tensor.sizes() == owner->sizes(leaf_name), "'", name, "' has shape ", tensor.sizes(),
+            " but it was made with ", owner->sizes(leaf_name), ": give it a tensor of that shape");
+  }
 };
 
 /// All tensors below `module`, in the order of their registration. The module must outlive them.
@@ -130,6 +136,19 @@ inline std::vector<TensorSlot> tensor_slots(const torch::nn::Module& module) {
     }
   }
   return slots;
+}
+
+/// From now on the tensors below `module` are these, in the order of `tensor_slots`.
+/// @throws rino::Error naming the first that is of another shape; nothing was changed then.
+inline void rebind(const torch::nn::Module& module, const std::vector<at::Tensor>& tensors) {
+  const std::vector<TensorSlot> slots = tensor_slots(module);
+  require(slots.size() == tensors.size(), tensors.size(), " tensors were given for ", slots.size());
+  for (std::size_t i = 0; i < slots.size(); ++i) {
+    slots[i].require_shape(tensors[i]);
+  }
+  for (std::size_t i = 0; i < slots.size(); ++i) {
+    slots[i].rebind(tensors[i]);
+  }
 }
 
 namespace detail {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <numeric>
 #include <span>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -31,6 +32,30 @@ struct Tokens {
     return offsets[static_cast<std::size_t>(s) + 1] - offsets[static_cast<std::size_t>(s)];
   }
   std::int64_t first(std::int64_t s) const { return offsets[static_cast<std::size_t>(s)]; }
+
+  /// Whoever reads by offsets asks first: a part may have been exchanged or resized.
+  /// @throws rino::Error if the parts do not fit each other or sequences are not in order.
+  void check() const {
+    constexpr std::string_view remedy = ": parts were exchanged or resized; make Tokens with tokenize or from_padded";
+    const std::int64_t count = sequences();
+    require(offsets.size() == view.size() + 1 && view.size() == jet.size(), "there are ", offsets.size(),
+            " offsets, views of ", view.size(), " sequences and jets of ", jet.size(), remedy);
+    require(features.dim() == 2 && offsets.front() == 0 && offsets.back() == features.size(0), "features have shape ",
+            features.sizes(), " and offsets end with ", offsets.back(), remedy);
+    require(jet_features.dim() == 2 && jet_features.size(0) == count, "jet_features have shape ", jet_features.sizes(),
+            " for ", count, " sequences", remedy);
+    require(!masked.defined() ||
+                (masked.scalar_type() == at::kBool && masked.dim() == 1 && masked.size(0) == features.size(0)),
+            "the mask of ", features.size(0), " tokens is ", masked.defined() ? masked.toString() : "", " of shape ",
+            masked.defined() ? masked.sizes() : at::IntArrayRef(),
+            ": give one bool per token, true where it is hidden");
+    for (std::size_t s = 0; s < view.size(); ++s) {
+      require(offsets[s] < offsets[s + 1], "offsets go from ", offsets[s], " to ", offsets[s + 1], " at sequence ", s,
+              remedy);
+      require(s == 0 ? view[s] >= 0 : std::pair(view[s - 1], jet[s - 1]) < std::pair(view[s], jet[s]), "sequence ", s,
+              " is view ", view[s], " of jet ", jet[s], ", behind one that should follow it", remedy);
+    }
+  }
 
   /// The number of sequences of every view, [views].
   std::vector<std::int64_t> view_sizes() const {

@@ -203,8 +203,7 @@ class Trainer {
   ///
   /// A step whose loss or gradient is not finite changes nothing and is reported as skipped.
   /// @throws rino::Error once all steps are done, while another thread is in a step (or saves or restores), or if this
-  /// is
-  ///         the third step in a row that is not finite: `batch()` has its jets, and nothing was changed.
+  ///         is the third step in a row that is not finite: `batch()` has its jets, and nothing was changed.
   StepReport step() {
     const Turn turn(busy_);
     require(!done(), "all ", steps(), " steps are done: a new run with more epochs goes further");
@@ -323,8 +322,9 @@ class Trainer {
     in_a_row_ = static_cast<std::int64_t>(progress[6].item<double>());
   }
 
-  /// Gives the method's modules ordinary tensors back; no step can follow.
+  /// Gives the method's modules ordinary tensors back, once what another thread does here has ended; no step can follow.
   void finish() {
+    const Turn turn(busy_, Turn::wait);
     loader_.reset();
     if (student_) {
       student_->release();
@@ -341,13 +341,20 @@ class Trainer {
   /// A call that must be the only one: a second one would wait for jets that the first one takes.
   class Turn {
    public:
-    explicit Turn(std::atomic_flag& busy) : busy_(busy) {
-      require(!busy_.test_and_set(),
-              "the trainer is in another thread's step, save or restore: let one thread train it");
+    static constexpr bool wait = true;
+
+    explicit Turn(std::atomic_flag& busy, bool waits = false) : busy_(busy) {
+      while (busy_.test_and_set()) {
+        require(waits, "the trainer is in another thread's step, save or restore: let one thread train it");
+        busy_.wait(true);
+      }
     }
     Turn(const Turn&) = delete;
     Turn& operator=(const Turn&) = delete;
-    ~Turn() { busy_.clear(); }
+    ~Turn() {
+      busy_.clear();
+      busy_.notify_all();
+    }
 
    private:
     std::atomic_flag& busy_;

@@ -33,7 +33,7 @@ namespace rino::fused {
 /// The kernels of an instruction set, which this machine must have; T is float or double.
 ///
 /// They take a minute to compile. A program of many files does it once: it defines RINO_KERNELS_ELSEWHERE for all files
-/// but one, `nn/fused/kernels.cpp` (CMake's target rino::kernels does both).
+/// but one, `rino/kernels.cpp` (CMake's target rino::kernels does both).
 template <typename T>
 Kernels<T> kernels_of(simd::Target target);
 

@@ -89,15 +89,6 @@ inline int snapshot_count(const Plan& plan) {
 
 }  // namespace rino::detail::kt
 
-#define RINO_SIMD_KERNELS <rino/views/detail/kt_rows.inc>
-#include <rino/simd/each_target.inc>
-
-#define RINO_SIMD_KERNELS <rino/views/detail/kt_steps.inc>
-#include <rino/simd/each_target.inc>
-
-#define RINO_SIMD_KERNELS <rino/views/detail/kt_lanes.inc>
-#include <rino/simd/each_target.inc>
-
 namespace rino::detail::kt {
 
 /// The kernel of an instruction set.
@@ -114,6 +105,25 @@ struct Kernel {
   void (*write32)(const Group& group, int lane, const double* ranks, std::int32_t count, float* const* columns);
 };
 
+/// See fused::kernels_of: the same holds for RINO_KERNELS_ELSEWHERE.
+/// @tparam Angular  whether the exponent is 0: distances are angles alone.
+template <bool Angular>
+Kernel kernel(simd::Target target);
+
+}  // namespace rino::detail::kt
+
+#ifndef RINO_KERNELS_ELSEWHERE
+#define RINO_SIMD_KERNELS <rino/views/detail/kt_rows.inc>
+#include <rino/simd/each_target.inc>
+
+#define RINO_SIMD_KERNELS <rino/views/detail/kt_steps.inc>
+#include <rino/simd/each_target.inc>
+
+#define RINO_SIMD_KERNELS <rino/views/detail/kt_lanes.inc>
+#include <rino/simd/each_target.inc>
+
+namespace rino::detail::kt {
+
 #define RINO_KT_KERNEL(target)                                                                          \
   Kernel {                                                                                              \
     simd::target::kLanes<double>, sizeof(simd::target::KtRow), &simd::target::kt_cluster<Angular>,      \
@@ -121,7 +131,6 @@ struct Kernel {
         &simd::target::kt_write<float>                                                                  \
   }
 
-/// @tparam Angular  whether the exponent is 0: distances are angles alone.
 template <bool Angular>
 Kernel kernel(simd::Target target) {
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
@@ -139,3 +148,4 @@ Kernel kernel(simd::Target target) {
 #undef RINO_KT_KERNEL
 
 }  // namespace rino::detail::kt
+#endif
