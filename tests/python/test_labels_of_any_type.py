@@ -7,10 +7,12 @@ from typing import Any
 
 import awkward as ak
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers import small_jets, tiny
+from test_layouts import landscape, landscape_frame, truth
 from test_readers import write_parquet
 from test_what_a_file_is import arrays_of, write_rntuple, write_tree
 
@@ -44,9 +46,8 @@ def test_labels_that_an_rntuple_says_are_missing_are_none(tmp_path):
 def test_one_hot_labels_may_be_missing_in_an_rntuple(tmp_path):
     hot = {"label_QCD": ak.Array([1, 0, None] * 4), "label_Tbqq": ak.Array([False, True, None] * 4)}
     with pytest.warns(RinoWarning, match="jet 2 has no label_QCD"):
-        assert (
-            read_jets(write_rntuple(tmp_path / "r.root", ARRAYS | hot), on_error="skip").labels.tolist() == [0, 8] * 4
-        )
+        jets = read_jets(write_rntuple(tmp_path / "r.root", ARRAYS | hot), on_error="skip")
+    assert jets.labels.tolist() == [0, 8] * 4
 
 
 def test_missing_labels_are_passed_on_as_missing(tmp_path):
@@ -106,3 +107,42 @@ def test_labels_that_are_no_numbers_are_named_where_labels_are_wanted(tmp_path, 
     assert len(read_jets(file, labelled=False)) == N
     with pytest.raises(RinoError, match=f"{name} .*must hold"):
         read_jets(file, columns=name, labelled=False)
+
+
+# --- pandas' own types in tables of the landscape ---
+
+FRAME = landscape_frame(truth(N))
+SIGNAL = FRAME["is_signal_new"]
+
+
+@pytest.mark.parametrize("searched", [None, ["is_signal_new"]])
+@pytest.mark.parametrize("categories", [[0, 1], [1, 0], [1.0, 0.0]])
+def test_categorical_labels_are_their_values(tmp_path, categories, searched):
+    signal = pd.Categorical(SIGNAL, categories=categories)
+    file = landscape(tmp_path / "a.h5", FRAME.assign(is_signal_new=signal), data_columns=searched)
+    jets = read_jets(file, columns="is_signal_new")
+    assert jets.labels.tolist() == SIGNAL.tolist() == jets.values["is_signal_new"].tolist()
+
+
+def test_categorical_labels_that_are_missing_or_text_are_named(tmp_path):
+    signal = pd.Categorical(SIGNAL.where(SIGNAL.index != SIGNAL.index[3]), categories=[1, 0])
+    file = landscape(tmp_path / "a.h5", FRAME.assign(is_signal_new=signal))
+    with pytest.raises(RinoError, match="jet 3 has is_signal_new = nan; it must be 0"):
+        read_jets(file)
+    signal = pd.Categorical(SIGNAL.map({0: "qcd", 1: "top"}))
+    file = landscape(tmp_path / "b.h5", FRAME.assign(is_signal_new=signal))
+    with pytest.raises(RinoError, match=r"jet 0 has is_signal_new = .*qcd.*; it must be 0"):
+        read_jets(file)
+    assert len(read_jets(file, labelled=False)) == N
+
+
+def test_columns_of_dates_and_of_categories_of_text_hold_no_numbers(tmp_path):
+    dates = pd.date_range("2020", periods=N)
+    more = {"day": dates, "took": dates - dates[0], "kind": pd.Categorical(["a", "b", None] * 4)}
+    more |= {"run": pd.Categorical([3, 7, 3] * 4), "flag": np.arange(N) % 2 == 0}
+    file = landscape(tmp_path / "a.h5", FRAME.assign(**{k: pd.Series(v, FRAME.index) for k, v in more.items()}))
+    for name, kind in (("day", "datetime64"), ("took", "timedelta64"), ("kind", r"\|S")):
+        with pytest.raises(RinoError, match=f"{name} is of type {kind}.*; it must hold numbers"):
+            read_jets(file, columns=name)
+    values = read_jets(file, columns=["run", "flag"]).values
+    assert values["run"].tolist() == [3, 7, 3] * 4 and values["flag"].tolist() == [1, 0] * 6

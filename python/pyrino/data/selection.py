@@ -139,7 +139,7 @@ class Selection:
         """
         tally.entries += len(entries)
         if self.scale != 1.0:
-            px, py, pz, e = (component * self.scale for component in chunk.momenta)
+            px, py, pz, e = (_scaled(component, self.scale) for component in chunk.momenta)
             chunk = replace(chunk, momenta=(px, py, pz, e))
         keep = self._sound(source, chunk, entries, tally, on_error)
         look = object()
@@ -454,6 +454,11 @@ def _what_is_wrong(source: Source, chunk: Chunk, jet: int, entry: int) -> str:
         f"{source}: constituent {i} of jet {entry} {what}: (px, py, pz, E) = ({values}) GeV; "
         "repair the file or leave the jet out"
     )
+
+
+def _scaled(component: NDArray[Any], factor: float) -> NDArray[Any]:
+    """(t,) products; not in half precision, which would round momenta again and has nothing above 65504."""
+    return np.multiply(component, factor, dtype=np.float32 if component.dtype == np.float32 else np.float64)
 
 
 def _sum_of_jets(component: NDArray[Any], chunk: Chunk) -> NDArray[np.float64]:
