@@ -21,7 +21,6 @@ from test_readers import columns_of, jetnet_arrays, write_jetnet, write_parquet,
 import pyrino as rino
 from pyrino import RinoError, RinoWarning, open_dataset, read_jets
 from pyrino.cli import main
-from pyrino.data.chunk import JetError
 
 N = 12
 JETS = small_jets(N, 3)
@@ -310,51 +309,6 @@ def test_info_counts_many_broken_jets_without_giving_up(tmp_path, capsys):
         "jets": 0, "empty": 0, "not_finite": dict.fromkeys(("px", "py", "pz", "E"), 0), "below_momentum": 0,
         "unread": 150,
     }  # fmt: skip
-
-
-class _Fragile(rino.data.Layout):
-    """A layout of somebody's own, the reader of which raises at every jet that it cannot read."""
-
-    name, title, container, suffixes = "fragile", "for this test", "HDF5", (".fragile",)
-
-    def recognise(self, file: Any) -> bool:
-        return "fragile" in file
-
-    def reader(self, source: rino.data.Source, file: Any) -> Any:
-        return _FragileReader(source, file)
-
-
-class _FragileReader(rino.data.Reader):
-    columns: dict[str, str] = {}  # noqa: RUF012
-    starts = np.zeros(1, dtype=np.int64)
-
-    def __init__(self, source: rino.data.Source, file: Any) -> None:
-        self._source, self._file, self.entries = source, file, len(file["fragile"])
-
-    def read(self, first: int, last: int, columns: Any = ()) -> rino.data.Chunk:
-        pz = self._file["fragile"][first:last]
-        wrong = np.flatnonzero(pz < 0)
-        if wrong.size:
-            raise JetError(f"{self._source}: jet {first + wrong[0]} is fragile", first + wrong[0])
-        zeros = np.zeros(len(pz))
-        return rino.data.Chunk((zeros + 1, zeros, pz, pz + 2), np.ones(len(pz), dtype=np.int64))
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def test_readers_that_raise_at_a_broken_jet_are_read_around_each_of_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(rino.data.layout, "_LAYOUTS", dict(rino.data.layout._LAYOUTS))
-    rino.data.register(_Fragile())
-    pz = np.arange(1.0, 401.0)
-    pz[::3] *= -1
-    with h5py.File(tmp_path / "a.fragile", "w") as file:
-        file["fragile"] = pz
-    with pytest.raises(RinoError, match="jet 0 is fragile"):
-        read_jets(tmp_path / "a.fragile")
-    with pytest.warns(RinoWarning, match="134 broken jets skipped, the first: .*jet 0 is fragile"):
-        jets = read_jets(tmp_path / "a.fragile", on_error="skip")
-    np.testing.assert_array_equal(jets.pz, pz[pz > 0])
 
 
 # --- the first jet, the first file ---

@@ -17,7 +17,7 @@ from pyrino.data.source import Source
 from pyrino.errors import RinoError
 from pyrino.jets import Jets, Origins
 
-__all__ = ["NO_LABEL", "Broken", "Chunk", "JetError", "Labels", "need", "not_negative", "reading", "unpadded"]
+__all__ = ["NO_LABEL", "Broken", "Chunk", "Labels", "need", "not_negative", "reading", "unpadded"]
 
 Array = NDArray[Any]
 
@@ -29,17 +29,6 @@ NO_LABEL = -1
 
 #: Jets of a chunk that cannot be used: their place in it -> why, in words with the file and the jet's number there.
 Broken = dict[int, str]
-
-
-class JetError(RinoError):
-    """One jet of a file is broken; `jet` is its number there. Those before and behind it can be read.
-
-    For readers that cannot read on behind it: those that can put it into `Chunk.broken`, which is much faster.
-    """
-
-    def __init__(self, message: str, jet: int) -> None:
-        super().__init__(message)
-        self.jet = int(jet)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pyrino import _core
 from pyrino._columns import below_momentum, exactly_float64, warn_of_mev
-from pyrino.data.chunk import Chunk, JetError, Labels
+from pyrino.data.chunk import Chunk, Labels
 from pyrino.data.draw import uniform
 from pyrino.data.layout import Reader
 from pyrino.data.source import Source
@@ -338,35 +338,16 @@ def checked_policy(on_error: str) -> str:
     return on_error
 
 
-def read_sound(
-    reader: Reader, first: int, last: int, columns: Sequence[str], tally: Tally, on_error: str
-) -> tuple[Chunk | None, NDArray[np.int64]]:
-    """Jets `first` to `last` - 1 of a file that can be read, and their numbers; None where there is none.
+def read_piece(reader: Reader, first: int, last: int, columns: Sequence[str]) -> tuple[Chunk, NDArray[np.int64]]:
+    """Jets `first` to `last` - 1 of a file, as their stored precision allows, and their numbers.
 
     Raises
     ------
     RinoError
-        As `Reader.read`, unless single jets are broken and such are to be skipped.
+        As `Reader.read`.
     """
-    chunks: list[Chunk] = []
-    entries: list[NDArray[np.int64]] = []
-    spans = [(first, last)]
-    while spans:
-        begin, end = spans.pop()
-        if begin == end and first != last:
-            continue
-        try:
-            chunks.append(reader.read(begin, end, columns).not_below_momentum())
-            entries.append(np.arange(begin, begin + len(chunks[-1].counts), dtype=np.int64))
-        except JetError as error:
-            if on_error == "raise" or not begin <= error.jet < end:
-                raise
-            tally.entries += 1
-            tally.bad(str(error))
-            spans += [(error.jet + 1, end), (begin, error.jet)]
-    if not chunks:
-        return None, np.empty(0, np.int64)
-    return Chunk.join(chunks), np.concatenate(entries)
+    chunk = reader.read(first, last, columns).not_below_momentum()
+    return chunk, np.arange(first, first + len(chunk.counts), dtype=np.int64)
 
 
 def piece_of(chunk: Chunk, entries: NDArray[np.int64], name: str) -> _core.JetPiece:
