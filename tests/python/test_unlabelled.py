@@ -335,6 +335,41 @@ def test_finetune_and_evaluate_skip_the_first_jet_and_the_first_file(tmp_path, c
     assert "jet 0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("limit", [[], ["--max-jets", "30"]])
+@pytest.mark.parametrize("order", ["au", "ua", "aj", "uaj"])
+def test_files_without_the_labels_of_the_others_are_skipped_on_request(tmp_path, capsys, order, limit):
+    hot = one_hot(1 - SOUND, SOUND)
+    files = {
+        "a": write_parquet(tmp_path / "a.parquet", hot),
+        "u": write_parquet(tmp_path / "u.parquet", WITHOUT),
+        "j": write_jetnet(tmp_path / "t.hdf5", *jetnet_arrays(5)),
+    }
+    rino.JetEncoder(tiny(finetune__epochs=1, finetune__probe_epochs=1), seed=1).save(tmp_path / "e.safetensors")
+    paths = [str(files[name]) for name in order]
+    call = ["finetune", str(tmp_path / "e.safetensors"), "--train", *paths, "--out", str(tmp_path / "t"), *limit]
+    assert main(call) == 2
+    said = capsys.readouterr().err
+    assert "has no labels" in said or "those of" in said
+    assert main([*call, "--on-error", "skip"]) == 0
+    said = capsys.readouterr()
+    assert f"on {N} jets, signal: {N // 2}" in said.out
+    for name in set(order) - {"a"}:
+        assert f"left out {files[name]}: " in said.err
+
+
+def test_commands_advise_what_they_have(tmp_path, capsys):
+    bad = SOUND.copy()
+    bad[3] = 0
+    file = write_parquet(tmp_path / "a.parquet", one_hot(1 - SOUND, bad))
+    rino.JetEncoder(tiny(finetune__epochs=1, finetune__probe_epochs=1), seed=1).save(tmp_path / "e.safetensors")
+    call = ["finetune", str(tmp_path / "e.safetensors"), "--train", str(file), "--out", str(tmp_path / "t")]
+    assert main(call) == 2
+    said = capsys.readouterr().err
+    assert said.rstrip().endswith("exactly one of them must be 1; skip such jets with --on-error skip")
+    assert main([*call, "--on-error", "skip"]) == 0
+    assert "labelled" not in capsys.readouterr().err
+
+
 def test_a_first_file_without_labels_is_named(tmp_path, capsys):
     file = write_parquet(tmp_path / "a.parquet", WITHOUT)
     rino.JetEncoder(tiny(), seed=1).save(tmp_path / "e.safetensors")

@@ -51,6 +51,7 @@ class _Reader(Reader):
         metadata = file.metadata
         self.entries = metadata.num_rows
         schema = _plain(file.schema_arrow)
+        self._names = schema.names
         self._columns = Columns(source, kinds_of(schema), dict(zip(schema.names, schema.types, strict=True)))
         self.columns, self.unfit = self._columns.others, self._columns.unfit
         sizes = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
@@ -62,6 +63,9 @@ class _Reader(Reader):
         import pyarrow as pa
 
         names = tuple(self._columns.to_read(self._source, columns))
+        twice = [name for name in names if self._names.count(name) > 1]
+        if twice:
+            raise RinoError(f"{self._source} has several columns {twice[0]}; write it again with one of that name")
         groups = tuple(np.flatnonzero((self._ends[1:] > first) & (self._ends[:-1] < last)).tolist())
         with reading(self._source, "parquet"):
             table = self._groups(groups, names)

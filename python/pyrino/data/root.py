@@ -57,15 +57,20 @@ class _Tree(Table):
 
     def __init__(self, tree: Any) -> None:
         import uproot
+        from uproot.interpretation.numerical import TruncatedNumerical
 
         super().__init__(tree)
         for branch in tree.branches:
             found = branch.interpretation
+            jagged = isinstance(found, uproot.AsJagged)
+            content = found.content if jagged else found
             shape = None
-            if isinstance(found, uproot.AsJagged) and isinstance(found.content, uproot.AsDtype):
-                shape = (None, *found.content.inner_shape)
-            elif isinstance(found, uproot.AsDtype) and found.to_dtype.base.kind in "fiub":
-                shape = found.inner_shape
+            if isinstance(content, uproot.AsDtype) and content.to_dtype.base.kind in "fiub":
+                shape = content.inner_shape
+            elif isinstance(content, TruncatedNumerical):  # Double32_t, Float16_t
+                shape = content.to_dims
+            if shape is not None and jagged:
+                shape = (None, *shape)
             if shape == ():
                 self.numbers.append(branch.name)
             elif shape is not None and len(shape) == 1:

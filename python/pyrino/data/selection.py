@@ -355,22 +355,22 @@ def piece_of(chunk: Chunk, entries: NDArray[np.int64], name: str) -> _core.JetPi
     origins = chunk.origins
     files, file, entry = ([name], np.zeros(len(entries), np.int32), entries) if origins is None else origins
     return _core.JetPiece(
-        [_plain(component) for component in chunk.momenta],
+        [_plain(component, f"{name}: a momentum") for component in chunk.momenta],
         chunk.offsets,
         None if chunk.labels is None else chunk.labels.values,
-        {key: _plain(column) for key, column in chunk.extras.items()},
-        {key: _plain(column) for key, column in chunk.values.items()},
+        {key: _plain(column, f"{name}: {key}") for key, column in chunk.extras.items()},
+        {key: _plain(column, f"{name}: {key}") for key, column in chunk.values.items()},
         list(files),
         file,
         entry,
     )
 
 
-def _plain(column: NDArray[Any]) -> NDArray[Any]:
+def _plain(column: NDArray[Any], name: str) -> NDArray[Any]:
     if column.dtype not in (np.float32, np.float64):
         exact = column.dtype.kind == "b" or (column.dtype.kind in "iuf" and column.dtype.itemsize <= 2)
         if column.dtype.kind in "iu":
-            exactly_float64(column, "a column")
+            exactly_float64(column, name)
         column = column.astype(np.float32 if exact else np.float64)
     return np.ascontiguousarray(column)
 
