@@ -18,6 +18,7 @@ __all__ = [
     "as_array",
     "below_momentum",
     "cartesian",
+    "counts_kept",
     "energy_of",
     "exactly_float64",
     "from_pt_eta_phi_mass",
@@ -142,11 +143,16 @@ def read_only(array: NDArray[Any]) -> NDArray[Any]:
     return view
 
 
-def offsets_of(counts: NDArray[np.integer[Any]]) -> Integers:
+def offsets_of(counts: NDArray[np.integer[Any] | np.bool_]) -> Integers:
     """(n + 1,) offsets of n jets from their numbers of constituents."""
     offsets = np.zeros(len(counts) + 1, dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])
     return offsets
+
+
+def counts_kept(keep: NDArray[np.bool_], offsets: Integers) -> Integers:
+    """(n,) constituents left of each jet of those for which `keep` (t,) is true."""
+    return np.diff(offsets_of(keep)[offsets])
 
 
 #: E of particles whose components were rounded to half precision may be this share below |p|: half a unit in the last

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrino import _core
-from pyrino._columns import half_rounding, not_below_momentum, read_only
+from pyrino._columns import counts_kept, half_rounding, not_below_momentum, offsets_of, read_only
 from pyrino.data.source import Source
 from pyrino.errors import RinoError
 from pyrino.jets import Jets, Origins
@@ -108,9 +108,7 @@ class Chunk:
     @property
     def offsets(self) -> NDArray[np.int64]:
         """(m + 1,) first constituent of each jet, and t."""
-        offsets = np.zeros(len(self.counts) + 1, dtype=np.int64)
-        np.cumsum(self.counts, out=offsets[1:])
-        return offsets
+        return offsets_of(self.counts)
 
     def jets(self) -> Jets:
         """The momenta alone, as float64 in the order of columns."""
@@ -158,8 +156,7 @@ class Chunk:
         counts = self.counts
         if constituents is not None:
             rows &= constituents
-            before = np.concatenate([[0], np.cumsum(constituents)])
-            counts = np.diff(before[self.offsets])
+            counts = counts_kept(constituents, self.offsets)
         labels = self.labels and self.labels.select(keep)
         place = np.cumsum(keep) - 1
         broken = {int(place[jet]): why for jet, why in self.broken.items() if keep[jet]}

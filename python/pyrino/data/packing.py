@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyrino._columns import offsets_of
 from pyrino.data import packed
 from pyrino.data.chunk import Chunk
 from pyrino.data.containers import container_of
@@ -285,8 +286,7 @@ class _Writer:
         import pyarrow as pa
 
         jets = len(part.counts)
-        offsets = np.zeros(jets + 1, dtype=np.int32)
-        np.cumsum(part.counts, out=offsets[1:])
+        offsets = offsets_of(part.counts).astype(np.int32)
         names = tuple(self._numbers)
         if len(self._names) != len(names):
             self._names = pa.array(names, pa.string())

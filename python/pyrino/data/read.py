@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrino import _core
-from pyrino._columns import read_only
+from pyrino._columns import offsets_of, read_only
 from pyrino.data.chunk import Chunk
 from pyrino.data.layout import open_file, suffixes
 from pyrino.data.nanoaod import JET
@@ -255,9 +255,7 @@ class _Assembly:
 
     def finish(self) -> Jets:
         """All jets."""
-        counts = np.concatenate([chunk.counts for chunk in self._chunks])
-        offsets = np.zeros(len(counts) + 1, dtype=np.int64)
-        np.cumsum(counts, out=offsets[1:])
+        offsets = offsets_of(np.concatenate([chunk.counts for chunk in self._chunks]))
         first = self._chunks[0]
         labels = None
         if first.labels is not None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrino import _core
-from pyrino._columns import below_momentum, exactly_float64, warn_of_mev
+from pyrino._columns import below_momentum, counts_kept, exactly_float64, warn_of_mev
 from pyrino.data.chunk import Chunk, Labels
 from pyrino.data.draw import uniform
 from pyrino.data.layout import Reader
@@ -160,8 +160,7 @@ class Selection:
         constituents = None
         if self.constituent_pt > 0.0:
             constituents = _pt(chunk) >= self.constituent_pt
-            left = np.diff(np.concatenate([[0], np.cumsum(constituents)])[chunk.offsets])
-            keep &= left > 0
+            keep &= counts_kept(constituents, chunk.offsets) > 0
         tally.cut += sound - int(keep.sum())
         if not keep.all() or constituents is not None:
             chunk, entries = chunk.select(keep, constituents), entries[keep]
