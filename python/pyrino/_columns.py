@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,7 @@ __all__ = [
     "as_array",
     "below_momentum",
     "cartesian",
+    "counts_kept",
     "energy_of",
     "exactly_float64",
     "from_pt_eta_phi_mass",
@@ -54,6 +56,9 @@ def as_array(values: Any, name: str, verb: str = "is") -> NDArray[Any]:
     try:
         missing = _missing(values)
         array = None if missing is not None and missing.any() else np.asarray(values)
+        if array is not None and array.dtype == object and hasattr(values, "dtypes"):  # pandas' nullable, side by side
+            kinds = np.ravel(np.asarray(values.dtypes, dtype=object))
+            array = array.astype(np.result_type(*(getattr(kind, "numpy_dtype", kind) for kind in kinds)))
     except (ValueError, TypeError, RuntimeError) as error:
         raise RinoError(f"{name} {verb} no array: {error}; give numbers of one shape") from error
     if array is None:
@@ -66,10 +71,19 @@ def as_array(values: Any, name: str, verb: str = "is") -> NDArray[Any]:
     return array
 
 
+#: In lists, what cannot have a mask.
+_PLAIN = (int, float, str, np.generic, type(None))
+
+
 def _missing(values: Any) -> NDArray[np.bool_] | None:
     """Which entries NumPy's masked arrays, Arrow, polars and pandas' nullable columns say are missing; None: none."""
-    if isinstance(values, (list, tuple)) and any(isinstance(part, np.ma.MaskedArray) for part in values):
-        return np.array([np.ma.getmaskarray(np.ma.asarray(part)) for part in values])
+    if isinstance(values, (list, tuple)):
+        masks = [None if isinstance(part, _PLAIN) else _missing(part) for part in values]
+        if all(mask is None for mask in masks):
+            return None
+        return np.array(
+            [np.zeros(np.shape(part), bool) if m is None else m for part, m in zip(values, masks, strict=True)]
+        )
     if isinstance(values, np.ma.MaskedArray):
         return None if values.dtype.names else np.ma.getmaskarray(values)
     nulls = getattr(values, "null_count", 0)  # a number of Arrow's, a method of polars'
@@ -129,11 +143,16 @@ def read_only(array: NDArray[Any]) -> NDArray[Any]:
     return view
 
 
-def offsets_of(counts: NDArray[np.integer[Any]]) -> Integers:
+def offsets_of(counts: NDArray[np.integer[Any] | np.bool_]) -> Integers:
     """(n + 1,) offsets of n jets from their numbers of constituents."""
     offsets = np.zeros(len(counts) + 1, dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])
     return offsets
+
+
+def counts_kept(keep: NDArray[np.bool_], offsets: Integers) -> Integers:
+    """(n,) constituents left of each jet of those for which `keep` (t,) is true."""
+    return np.diff(offsets_of(keep)[offsets])
 
 
 #: E of particles whose components were rounded to half precision may be this share below |p|: half a unit in the last
@@ -210,8 +229,16 @@ def below_momentum(e: Floats, momentum: Floats) -> NDArray[np.bool_]:
 
 def unit_checked(core: _core.Jets) -> _core.Jets:
     """Jets as they are given; a `RinoWarning` to whoever gave them if they look like MeV."""
-    warn_of_mev(core.pt(), "divide px, py, pz and E (or pt and mass) by 1000", stacklevel=4)
+    warn_of_mev(core.pt(), "divide px, py, pz and E (or pt and mass) by 1000", stacklevel=_level_of_caller())
     return core
+
+
+def _level_of_caller() -> int:
+    """`stacklevel`, for `warn_of_mev`, of the first line that is not pyrino's own."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "pyrino":
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def warn_of_mev(pt: Floats, remedy: str, where: str = "", numbers: Integers | None = None, stacklevel: int = 2) -> None:

@@ -16,6 +16,7 @@ from pyrino.errors import RinoError
 __all__ = ["text_of", "unfinished", "whole_file"]
 
 #: How files are called while they are written: by what process of which machine, on which a folder may be shared.
+#: A machine is a host's name and the inode of its processes' namespace.
 #: C++ (rino/io/atomic_file.hpp) has names of its own; earlier versions did not name the machine.
 _UNFINISHED = re.compile(
     r"\.(?:.+\.([1-9]\d*)@([^@]+)\.\d+\.partial|.+\.([1-9]\d*)\.partial|rino-([1-9]\d*)(?:@([^@]+))?-\d+\.tmp)",
@@ -88,12 +89,21 @@ def _sweep(folder: Path) -> None:
         found = _UNFINISHED.fullmatch(name)
         if found is not None:
             process, machine = found[1] or found[3] or found[4], found[2] or found[5]
-            if machine in (None, _machine()) and not _alive(int(process)):
+            # Earlier versions named no namespace of processes.
+            if machine in (None, _host(), _machine()) and not _alive(int(process)):
                 with contextlib.suppress(OSError):
                     os.unlink(folder / name)
 
 
 def _machine() -> str:
+    """Where a process is known by its number: containers of one host may have numbers of their own."""
+    try:
+        return f"{_host()}-{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:  # not Linux
+        return _host()
+
+
+def _host() -> str:
     return socket.gethostname().replace("@", "").replace("/", "")[:40]
 
 

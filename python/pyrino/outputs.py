@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -393,9 +393,8 @@ class _Reading:
     def pieces(self, source: Source) -> Generator[tuple[Chunk, Entries, int], None, None]:
         """(jets, their numbers in the file, number of the file's jets that were read so far)."""
         before = self.tally.entries
-        chosen = replace(self.selection, columns=(JET,)) if self.several([source]) else self.selection
-        found = iterate([source], chosen, self.tally, layout=self.layout, on_error=self.on_error, most=_MOST)
-        with closing(found):
+        how = {"layout": self.layout, "on_error": self.on_error, "most": _MOST, "identified": True}
+        with closing(iterate([source], self.selection, self.tally, **how)) as found:
             for _, chunk, entries in found:
                 if self._left is not None:
                     extra = max(len(entries) - self._left, 0)

@@ -15,6 +15,7 @@ from typing import Any
 import fsspec
 import h5py
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from helpers import small_jets, tiny
 from test_readers import MOMENTA, columns_of, jetnet_arrays, write_jetnet, write_parquet, write_root
@@ -628,8 +629,17 @@ def test_paths_that_are_none_are_named(tmp_path):
         read_jets(tmp_path / "a.root")
 
 
+def test_a_column_of_parquet_that_is_there_twice_is_named(tmp_path):
+    table = pq.read_table(write_parquet(tmp_path / "a.parquet", columns_of(as_written(5, seed=1))))
+    for name in ("part_px", "label_QCD", "jet_pt"):
+        pq.write_table(table.append_column(name, table[name]), tmp_path / "b.parquet")
+        with pytest.raises(RinoError, match=rf"b\.parquet has several columns {name}; write it again with one"):
+            read_jets(tmp_path / "b.parquet", columns="jet_pt")
+    assert len(read_jets(tmp_path / "b.parquet")) == 5
+
+
 def test_integers_that_would_lose_digits_are_refused(tmp_path):
     columns = columns_of(as_written(5, seed=1)) | {"event": np.arange(5) + 2**53 + 1}
     file = write_parquet(tmp_path / "a.parquet", columns)
-    with pytest.raises(RinoError, match="float64 cannot hold exactly"):
+    with pytest.raises(RinoError, match=rf"a\.parquet: event holds {2**53 + 5}, which float64 cannot hold exactly"):
         read_jets(file, columns="event")

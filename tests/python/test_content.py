@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import vector
 from helpers import tiny
 
 import pyrino as rino
-from pyrino import Jets, RinoError, evaluate, plots, read_jets
+from pyrino import Jets, RinoError, RinoWarning, evaluate, plots, read_jets
 from pyrino.evaluate.domains import compare_variables
 
 COUNTS = np.array([3, 1, 2])
@@ -115,6 +116,24 @@ def test_padding_of_from_numpy_may_be_masked_and_its_constituents_may_not():
         Jets.from_numpy(np.ma.masked_where(padded == padded[1, 0], padded), mask)
     with pytest.raises(RinoError, match=r"the mask is masked or null in 1 of 9"):
         Jets.from_numpy(padded, np.ma.array(mask, mask=np.arange(9).reshape(3, 3) == 0))
+
+
+def test_masks_in_nested_lists_are_seen():
+    hidden = np.ma.masked_equal(P4[0], P4[0, 1])
+    with pytest.raises(RinoError, match=r"padded is masked or null in 1 of 8 entries, the first at \[0, 1, 1\]"):
+        Jets.from_numpy([[P4[1], hidden]], np.array([[True, True]]))
+    with pytest.raises(RinoError, match=r"the mask is masked or null in 1 of 2 entries, the first at \[0, 1\]"):
+        Jets.from_numpy([[P4[1], P4[0]]], [(True, np.ma.masked)])
+    assert Jets.from_numpy([[np.ma.array(P4[0]), P4[1].tolist()]], [[True, True]]) == Jets(P4[:2], [0, 2])
+
+
+@pytest.mark.parametrize("dtype", ["Float64", "Float32", "double[pyarrow]"])
+def test_a_frame_of_nullable_columns_in_which_nothing_is_missing_is_taken(dtype):
+    frame = pd.DataFrame(P4.astype(np.float32)).astype(dtype)
+    assert Jets(frame, OFFSETS) == Jets(P4.astype(np.float32), OFFSETS)
+    frame.iloc[2, 1] = pd.NA
+    with pytest.raises(RinoError, match=r"p4 is masked or null in 1 of 24 entries, the first at \[2, 1\]"):
+        Jets(frame, OFFSETS)
 
 
 # --- awkward arrays ---
@@ -400,3 +419,14 @@ def test_streams_and_caches_have_half_precision_as_read_jets_has_it(tmp_path):
     np.testing.assert_allclose(stream[np.argsort(stream.origins.entry)].p4, read.p4, rtol=1e-6)
     rino.pack(file, tmp_path / "h.arrow", progress=False)
     np.testing.assert_allclose(read_jets(tmp_path / "h.arrow").p4, read.p4, rtol=1e-6)
+
+
+def test_half_precision_in_another_unit_is_rounded_once(tmp_path):
+    in_tev = MANY / 1000
+    for factor in (1e3, 1e6):  # half precision has nothing above 65504
+        for write, suffix in ((padded_parquet, ".parquet"), (padded_aspen, ".h5")):
+            file = write(tmp_path / f"h{suffix}", half(in_tev).reshape(1000, 3, 4), ZEROS)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RinoWarning)  # of pT that no collision has
+                scaled = read_jets(file, scale=factor)
+            np.testing.assert_allclose(scaled.p4, after_rounding(in_tev) * factor, rtol=1e-12)

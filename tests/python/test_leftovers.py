@@ -52,6 +52,13 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def test_a_partial_file_names_its_process_and_where_it_counts(tmp_path):
+    with whole_file(tmp_path / "out.txt") as partial:
+        partial.write_text("all")
+        inode = os.readlink("/proc/self/ns/pid").strip("pid:[]")
+        assert partial.name == f".out.txt.{os.getpid()}@{os.uname().nodename}-{inode}.0.partial"
+
+
 def test_the_next_one_removes_what_a_killed_process_left(tmp_path):
     with killed_while_it_writes(tmp_path / "out.txt") as partial:
         assert unfinished(partial.name)
@@ -61,11 +68,14 @@ def test_the_next_one_removes_what_a_killed_process_left(tmp_path):
 
 
 def test_only_leftovers_are_removed(tmp_path):
-    gone, machine = dead(), os.uname().nodename
+    gone, host = dead(), os.uname().nodename
+    machine = f"{host}-{os.readlink('/proc/self/ns/pid').strip('pid:[]')}"
     keep = [
         f".recipe.toml.{os.getpid()}.partial",  # alive
         f".recipe.toml.{gone}@elsewhere.0.partial",  # of another machine
         f".rino-{gone}@elsewhere-0.tmp",
+        f".recipe.toml.{gone}@{host}-1.0.partial",  # of a container on this host, which counts its own processes
+        f".rino-{gone}@{host}-1-0.tmp",
         f".rino-{os.getpid()}@{machine}-0.tmp",
         f"recipe.toml.{gone}.partial",
         f".{gone}.partial",
@@ -74,6 +84,8 @@ def test_only_leftovers_are_removed(tmp_path):
     ]
     remove = [
         f".recipe.toml.{gone}.partial",  # of earlier versions
+        f".recipe.toml.{gone}@{host}.0.partial",
+        f".rino-{gone}@{host}-3.tmp",
         f".recipe.toml.{gone}@{machine}.0.partial",
         f".a@b.1.txt.{gone}@{machine}.12.partial",
         f".rino-{gone}-0.tmp",

@@ -243,6 +243,8 @@ class TestBadScores:
         good = ([0.1, 0.9], [0, 1])
         with pytest.raises(RinoError, match="threshold = nan"):
             accuracy(*good, threshold=np.nan)
+        with pytest.raises(RinoError, match="threshold = nan"):
+            tagger_metrics(*good, n=2, threshold=np.nan)
         with pytest.raises(RinoError, match="n = 1 resamplings"):
             bootstrap(roc_auc, *good, n=1)
         with pytest.raises(RinoError, match="not finite on the sample"):

@@ -19,7 +19,7 @@ from test_readers import columns_of, write_parquet
 import pyrino as rino
 from pyrino import JetEncoder, Jets, RinoError, RinoWarning, open_dataset, read_jets
 from pyrino.cli import main
-from pyrino.data import Source, open_file
+from pyrino.data import Source, nanoaod, open_file
 from pyrino.outputs import embed_files
 
 EVENTS = 40
@@ -280,6 +280,41 @@ def test_numbers_out_of_range_are_named_and_cost_no_other_event(tmp_path, events
     assert left == jets[[place not in lost for place in places(jets)]]
 
 
+def test_many_numbers_out_of_range_are_read_around_at_once(tmp_path, events, jets, monkeypatch):
+    """And each jet is broken for its own reason, a part of a file's as all of it."""
+    table = events["FatJetPFCands"]
+    number, counts = ak.to_numpy(ak.flatten(table.pFCandsIdx)).copy(), ak.num(table)
+    number[::11] = 999
+    broken = ak.with_field(table, ak.unflatten(number, counts), "pFCandsIdx")
+    jet = ak.to_numpy(ak.flatten(table.jetIdx)).copy()
+    late = int(ak.sum(counts[:30]))
+    jet[late::40] = -1
+    broken = ak.with_field(broken, ak.unflatten(jet, counts), "jetIdx")
+    file = write_events(tmp_path / "a.root", events | {"FatJetPFCands": broken}, step=7)
+    wrong = {
+        (event, int(pick))
+        for event in range(EVENTS)
+        for pick, index in zip(broken[event].jetIdx, broken[event].pFCandsIdx, strict=True)
+        if index == 999
+    }
+    lost = {event for event in range(EVENTS) if ak.any(broken[event].jetIdx < 0)}
+    kept = [place not in wrong and place[0] not in lost for place in places(jets)]
+    assert 5 < sum(kept) < len(kept) - 5
+    reads = []
+    read = nanoaod._Reader._read
+    monkeypatch.setattr(nanoaod._Reader, "_read", lambda self, *a: reads.append(a) or read(self, *a))
+    with pytest.warns(RinoWarning, match=f"{len(kept) - sum(kept)} broken jets"):
+        assert read_jets(file, on_error="skip", columns="jet_in_event") == jets[kept]
+    assert len(reads) == 1
+    with open_file(Source(file)) as (_, reader):
+        whole = reader.read(0, reader.entries).broken
+        assert sorted(whole) == np.flatnonzero(~np.array(kept)).tolist()
+        assert all(f"(jet {n} of the file)" in why for n, why in whole.items())
+        for first in range(0, reader.entries, 5):
+            part = reader.read(first, min(first + 5, reader.entries)).broken
+            assert {first + n: why for n, why in part.items()} == {n: whole[n] for n in whole if 0 <= n - first < 5}
+
+
 @pytest.mark.parametrize(
     ("mass", "bad"), [(-2e-3, False), (-4.9e-3, False), (-0.006, True), (-0.14, True), (np.nan, True)]
 )
@@ -398,6 +433,30 @@ def test_embeddings_say_which_jet_of_which_event(file, jets, events, tmp_path):
     embed_files(encoder, tmp_path / "a.arrow", tmp_path / "y.parquet", progress=False)
     again = pq.read_table(tmp_path / "y.parquet")
     assert list(zip(again["entry"].to_pylist(), again["jet_in_event"].to_pylist(), strict=True)) == places(jets)
+
+
+def test_a_cache_says_which_jet_of_which_event(file, jets, tmp_path):
+    rino.pack(file, tmp_path / "a.arrow", progress=False)
+    assert places(read_jets(tmp_path / "a.arrow", columns="jet_in_event")) == places(jets)
+    rino.pack(tmp_path / "a.arrow", tmp_path / "b.arrow", pt=(20, None), progress=False)
+    encoder = JetEncoder(tiny(), seed=1)
+    for source, cuts in ((file, {"pt": (20, None)}), (tmp_path / "b.arrow", {})):
+        embed_files(encoder, source, tmp_path / f"{Path(source).stem}.parquet", progress=False, **cuts)
+    direct, cached = (pq.read_table(tmp_path / f"{stem}.parquet").to_pylist() for stem in "ab")
+    keys = [[(row["file"], row["entry"], row["jet_in_event"]) for row in rows] for rows in (direct, cached)]
+    assert keys[0] == keys[1] and len(set(keys[0])) == len(keys[0]) < len(jets)
+
+
+def test_a_cache_of_both_kinds_has_jet_0_where_an_entry_is_a_jet(file, jets, tmp_path):
+    toy = rino.toy_jets(6, 1)
+    other = write_parquet(
+        tmp_path / "z.parquet", columns_of(toy.with_extra("part_charge", np.zeros(toy.n_constituents)))
+    )
+    rino.pack([file, other], tmp_path / "a.arrow", progress=False, labelled=False)
+    read = read_jets(tmp_path / "a.arrow", columns="jet_in_event")
+    assert read.values["jet_in_event"].tolist() == [*jets.values["jet_in_event"].tolist(), *[0] * 6]
+    with pytest.raises(RinoError, match=r"a\.root has several jets an entry, unlike the files before: name it first"):
+        rino.pack([other, file], tmp_path / "b.arrow", progress=False, labelled=False)
 
 
 def test_files_with_one_and_with_several_jets_an_entry_are_not_written_into_one(file, tmp_path):

@@ -258,6 +258,19 @@ def test_real_jets_have_views(jetclass2_file):
 # --- several files ---
 
 
+def test_data_sets_without_files_are_left_out_of_folders_and_patterns(write, jets, tmp_path):
+    write(columns_of(jets))
+    (tmp_path / "empty.parquet").mkdir()
+    (tmp_path / "nested.root" / "inner.parquet").mkdir(parents=True)
+    for path in (tmp_path, f"{tmp_path}/*", f"{tmp_path}/**", f"{tmp_path.parent}/{tmp_path.name}*"):
+        assert read_jets(path, columns="part_charge") == jets
+    for path in (tmp_path / "empty.parquet", tmp_path / "nested.root"):
+        with pytest.raises(RinoError, match=f"the folder {path} has no files of the suffixes"):
+            read_jets(path)
+    with pytest.raises(RinoError, match="no file matches the pattern"):
+        read_jets(f"{tmp_path}/e*")
+
+
 def test_folders_patterns_and_lists_are_read_in_order(write, jets, tmp_path):
     parts = [jets[:10], jets[10:25], jets[25:]]
     # Written out of order, read by name; other files and unfinished ones are not looked at.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import awkward as ak
 import numpy as np
@@ -42,6 +43,14 @@ def files(jets: Jets, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [write_parquet(folder / "a.parquet", columns, row_group_size=16), write_root(folder / "b.root", columns)]
 
 
+def pseudojets(p4: np.ndarray) -> list[SimpleNamespace]:
+    """What fastjet's users have."""
+    return [
+        SimpleNamespace(**{name: lambda x=x: x for name, x in zip(("px", "py", "pz", "E"), row, strict=True)})
+        for row in p4
+    ]
+
+
 def test_arrays_in_mev_are_taken_with_a_warning_at_the_caller(jets):
     p4, offsets = jets.p4 * 1000, jets.offsets
     array = ak.unflatten(ak.zip(dict(zip(("px", "py", "pz", "E"), p4.T, strict=True))), jets.multiplicity)
@@ -49,16 +58,16 @@ def test_arrays_in_mev_are_taken_with_a_warning_at_the_caller(jets):
         lambda: Jets(p4, offsets),
         lambda: Jets.from_columns(*p4.T, offsets),
         lambda: Jets.from_awkward(array),
+        lambda: Jets.from_numpy(*in_mev(jets).to_numpy()),
+        lambda: Jets.from_pseudojets(map(pseudojets, np.split(p4, offsets[1:-1]))),
     ):
         with pytest.warns(RinoWarning, match=DIVIDE) as said:
             made = call()
-        assert len(said) == 1
+        assert [warning.filename for warning in said] == [__file__]
         np.testing.assert_array_equal(made.p4, p4)
     with pytest.warns(RinoWarning, match=DIVIDE) as said:
-        Jets(p4, offsets)
-    assert said[0].filename == __file__
-    with pytest.warns(RinoWarning, match=DIVIDE):
         rino.embed(JetEncoder(tiny()), array)
+    assert said[0].filename == __file__
 
 
 def test_jets_of_up_to_14_tev_are_taken_without_a_word():

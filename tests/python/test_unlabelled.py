@@ -21,7 +21,6 @@ from test_readers import columns_of, jetnet_arrays, write_jetnet, write_parquet,
 import pyrino as rino
 from pyrino import RinoError, RinoWarning, open_dataset, read_jets
 from pyrino.cli import main
-from pyrino.data.chunk import JetError
 
 N = 12
 JETS = small_jets(N, 3)
@@ -341,51 +340,6 @@ def test_info_counts_many_broken_jets_without_giving_up(tmp_path, capsys):
     }  # fmt: skip
 
 
-class _Fragile(rino.data.Layout):
-    """A layout of somebody's own, the reader of which raises at every jet that it cannot read."""
-
-    name, title, container, suffixes = "fragile", "for this test", "HDF5", (".fragile",)
-
-    def recognise(self, file: Any) -> bool:
-        return "fragile" in file
-
-    def reader(self, source: rino.data.Source, file: Any) -> Any:
-        return _FragileReader(source, file)
-
-
-class _FragileReader(rino.data.Reader):
-    columns: dict[str, str] = {}  # noqa: RUF012
-    starts = np.zeros(1, dtype=np.int64)
-
-    def __init__(self, source: rino.data.Source, file: Any) -> None:
-        self._source, self._file, self.entries = source, file, len(file["fragile"])
-
-    def read(self, first: int, last: int, columns: Any = ()) -> rino.data.Chunk:
-        pz = self._file["fragile"][first:last]
-        wrong = np.flatnonzero(pz < 0)
-        if wrong.size:
-            raise JetError(f"{self._source}: jet {first + wrong[0]} is fragile", first + wrong[0])
-        zeros = np.zeros(len(pz))
-        return rino.data.Chunk((zeros + 1, zeros, pz, pz + 2), np.ones(len(pz), dtype=np.int64))
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def test_readers_that_raise_at_a_broken_jet_are_read_around_each_of_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(rino.data.layout, "_LAYOUTS", dict(rino.data.layout._LAYOUTS))
-    rino.data.register(_Fragile())
-    pz = np.arange(1.0, 401.0)
-    pz[::3] *= -1
-    with h5py.File(tmp_path / "a.fragile", "w") as file:
-        file["fragile"] = pz
-    with pytest.raises(RinoError, match="jet 0 is fragile"):
-        read_jets(tmp_path / "a.fragile")
-    with pytest.warns(RinoWarning, match="134 broken jets skipped, the first: .*jet 0 is fragile"):
-        jets = read_jets(tmp_path / "a.fragile", on_error="skip")
-    np.testing.assert_array_equal(jets.pz, pz[pz > 0])
-
-
 # --- the first jet, the first file ---
 
 
@@ -408,6 +362,41 @@ def test_finetune_and_evaluate_skip_the_first_jet_and_the_first_file(tmp_path, c
         assert f"on {30 if limit else 39} jets, signal" in capsys.readouterr().out
     assert main(["finetune", str(tmp_path / "e.safetensors"), "--train", str(file), "--out", "t", *limit]) == 2
     assert "jet 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("limit", [[], ["--max-jets", "30"]])
+@pytest.mark.parametrize("order", ["au", "ua", "aj", "uaj"])
+def test_files_without_the_labels_of_the_others_are_skipped_on_request(tmp_path, capsys, order, limit):
+    hot = one_hot(1 - SOUND, SOUND)
+    files = {
+        "a": write_parquet(tmp_path / "a.parquet", hot),
+        "u": write_parquet(tmp_path / "u.parquet", WITHOUT),
+        "j": write_jetnet(tmp_path / "t.hdf5", *jetnet_arrays(5)),
+    }
+    rino.JetEncoder(tiny(finetune__epochs=1, finetune__probe_epochs=1), seed=1).save(tmp_path / "e.safetensors")
+    paths = [str(files[name]) for name in order]
+    call = ["finetune", str(tmp_path / "e.safetensors"), "--train", *paths, "--out", str(tmp_path / "t"), *limit]
+    assert main(call) == 2
+    said = capsys.readouterr().err
+    assert "has no labels" in said or "those of" in said
+    assert main([*call, "--on-error", "skip"]) == 0
+    said = capsys.readouterr()
+    assert f"on {N} jets, signal: {N // 2}" in said.out
+    for name in set(order) - {"a"}:
+        assert f"left out {files[name]}: " in said.err
+
+
+def test_commands_advise_what_they_have(tmp_path, capsys):
+    bad = SOUND.copy()
+    bad[3] = 0
+    file = write_parquet(tmp_path / "a.parquet", one_hot(1 - SOUND, bad))
+    rino.JetEncoder(tiny(finetune__epochs=1, finetune__probe_epochs=1), seed=1).save(tmp_path / "e.safetensors")
+    call = ["finetune", str(tmp_path / "e.safetensors"), "--train", str(file), "--out", str(tmp_path / "t")]
+    assert main(call) == 2
+    said = capsys.readouterr().err
+    assert said.rstrip().endswith("exactly one of them must be 1; skip such jets with --on-error skip")
+    assert main([*call, "--on-error", "skip"]) == 0
+    assert "labelled" not in capsys.readouterr().err
 
 
 def test_a_first_file_without_labels_is_named(tmp_path, capsys):

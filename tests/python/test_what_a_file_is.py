@@ -19,6 +19,7 @@ import pytest
 import uproot
 from helpers import small_jets, tiny
 from test_readers import MOMENTA, columns_of, jetnet_arrays, write_jetnet, write_parquet, write_root
+from uproot.interpretation.numerical import AsDouble32
 
 from pyrino import JetEncoder, Jets, RinoError, open_dataset, read_jets
 from pyrino.cli import main
@@ -110,6 +111,32 @@ def test_columns_of_an_rntuple_that_hold_something_else_are_named(tmp_path):
         assert f"r.root: {name} is of type {kind}; it must hold numbers" in said
     file = write_rntuple(tmp_path / "t.root", arrays | {"part_py": text})
     assert "the branch part_py is of type std::string; it must hold one list of numbers per jet" in said_of(file)
+
+
+# --- numbers of fewer bits ---
+
+
+def test_numbers_that_root_stores_in_fewer_bits_are_read(tmp_path, monkeypatch):
+    """Nothing but ROOT writes Double32_t: here are its integers, and uproot is told what they mean."""
+    jets = jets_of(12)
+    low, high = -(2.0**12), 2.0**12
+    steps = {n: np.round((c - low) / (high - low) * 2**32) for n, c in zip(MOMENTA, jets.p4.T, strict=True)}
+    pt = np.round((jets.pt - low) / (high - low) * 2**32).astype(np.uint32)
+    arrays = {n: ak.unflatten(s.astype(np.uint32), jets.multiplicity) for n, s in steps.items()} | {"jet_pt": pt}
+    file = write_tree(tmp_path / "t.root", arrays)
+    stored = AsDouble32(low, high, 32)
+    plain = uproot.TBranch.interpretation.fget
+
+    def interpretation(branch: Any) -> Any:
+        found = plain(branch)
+        if branch.name in arrays and not isinstance(found, uproot.AsJagged):
+            return stored
+        return uproot.AsJagged(stored) if branch.name in arrays else found
+
+    monkeypatch.setattr(uproot.TBranch, "interpretation", property(interpretation))
+    read = read_jets(file, columns="jet_pt")
+    np.testing.assert_allclose(read.p4, jets.p4, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(read.values["jet_pt"], jets.pt, rtol=0, atol=1e-5)
 
 
 # --- lists of one length, std::vector ---
@@ -263,6 +290,34 @@ def test_a_virtual_data_set_without_its_sources_is_named(tmp_path):
     assert read_jets(tmp_path / "t.hdf5") == read_jets(tmp_path / "part.h5", labelled=False).with_labels([2] * 5)
     (tmp_path / "part.h5").unlink()
     assert "particle_features is made of data in part.h5, which is not there" in said_of(tmp_path / "t.hdf5")
+
+
+@pytest.mark.parametrize("called", ["part.h5", "/nowhere/part.h5"])
+def test_sources_of_a_virtual_data_set_are_looked_for_where_hdf5_does(tmp_path, monkeypatch, called):
+    particles, features = jetnet_arrays(5)
+    for folder in ("here", "there", "link"):
+        (tmp_path / folder).mkdir()
+    place = h5py.VirtualLayout(particles.shape, particles.dtype)
+    place[:] = h5py.VirtualSource(called, "particle_features", particles.shape)
+    with h5py.File(tmp_path / "here" / "t.hdf5", "w") as file:
+        file.create_virtual_dataset("particle_features", place)
+        file["jet_features"] = features
+    link = tmp_path / "link" / "t.hdf5"
+    link.symlink_to(tmp_path / "here" / "t.hdf5")
+    for where, prefix in (("here", ""), ("there", f"/nowhere:{tmp_path}/there")):
+        monkeypatch.setenv("HDF5_VDS_PREFIX", prefix)
+        assert "is not there" in said_of(link)
+        source = write_jetnet(tmp_path / where / "part.h5", particles, features)
+        with h5py.File(link) as file:
+            np.testing.assert_array_equal(file["particle_features"][:], particles)
+        assert len(read_jets(link)) == 5
+        source.unlink()
+
+
+def test_a_dead_link_where_a_table_should_be_is_named(tmp_path):
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        file["table"] = h5py.ExternalLink("gone.h5", "/table")
+    assert "t.h5: table is a link to /table of gone.h5, which is not there" in said_of(tmp_path / "t.h5")
 
 
 @pytest.mark.parametrize("key", ["table", "jets/train"])

@@ -109,7 +109,7 @@ def _run(argv: Sequence[str] | None) -> int:
         parser.print_help()
         return 2
     try:
-        with _heard(logging.WARNING if args.command == "study" else logging.INFO):
+        with _heard(logging.WARNING if args.command == "study" else logging.INFO, args):
             args.run(args)
     except RinoError as error:
         _say(f"error: {_as_options(str(error), args)}")
@@ -121,7 +121,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 @contextlib.contextmanager
-def _heard(level: int) -> Iterator[None]:
+def _heard(level: int, args: argparse.Namespace) -> Iterator[None]:
     """What pyrino logs is printed from this level on; what it warns of is said as errors are."""
     log, handler = logging.getLogger("pyrino"), _Printing()
     before = log.level
@@ -131,7 +131,7 @@ def _heard(level: int) -> Iterator[None]:
 
     def show(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:
         if issubclass(category, RinoWarning):
-            _say(f"warning: {message}")
+            _say(f"warning: {_as_options(str(message), args)}")
         else:
             shown(message, category, *place, **more)  # type: ignore[arg-type]
 
@@ -163,9 +163,14 @@ def _say(message: str) -> None:
 
 
 def _as_options(message: str, args: argparse.Namespace) -> str:
-    """Messages name arguments of Python; those that the command has are named as its options."""
+    """Messages name arguments of Python; those that the command has are named as its options.
+
+    None has `labelled`: what takes labels needs them.
+    """
 
     def option(match: re.Match[str]) -> str:
-        return f"--{match[1].replace('_', '-')}" if hasattr(args, match[1]) else match[0]
+        value = "" if match[2] == "True" else f" {match[3]}"
+        return f"--{match[1].replace('_', '-')}{value}" if hasattr(args, match[1]) else match[0]
 
-    return re.sub(r"\b(\w+)=True\b", option, message)
+    message = re.sub(r"; leave labels out with labelled=False(,? or)?", lambda m: ";" if m[1] else "", message)
+    return re.sub(r"\b(\w+)=(True\b|'([\w:,]+)')", option, message)

@@ -193,18 +193,24 @@ def read_labelled(paths: Sequence[str], args: argparse.Namespace) -> tuple[Jets,
     RinoError
         As `read_jets` does; if there are no labels, they are not of one kind, or either class is missing.
     """
-    found = {file: classes for path in paths for file, classes in _first_classes(path, args.on_error).items()}
+    found = [(path, *one) for path in paths for one in _first_classes(path, args.on_error).items()]
     if not found:
         raise RinoError(f"no file of {', '.join(map(str, paths))} can be read: see pyrino info")
-    first, classes = next(iter(found.items()))
-    for file, other in found.items():
-        if not other.meaning:
-            raise RinoError(f"{file} has no labels: give files that have, such as pyrino generate writes")
-        if other != classes:
-            raise RinoError(
+    skip = args.on_error == "skip"
+    _, first, classes = next((one for one in found if skip and one[2].meaning), found[0])
+    for path, file, other in found:
+        if other == classes and classes.meaning:
+            continue
+        why = f"{file} has no labels: give files that have, such as pyrino generate writes"
+        if other.meaning:
+            why = (
                 f"the labels of {first} are {classes.meaning}, those of {file} {other.meaning}: "
                 "give files with labels of one kind"
             )
+        if not skip or not classes.meaning:
+            raise RinoError(why)
+        warnings.warn(f"left out {path}: {why}", RinoWarning, stacklevel=2)
+        paths = [one for one in paths if one != path]
     numbers = [classes.number(text) for text in args.signal]
     jets = read(paths, args)
     labels = np.isin(jets.labels, numbers).astype(np.int64)

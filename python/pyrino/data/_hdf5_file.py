@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,15 @@ class File(h5py.File):
 
     def _look_for(self, name: str, item: h5py.Dataset) -> None:
         """HDF5 gives zeros for what a virtual data set is made of and is not there."""
-        here = Path(self.filename).parent
+        here = Path(self.filename)
+        # As HDF5 looks: of an absolute path that is dead only the name counts.
+        folders = [Path(), here.parent, here.resolve().parent]
+        folders += map(Path, filter(None, os.environ.get("HDF5_VDS_PREFIX", "").split(":")))
         for part in item.virtual_sources():
             file = part.file_name
-            if file != "." and "%" not in file and not (here / file).exists() and not Path(file).exists():
+            names = [file, Path(file).name] if Path(file).is_absolute() else [file]
+            there = any((folder / name).exists() for folder in folders for name in names)
+            if file != "." and "%" not in file and not there:
                 raise RinoError(
                     f"{self._called}: {name} is made of data in {file}, which is not there; put it back, or write a "
                     "file that holds the data itself"
@@ -66,5 +72,7 @@ def content(file: h5py.File) -> list[str]:
             fixed.append(name)
 
     file.visititems(visit)
+    for name in file.keys():
+        file[name]  # where a link is dead, this says where it leads
     names = [name for name in file.keys() if name not in fixed]
     return names + [f"{name} (a table in pandas' fixed format: write it with format='table')" for name in fixed]

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrino import _core
-from pyrino._columns import half_rounding, not_below_momentum, read_only
+from pyrino._columns import counts_kept, half_rounding, not_below_momentum, offsets_of, read_only
 from pyrino.data.source import Source
 from pyrino.errors import RinoError
 from pyrino.jets import Jets, Origins
 
-__all__ = ["NO_LABEL", "Broken", "Chunk", "JetError", "Labels", "need", "not_negative", "reading", "unpadded"]
+__all__ = ["NO_LABEL", "Broken", "Chunk", "Labels", "need", "not_negative", "reading", "unpadded"]
 
 Array = NDArray[Any]
 
@@ -29,17 +29,6 @@ NO_LABEL = -1
 
 #: Jets of a chunk that cannot be used: their place in it -> why, in words with the file and the jet's number there.
 Broken = dict[int, str]
-
-
-class JetError(RinoError):
-    """One jet of a file is broken; `jet` is its number there. Those before and behind it can be read.
-
-    For readers that cannot read on behind it: those that can put it into `Chunk.broken`, which is much faster.
-    """
-
-    def __init__(self, message: str, jet: int) -> None:
-        super().__init__(message)
-        self.jet = int(jet)
 
 
 @dataclass(frozen=True)
@@ -119,9 +108,7 @@ class Chunk:
     @property
     def offsets(self) -> NDArray[np.int64]:
         """(m + 1,) first constituent of each jet, and t."""
-        offsets = np.zeros(len(self.counts) + 1, dtype=np.int64)
-        np.cumsum(self.counts, out=offsets[1:])
-        return offsets
+        return offsets_of(self.counts)
 
     def jets(self) -> Jets:
         """The momenta alone, as float64 in the order of columns."""
@@ -169,8 +156,7 @@ class Chunk:
         counts = self.counts
         if constituents is not None:
             rows &= constituents
-            before = np.concatenate([[0], np.cumsum(constituents)])
-            counts = np.diff(before[self.offsets])
+            counts = counts_kept(constituents, self.offsets)
         labels = self.labels and self.labels.select(keep)
         place = np.cumsum(keep) - 1
         broken = {int(place[jet]): why for jet, why in self.broken.items() if keep[jet]}

@@ -19,7 +19,7 @@ from pyrino.data.draw import order, uniform
 from pyrino.data.jetclass import MOMENTA
 from pyrino.data.pieces import Part, Piece, Readers, interleaved, parts_of, share, windows
 from pyrino.data.read import LabelRule
-from pyrino.data.selection import Selection, Tally, checked_policy, piece_of, read_sound
+from pyrino.data.selection import Selection, Tally, checked_policy, piece_of, read_piece
 from pyrino.data.source import Source
 from pyrino.data.stream import JetStream, check_whole, whole_numbers
 from pyrino.errors import RinoError, RinoWarning
@@ -478,10 +478,8 @@ class Dataset(JetStream):
         selection = replace(self._selection, labelled=self._labelled)
         try:
             with self._readers.use(source) as (_, reader):
-                chunk, entries = read_sound(reader, piece.first, piece.last, selection.columns, tally, self._on_error)
-            if chunk is None:
-                return _Read(piece.file, tally)
-            if len(entries) + tally.bad_jets != piece.jets:
+                chunk, entries = read_piece(reader, piece.first, piece.last, selection.columns)
+            if len(entries) != piece.jets:
                 raise RinoError(
                     f"{source} has changed since it was opened: it has {len(entries)} jets where it had "
                     f"{piece.jets}; open the data set again"

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pyrino._columns import counts_kept, offsets_of
 from pyrino.data.chunk import Broken, Chunk, need
 from pyrino.data.labels import from_columns, label_columns
 from pyrino.data.source import Source
@@ -70,10 +71,8 @@ class Lists(NamedTuple):
 
     def keep(self, here: NDArray[np.bool_]) -> Lists:
         """The numbers for which `here` (t,) is true."""
-        before = np.concatenate([[0], np.cumsum(here)])
-        ends = np.concatenate([[0], np.cumsum(self.counts)])
         missing = None if self.missing is None else self.missing[here]
-        return Lists(self.values[here], np.diff(before[ends]), self.fixed, missing)
+        return Lists(self.values[here], counts_kept(here, offsets_of(self.counts)), self.fixed, missing)
 
 
 def make_chunk(

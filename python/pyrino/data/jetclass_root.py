@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from pyrino.data.chunk import Chunk, need, reading
+from pyrino.data.chunk import Broken, Chunk, need, reading
 from pyrino.data.jetclass import GENERATED, MOMENTA, Columns, Lists, make_chunk
-from pyrino.data.labels import NUMBER, meaning_of
+from pyrino.data.labels import LABELS, meaning_of
 from pyrino.data.layout import Layout, Reader
 from pyrino.data.root import Table, table_of, tables_of
 from pyrino.data.source import Source
@@ -48,9 +49,9 @@ class _Reader(Reader):
     def read(self, first: int, last: int, columns: Sequence[str] = ()) -> Chunk:
         with reading(self._source, "ROOT"):
             names = self._columns.to_read(self._source, columns)
-            jets = _Branches(self._source, self._table.arrays(names, first, last))
+            jets = _Branches(self._source, first, self._table.arrays(names, first, last))
             return make_chunk(
-                self._source, first, self._columns, columns, jets.lists, jets.scalars, jets.labels, broken={}
+                self._source, first, self._columns, columns, jets.lists, jets.scalars, jets.labels, jets.broken
             )
 
     def label_meaning(self) -> str | None:
@@ -63,15 +64,16 @@ class _Reader(Reader):
 def _kinds(table: Table) -> dict[str, str]:
     """Which columns are of constituents and which of jets.
 
-    Lists of one length are of the constituents where the momenta have that length, too. The number of the class is
-    there whatever it holds: reading it says what is wrong.
+    Lists of one length are of the constituents where the momenta have that length, too. Labels are there whatever
+    they hold: reading them says what is wrong.
     """
     lengths = {None, *(table.lists.get(name) for name in MOMENTA)}
     kinds = {}
     for name, length in table.lists.items():
         if name in MOMENTA or (length in lengths and GENERATED not in name):
             kinds[name] = "constituent"
-    return kinds | dict.fromkeys([*table.numbers, *({NUMBER} & table.others.keys())], "jet")
+    labels = [name for name in (*table.lists, *table.others) if name in LABELS]
+    return kinds | dict.fromkeys([*table.numbers, *labels], "jet")
 
 
 def _of_type(source: Source, name: str, kind: object, wanted: str) -> RinoError:
@@ -79,31 +81,43 @@ def _of_type(source: Source, name: str, kind: object, wanted: str) -> RinoError:
 
 
 class _Branches:
-    """Branches of a chunk as arrays."""
+    """Branches of a chunk as arrays; jets for which a number is missing are in `broken`."""
 
-    def __init__(self, source: Source, arrays: Any) -> None:
-        self._source, self._arrays = source, arrays
+    def __init__(self, source: Source, first: int, arrays: Any) -> None:
+        self._source, self._first, self._arrays = source, first, arrays
+        self.broken: Broken = {}
 
     def lists(self, name: str) -> Lists:
         import awkward as ak
 
-        branch = self._branch(name, 2, "one list of numbers per jet")
+        branch = self._arrays[name]
+        if branch.ndim != 2:
+            raise _of_type(self._source, name, branch.type, "one list of numbers per jet")
         fixed = isinstance(branch.type.content, ak.types.RegularType)
         return Lists(ak.to_numpy(ak.flatten(branch)), ak.to_numpy(ak.num(branch)), fixed)
 
     def scalars(self, name: str) -> NDArray[Any]:
-        values = self.labels(name)
+        values = self._column(name)
         if values.dtype.kind not in "fiub":
-            raise _of_type(self._source, name, "text", "one number per jet")
-        return values
+            raise _of_type(self._source, name, self._arrays[name].type, "one number per jet")
+        for jet in np.flatnonzero(np.ma.getmaskarray(values)).tolist():
+            why = f"jet {self._first + jet} has no {name} (null); write a value for every jet"
+            self.broken.setdefault(jet, f"{self._source}: {why}")
+        return np.ma.filled(values, 0)
 
     def labels(self, name: str) -> NDArray[Any]:
+        values = self._column(name)
+        return np.array(values.tolist(), dtype=object) if isinstance(values, np.ma.MaskedArray) else values
+
+    def _column(self, name: str) -> NDArray[Any]:
+        """One value per jet of any type, masked where there is none; lists of one by their type are what they hold."""
         import awkward as ak
 
-        return ak.to_numpy(self._branch(name, 1, "one number per jet"))
-
-    def _branch(self, name: str, dimensions: int, wanted: str) -> Any:
         branch = self._arrays[name]
-        if branch.ndim != dimensions:
-            raise _of_type(self._source, name, branch.type, wanted)
-        return branch
+        if branch.ndim == 2 and getattr(branch.type.content, "size", None) == 1:
+            branch = branch[:, 0]
+        if branch.ndim == 1:
+            return ak.to_numpy(branch)
+        values = np.empty(len(branch), dtype=object)
+        values[:] = branch.to_list()
+        return values

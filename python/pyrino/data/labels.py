@@ -15,6 +15,7 @@ from pyrino.data.source import Source
 __all__ = [
     "JETCLASS_CLASSES",
     "JETNET_CLASSES",
+    "LABELS",
     "NUMBER",
     "from_columns",
     "from_file_name",
@@ -32,6 +33,8 @@ JETNET_CLASSES = ("g", "q", "t", "w", "z")
 _ONE_HOT = tuple(f"label_{name}" for name in JETCLASS_CLASSES)
 #: JetClass-II has class numbers, 0 to 187, instead of one column per class.
 NUMBER = "jet_label"
+#: All columns that are labels, whatever they hold: what is no number is no label, and said where labels are wanted.
+LABELS = (NUMBER, *_ONE_HOT)
 
 
 def label_columns(present: Iterable[str]) -> list[str]:

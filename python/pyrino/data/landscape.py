@@ -66,13 +66,21 @@ class _Reader(Hdf5Reader):
         self._constituents = sum(name.startswith("E_") and name[2:].isdecimal() for name in self._places)
         self._momenta = [f"{p}_{i}" for i in range(max(self._constituents, 1)) for p in _COMPONENTS]
         need(source, self._momenta, self._places, "columns")
-        wrong = [name for name, (block, _) in self._places.items() if table.dtype[block].base.kind not in "fiub"]
-        bad = [name for name in self._momenta if name in wrong]
+        self._categories = {name: _categories(table, block) for name, (block, _) in places.items()}
+        self.unfit = {name: kind for name, (block, _) in places.items() if (kind := self._unfit(name, block))}
+        bad = [name for name in self._momenta if name in self.unfit or self._categories[name] is not None]
         if bad:
             raise RinoError(f"{source}: the column {bad[0]} does not hold numbers; write it as float32 or float64")
-        own = {*self._momenta, *wrong}
+        own = {*self._momenta, *self.unfit}
         self.columns = {name: "jet" for name in self._places if name not in own}
-        self.unfit = {name: str(table.dtype[self._places[name][0]].base) for name in wrong}
+
+    def _unfit(self, name: str, block: str) -> str | None:
+        """The type of a column that holds no numbers, though dates are stored as some; None for one that does."""
+        categories, said = self._categories[name], _text(self._table.attrs.get(f"{block}_dtype", b""))
+        if said.startswith(("datetime", "timedelta")):
+            return said
+        held = self._table.dtype[block].base if categories is None else categories.dtype
+        return None if held.kind in "fiub" else str(held)
 
     def read(self, first: int, last: int, columns: Sequence[str] = ()) -> Chunk:
         need(self.source, columns, self.columns, "columns", self.unfit)
@@ -82,7 +90,7 @@ class _Reader(Hdf5Reader):
         mask = unpadded(block)
         e, px, py, pz = (block[..., c][mask] for c in range(4))
         labels = self._labels(rows) if _LABEL in self._places else None
-        values = {name: self._take(rows, [name])[:, 0] for name in columns}
+        values = {name: self._column(rows, name) for name in columns}
         return Chunk((px, py, pz, e), mask.sum(axis=1), labels, values=values)
 
     def _take(self, rows: NDArray[Any], names: Sequence[str]) -> NDArray[Any]:
@@ -97,8 +105,13 @@ class _Reader(Hdf5Reader):
             return values[:, wanted[0] : wanted[0] + len(wanted)]
         return values[:, wanted]
 
+    def _column(self, rows: NDArray[Any], name: str) -> NDArray[Any]:
+        """(m,) of any type."""
+        column, categories = self._take(rows, [name])[:, 0], self._categories[name]
+        return column if categories is None else np.append(categories, np.nan)[column]  # -1: missing
+
     def _labels(self, rows: NDArray[Any]) -> Labels:
-        said = self._take(rows, [_LABEL])[:, 0]
+        said = self._column(rows, _LABEL)
         return labels_of(
             {_LABEL: said},
             said,
@@ -138,6 +151,13 @@ def _places(table: Any) -> dict[str, tuple[str, int]]:
                 )
             places.update((name, (block, i)) for i, name in enumerate(names))
     return places
+
+
+def _categories(table: Any, block: str) -> NDArray[Any] | None:
+    """What the numbers of a categorical column stand for; None for any other."""
+    if _text(table.attrs.get(f"{block}_meta", b"")) != "category":
+        return None
+    return table.parent[f"meta/{block}/meta/table"]["values"]
 
 
 def _width(block: np.dtype[Any]) -> int:

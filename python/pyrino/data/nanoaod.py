@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrino._columns import MASS_ROUNDING, energy_of, offsets_of
-from pyrino.data.chunk import Chunk, JetError, need, not_negative, reading
+from pyrino.data.chunk import Broken, Chunk, need, not_negative, reading
 from pyrino.data.layout import Layout, Reader
 from pyrino.data.root import table_of, tables_of
 from pyrino.data.source import Source
@@ -164,7 +164,7 @@ class _Reader(Reader):
             sizes = {"jet": np.diff(self._first[begin : end + 1])}
             sizes |= {self._tables[name]: _counts(arrays[name]) for name in (self._momenta[0], self._jet)}
             flat = {name: self._flat(name, array, sizes) for name, array in arrays.items()}
-        links, jet, candidate = self._joined(first, last, begin, flat, sizes)
+        links, jet, candidate, broken = self._joined(first, last, begin, flat, sizes)
         numbers = np.arange(first, last)
         event = np.searchsorted(self._first, numbers, side="right") - 1
         rows = {"link": links, "candidate": candidate, "jet": numbers - self._first[begin], "event": event - begin}
@@ -175,7 +175,7 @@ class _Reader(Reader):
             values[JET] = numbers - self._first[event]
         counts = np.bincount(jet - first, minlength=last - first)
         pt, eta, phi, mass = (found[name].astype(np.float64) for name in self._momenta)
-        broken = not_negative(self._source, first, mass, counts, "the mass", -MASS_ROUNDING)
+        broken |= not_negative(self._source, first, mass, counts, "the mass", -MASS_ROUNDING)
         broken |= not_negative(self._source, first, pt, counts)
         with np.errstate(all="ignore"):  # what is not finite is found, and named, when the jets are made
             px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
@@ -202,35 +202,39 @@ class _Reader(Reader):
         begin: int,
         flat: Mapping[str, NDArray[Any]],
         sizes: Mapping[str, NDArray[np.int64]],
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Broken]:
         """The constituents of the jets `first` to `last` - 1, jet after jet: rows of the joining table, numbers of the
-        jets, rows of the candidates.
+        jets, rows of the candidates. Jets that numbers out of range may belong to are broken, and have none.
         """
+        broken: Broken = {}
         jet, candidate = (flat[name].astype(np.int64) for name in (self._jet, self._candidate))
         event = np.repeat(np.arange(len(sizes["link"])), sizes["link"])
         before = self._first[begin + event]
         size = sizes["jet"][event]
         inside = (jet >= 0) & (jet < size)
         wrong = np.flatnonzero(~inside & (size > 0))
-        if wrong.size:  # which jet was meant is not known: any of the event may lack constituents
-            i = wrong[0]
-            raise self._outside(self._jet, jet[i], begin + event[i], f"{size[i]} jets", max(first, int(before[i])))
+        for i in wrong[np.unique(event[wrong], return_index=True)[1]].tolist():
+            # Which jet was meant is not known: any of the event may lack constituents.
+            for number in range(max(first, before[i]), min(last, before[i] + size[i])):
+                why = self._outside(self._jet, jet[i], begin + event[i], f"{size[i]} jets", number)
+                broken[number - first] = why
         number = before + jet
         links = np.flatnonzero(inside & (number >= first) & (number < last))
         size = sizes["candidate"][event]
         wrong = links[(candidate[links] < 0) | (candidate[links] >= size[links])]
-        if wrong.size:
-            i = wrong[0]
-            where, what = begin + event[i], f"{size[i]} candidates"
-            raise self._outside(self._candidate, candidate[i], where, what, int(number[i]))
+        for i in wrong[np.unique(number[wrong], return_index=True)[1]].tolist():
+            why = self._outside(self._candidate, candidate[i], begin + event[i], f"{size[i]} candidates", number[i])
+            broken.setdefault(int(number[i]) - first, why)
+        sound = np.ones(last - first, dtype=bool)
+        sound[list(broken)] = False
+        links = links[sound[number[links] - first]]
         links = links[np.argsort(number[links], kind="stable")]
-        return links, number[links], (offsets_of(sizes["candidate"])[event] + candidate)[links]
+        return links, number[links], (offsets_of(sizes["candidate"])[event] + candidate)[links], broken
 
-    def _outside(self, name: str, index: int, event: int, what: str, jet: int) -> JetError:
-        return JetError(
+    def _outside(self, name: str, index: int, event: int, what: str, jet: int) -> str:
+        return (
             f"{self._source}: {name} is {index} in event {event} (jet {jet} of the file), which has {what}; numbers "
-            "run from 0 to below that",
-            jet,
+            "run from 0 to below that"
         )
 
 

@@ -16,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrino._arguments import checked
+from pyrino._columns import offsets_of
 from pyrino.data import packed
 from pyrino.data.chunk import Chunk
 from pyrino.data.containers import container_of
 from pyrino.data.jetclass import MOMENTA
 from pyrino.data.labels import NUMBER
 from pyrino.data.layout import open_file
+from pyrino.data.nanoaod import JET
 from pyrino.data.packed import (
     BATCH_KEY,
     CHECKSUM,
@@ -77,7 +79,8 @@ def pack(
         the sources' names that are no UTF-8 stand in it as ``\\xe9``.
     columns : str or iterable of str
         Columns beyond momenta and label, of constituents and of jets. Constituents' are float32, if they are integers
-        of more than 16 bits these; those of jets keep their precision.
+        of more than 16 bits these; those of jets keep their precision. Of files with several jets an entry (NanoAOD)
+        ``jet_in_event`` is packed, too, so that each jet can be told.
     overwrite : bool
         Replace `out` if it exists.
     progress : bool
@@ -119,7 +122,8 @@ def pack(
     with whole_file(out, overwrite=overwrite) as partial, pa.OSFile(os.fsencode(partial), "wb") as file:
         writer = _Writer(file, chosen, _origin_names(sources, layout, on_error))
         with progress_bar(desc="packing", unit=" jets", unit_scale=True, disable=not progress) as bar:
-            pieces = iterate(sources, chosen, tally, layout=layout, on_error=on_error, most=4 * packed.JETS_PER_BATCH)
+            how = {"layout": layout, "on_error": on_error, "most": 4 * packed.JETS_PER_BATCH, "identified": True}
+            pieces = iterate(sources, chosen, tally, **how)
             for source, chunk, entries in pieces:
                 if len(entries):
                     writer.add(source, chunk, entries)
@@ -259,6 +263,12 @@ class _Writer:
 
     def _as_before(self, source: Source, part: _Part) -> _Part:
         """The part in the types of the first one."""
+        if JET in self._kinds and JET not in part.others:  # one jet an entry
+            part.others[JET] = np.zeros(len(part.counts), dtype=self._kinds[JET])
+        if JET in part.others and JET not in self._kinds:
+            raise RinoError(
+                f"{source} has several jets an entry, unlike the files before: name it first, or pack it alone"
+            )
 
         def cast(name: str, column: Array) -> Array:
             if not np.can_cast(column.dtype, self._kinds[name], "safe"):
@@ -278,8 +288,7 @@ class _Writer:
         import pyarrow as pa
 
         jets = len(part.counts)
-        offsets = np.zeros(jets + 1, dtype=np.int32)
-        np.cumsum(part.counts, out=offsets[1:])
+        offsets = offsets_of(part.counts).astype(np.int32)
         names = tuple(self._numbers)
         if len(self._names) != len(names):
             self._names = pa.array(names, pa.string())

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pyrino.data.chunk import Broken, Chunk, reading
 from pyrino.data.jetclass import GENERATED, MOMENTA, Columns, Lists, make_chunk
-from pyrino.data.labels import NUMBER, meaning_of
+from pyrino.data.labels import LABELS, NUMBER, meaning_of
 from pyrino.data.layout import Layout, Reader
 from pyrino.data.source import Source
 from pyrino.errors import RinoError
@@ -51,6 +51,7 @@ class _Reader(Reader):
         metadata = file.metadata
         self.entries = metadata.num_rows
         schema = _plain(file.schema_arrow)
+        self._names = schema.names
         self._columns = Columns(source, kinds_of(schema), dict(zip(schema.names, schema.types, strict=True)))
         self.columns, self.unfit = self._columns.others, self._columns.unfit
         sizes = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
@@ -62,6 +63,9 @@ class _Reader(Reader):
         import pyarrow as pa
 
         names = tuple(self._columns.to_read(self._source, columns))
+        twice = [name for name in names if self._names.count(name) > 1]
+        if twice:
+            raise RinoError(f"{self._source} has several columns {twice[0]}; write it again with one of that name")
         groups = tuple(np.flatnonzero((self._ends[1:] > first) & (self._ends[:-1] < last)).tolist())
         with reading(self._source, "parquet"):
             table = self._groups(groups, names)
@@ -128,15 +132,15 @@ def _plain(schema: pa.Schema) -> pa.Schema:
 def kinds_of(schema: pa.Schema) -> dict[str, str]:
     """Columns of a schema that hold a list of numbers per jet ("constituent") or one number ("jet").
 
-    The momenta are there whatever they hold: reading them says what is wrong.
+    The momenta and the labels are there whatever they hold: reading them says what is wrong.
     """
     kinds = {}
     for column in schema:
         numbers = _is_list(column.type) and _is_number(column.type.value_type)
-        if column.name in MOMENTA or (numbers and GENERATED not in column.name):
-            kinds[column.name] = "constituent"
-        elif _is_number(column.type) or column.name == NUMBER:
+        if column.name in LABELS or _is_number(column.type):
             kinds[column.name] = "jet"
+        elif column.name in MOMENTA or (numbers and GENERATED not in column.name):
+            kinds[column.name] = "constituent"
     return kinds
 
 
@@ -174,18 +178,27 @@ class ArrowColumns:
 
     def scalars(self, name: str) -> NDArray[Any]:
         """(m,) values of a column of numbers."""
-        column = self._batch.column(name)
+        column = self._column(name)
         self._missing(name, column)
         return self._numbers(name, column)
 
     def anything(self, name: str) -> NDArray[Any]:
         """(m,) values of a column of any type; None where there is none."""
-        column = self._batch.column(name)
+        column = self._column(name)
         if _is_number(column.type) and not column.null_count:
             return column.to_numpy(zero_copy_only=False)
         values = np.empty(len(column), dtype=object)
         values[:] = column.to_pylist()
         return values
+
+    def _column(self, name: str) -> pa.Array:
+        """One value per jet: lists of one by their type are what they hold."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        column = self._batch.column(name)
+        single = pa.types.is_fixed_size_list(column.type) and column.type.list_size == 1
+        return pc.list_element(column, 0) if single else column
 
     def _missing(self, name: str, column: pa.Array) -> None:
         if column.null_count:

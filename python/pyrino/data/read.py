@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrino import _core
-from pyrino._columns import read_only
+from pyrino._columns import offsets_of, read_only
 from pyrino.data.chunk import Chunk
 from pyrino.data.layout import open_file, suffixes
-from pyrino.data.selection import Selection, Tally, checked_policy, read_sound
+from pyrino.data.nanoaod import JET
+from pyrino.data.selection import Selection, Tally, checked_policy, read_piece
 from pyrino.data.source import PathLike, Source, find_sources
 from pyrino.errors import RinoError, RinoWarning
 from pyrino.jets import Jets
@@ -195,10 +196,12 @@ def iterate(
     layout: str | None = None,
     on_error: str = "raise",
     most: int = 4 * _ROWS,
+    identified: bool = False,
 ) -> Iterator[tuple[Source, Chunk, NDArray[np.int64]]]:
     """What `selection` takes of files, in their order: (file, at most `most` jets, their numbers in the file).
 
-    `tally` counts what was taken and what was not.
+    `tally` counts what was taken and what was not. With `identified` the column `JET` comes by itself where a file has
+    several jets an entry.
 
     Raises
     ------
@@ -213,11 +216,12 @@ def iterate(
             with open_file(source, layout) as (found, reader):
                 if reader.entries == 0:
                     tally.add(Tally(files=1, layouts={found.name: 1}, without=[str(source)]))
-                rule.check_columns(source, selection.columns, reader.columns)
+                columns = selection.columns
+                if identified and JET in reader.columns and JET not in columns:
+                    columns = (*columns, JET)
+                rule.check_columns(source, columns, reader.columns)
                 for first, last in reader.spans(min(_ROWS, most), most):
-                    chunk, entries = read_sound(reader, first, last, selection.columns, tally, on_error)
-                    if chunk is None:
-                        continue
+                    chunk, entries = read_piece(reader, first, last, columns)
                     if selection.labelled is not False:
                         rule.check(source, chunk.labels and chunk.labels.meaning)
                     chunk, entries = selection.take(source, chunk, entries, tally, on_error)
@@ -251,9 +255,7 @@ class _Assembly:
 
     def finish(self) -> Jets:
         """All jets."""
-        counts = np.concatenate([chunk.counts for chunk in self._chunks])
-        offsets = np.zeros(len(counts) + 1, dtype=np.int64)
-        np.cumsum(counts, out=offsets[1:])
+        offsets = offsets_of(np.concatenate([chunk.counts for chunk in self._chunks]))
         first = self._chunks[0]
         labels = None
         if first.labels is not None:

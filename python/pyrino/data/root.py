@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 __all__ = ["Table", "table_of", "tables_of"]
 
 _NUMBER = r"(?:bool|float|double|std::u?int(?:8|16|32|64)_t)"
-#: Types of RNTuple's fields: lists of any length, and of one.
+#: Types of RNTuple's fields: lists of any length, numbers that may be missing, and lists of one length.
 _RAGGED = re.compile(rf"(?:std::vector|ROOT::(?:VecOps::)?RVec)<{_NUMBER}>")
+_OPTIONAL = re.compile(rf"{_NUMBER}|std::optional<{_NUMBER}>")
 _FIXED = re.compile(rf"std::array<{_NUMBER},\s*(\d+)>")
 
 
@@ -28,7 +29,7 @@ class Table(ABC):
     lists : dict
         Columns with a list of numbers per entry -> the lists' length, None where each has its own.
     numbers : list of str
-        Columns with one number per entry.
+        Columns with one number per entry; some may be masked.
     others : dict
         All other columns -> their type in C++.
     """
@@ -56,15 +57,20 @@ class _Tree(Table):
 
     def __init__(self, tree: Any) -> None:
         import uproot
+        from uproot.interpretation.numerical import TruncatedNumerical
 
         super().__init__(tree)
         for branch in tree.branches:
             found = branch.interpretation
+            jagged = isinstance(found, uproot.AsJagged)
+            content = found.content if jagged else found
             shape = None
-            if isinstance(found, uproot.AsJagged) and isinstance(found.content, uproot.AsDtype):
-                shape = (None, *found.content.inner_shape)
-            elif isinstance(found, uproot.AsDtype) and found.to_dtype.base.kind in "fiub":
-                shape = found.inner_shape
+            if isinstance(content, uproot.AsDtype) and content.to_dtype.base.kind in "fiub":
+                shape = content.inner_shape
+            elif isinstance(content, TruncatedNumerical):  # Double32_t, Float16_t
+                shape = content.to_dims
+            if shape is not None and jagged:
+                shape = (None, *shape)
             if shape == ():
                 self.numbers.append(branch.name)
             elif shape is not None and len(shape) == 1:
@@ -91,7 +97,7 @@ class _Tuple(Table):
             fixed = _FIXED.fullmatch(kind)
             if fixed or _RAGGED.fullmatch(kind):
                 self.lists[field.name] = int(fixed[1]) if fixed else None
-            elif re.fullmatch(_NUMBER, kind):
+            elif _OPTIONAL.fullmatch(kind):
                 self.numbers.append(field.name)
             else:
                 self.others[field.name] = kind or "record"

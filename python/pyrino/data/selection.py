@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrino import _core
-from pyrino._columns import below_momentum, exactly_float64, warn_of_mev
-from pyrino.data.chunk import Chunk, JetError, Labels
+from pyrino._columns import below_momentum, counts_kept, exactly_float64, warn_of_mev
+from pyrino.data.chunk import Chunk, Labels
 from pyrino.data.draw import uniform
 from pyrino.data.layout import Reader
 from pyrino.data.source import Source
@@ -139,7 +139,7 @@ class Selection:
         """
         tally.entries += len(entries)
         if self.scale != 1.0:
-            px, py, pz, e = (component * self.scale for component in chunk.momenta)
+            px, py, pz, e = (_scaled(component, self.scale) for component in chunk.momenta)
             chunk = replace(chunk, momenta=(px, py, pz, e))
         keep = self._sound(source, chunk, entries, tally, on_error)
         look = object()
@@ -160,8 +160,7 @@ class Selection:
         constituents = None
         if self.constituent_pt > 0.0:
             constituents = _pt(chunk) >= self.constituent_pt
-            left = np.diff(np.concatenate([[0], np.cumsum(constituents)])[chunk.offsets])
-            keep &= left > 0
+            keep &= counts_kept(constituents, chunk.offsets) > 0
         tally.cut += sound - int(keep.sum())
         if not keep.all() or constituents is not None:
             chunk, entries = chunk.select(keep, constituents), entries[keep]
@@ -338,35 +337,16 @@ def checked_policy(on_error: str) -> str:
     return on_error
 
 
-def read_sound(
-    reader: Reader, first: int, last: int, columns: Sequence[str], tally: Tally, on_error: str
-) -> tuple[Chunk | None, NDArray[np.int64]]:
-    """Jets `first` to `last` - 1 of a file that can be read, and their numbers; None where there is none.
+def read_piece(reader: Reader, first: int, last: int, columns: Sequence[str]) -> tuple[Chunk, NDArray[np.int64]]:
+    """Jets `first` to `last` - 1 of a file, as their stored precision allows, and their numbers.
 
     Raises
     ------
     RinoError
-        As `Reader.read`, unless single jets are broken and such are to be skipped.
+        As `Reader.read`.
     """
-    chunks: list[Chunk] = []
-    entries: list[NDArray[np.int64]] = []
-    spans = [(first, last)]
-    while spans:
-        begin, end = spans.pop()
-        if begin == end and first != last:
-            continue
-        try:
-            chunks.append(reader.read(begin, end, columns).not_below_momentum())
-            entries.append(np.arange(begin, begin + len(chunks[-1].counts), dtype=np.int64))
-        except JetError as error:
-            if on_error == "raise" or not begin <= error.jet < end:
-                raise
-            tally.entries += 1
-            tally.bad(str(error))
-            spans += [(error.jet + 1, end), (begin, error.jet)]
-    if not chunks:
-        return None, np.empty(0, np.int64)
-    return Chunk.join(chunks), np.concatenate(entries)
+    chunk = reader.read(first, last, columns).not_below_momentum()
+    return chunk, np.arange(first, first + len(chunk.counts), dtype=np.int64)
 
 
 def piece_of(chunk: Chunk, entries: NDArray[np.int64], name: str) -> _core.JetPiece:
@@ -374,22 +354,22 @@ def piece_of(chunk: Chunk, entries: NDArray[np.int64], name: str) -> _core.JetPi
     origins = chunk.origins
     files, file, entry = ([name], np.zeros(len(entries), np.int32), entries) if origins is None else origins
     return _core.JetPiece(
-        [_plain(component) for component in chunk.momenta],
+        [_plain(component, f"{name}: a momentum") for component in chunk.momenta],
         chunk.offsets,
         None if chunk.labels is None else chunk.labels.values,
-        {key: _plain(column) for key, column in chunk.extras.items()},
-        {key: _plain(column) for key, column in chunk.values.items()},
+        {key: _plain(column, f"{name}: {key}") for key, column in chunk.extras.items()},
+        {key: _plain(column, f"{name}: {key}") for key, column in chunk.values.items()},
         list(files),
         file,
         entry,
     )
 
 
-def _plain(column: NDArray[Any]) -> NDArray[Any]:
+def _plain(column: NDArray[Any], name: str) -> NDArray[Any]:
     if column.dtype not in (np.float32, np.float64):
         exact = column.dtype.kind == "b" or (column.dtype.kind in "iuf" and column.dtype.itemsize <= 2)
         if column.dtype.kind in "iu":
-            exactly_float64(column, "a column")
+            exactly_float64(column, name)
         column = column.astype(np.float32 if exact else np.float64)
     return np.ascontiguousarray(column)
 
@@ -454,6 +434,11 @@ def _what_is_wrong(source: Source, chunk: Chunk, jet: int, entry: int) -> str:
         f"{source}: constituent {i} of jet {entry} {what}: (px, py, pz, E) = ({values}) GeV; "
         "repair the file or leave the jet out"
     )
+
+
+def _scaled(component: NDArray[Any], factor: float) -> NDArray[Any]:
+    """(t,) products; not in half precision, which would round momenta again and has nothing above 65504."""
+    return np.multiply(component, factor, dtype=np.float32 if component.dtype == np.float32 else np.float64)
 
 
 def _sum_of_jets(component: NDArray[Any], chunk: Chunk) -> NDArray[np.float64]:

@@ -188,15 +188,21 @@ def _found(path: PathLike, suffixes: tuple[str, ...]) -> list[Source]:
 
 
 def _in_folder(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """A folder's files by name; one in it that has a suffix itself is a data set of several files."""
-    files: list[Path] = []
-    for entry in _suitable(folder, suffixes):
-        files += _in_folder(entry, suffixes) if entry.is_dir() else [entry]
+    files = list(_below(folder, suffixes))
     if not files:
         raise RinoError(
             f"the folder {folder} has no files of the suffixes {', '.join(suffixes)}; name the folder that has"
         )
     return files
+
+
+def _below(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    """A folder's files by name; one in it that has a suffix itself is a data set of several files, or of none."""
+    for entry in _suitable(folder, suffixes):
+        if entry.is_dir():
+            yield from _below(entry, suffixes)
+        else:
+            yield entry
 
 
 def _suitable(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
@@ -210,8 +216,8 @@ def _of_pattern(pattern: Path, suffixes: tuple[str, ...]) -> list[Path]:
     for match in sorted(set(_matching(start, pattern.relative_to(start).parts))):
         if not match.is_dir():
             files[match] = None
-        elif match.suffix.lower() in suffixes or _suitable(match, suffixes):
-            files |= dict.fromkeys(_in_folder(match, suffixes))
+        else:
+            files |= dict.fromkeys(_below(match, suffixes))
     if not files:
         raise RinoError(f"no file matches the pattern {pattern}; check the folder and the pattern")
     return list(files)

@@ -16,7 +16,7 @@ from pyrino._columns import below_momentum
 from pyrino.data.chunk import Chunk
 from pyrino.data.layout import Layout, Reader, open_file
 from pyrino.data.read import find_files
-from pyrino.data.selection import Selection, Tally, read_sound
+from pyrino.data.selection import Selection, Tally, read_piece
 from pyrino.data.source import PathLike, Source
 from pyrino.errors import RinoError
 
@@ -294,22 +294,16 @@ def _summarize_file(
         while pieces and taken < left:
             first, last = pieces.popleft()
             end = int(min(last, first + left - taken))
-            around = Tally()
             try:
-                chunk, entries = read_sound(reader, first, end, (), around, "skip")
+                chunk, entries = read_piece(reader, first, end, ())
             except RinoError as error:
                 broken.setdefault(str(source), str(error))
                 unread += last - first
                 continue
             if end < last:
                 pieces.appendleft((end, last))
-            if chunk is not None and chunk.broken:
+            if chunk.broken:
                 broken.setdefault(str(source), next(iter(chunk.broken.values())))
-            if around.bad_jets:
-                broken.setdefault(str(source), around.examples[0])
-                unread += around.bad_jets
-            if chunk is None:
-                continue
             if summary is None:
                 labels = chunk.labels
                 key = (found.name, "", ()) if labels is None else (found.name, labels.meaning, labels.names)

@@ -105,9 +105,13 @@ def accuracy(scores: ArrayLike, labels: ArrayLike, threshold: float = 0.5) -> fl
         If the arrays do not match, hold a NaN, or hold one class only.
     """
     scores, labels = check_scores(scores, labels)
+    return float(np.mean((scores >= _finite(threshold)) == labels))
+
+
+def _finite(threshold: float) -> float:
     if not np.isfinite(_float(threshold, "threshold")):
         raise RinoError(f"threshold = {threshold} is not a finite number; give one in the range of the scores")
-    return float(np.mean((scores >= float(threshold)) == labels))
+    return float(threshold)
 
 
 def accuracy_at_median(scores: ArrayLike, labels: ArrayLike) -> float:
@@ -312,7 +316,7 @@ def tagger_metrics(
     """
     scores, labels = check_scores(scores, labels)
     check_resamplings(n)
-    threshold = _float(threshold, "threshold")
+    threshold = _finite(threshold)
     signal_efficiencies = one_dimensional(signal_efficiencies, "signal_efficiencies").tolist()
     for efficiency in signal_efficiencies:
         check_efficiency(efficiency)
