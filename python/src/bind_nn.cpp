@@ -74,8 +74,7 @@ py::class_<Impl, std::shared_ptr<Impl>> bind_module(py::module_& module, const c
              }
              return tensors;
            })
-      .def("rebind",
-           [](const Impl& self, const std::vector<at::Tensor>& tensors) { rino::rebind(self, tensors); })
+      .def("rebind", [](const Impl& self, const std::vector<at::Tensor>& tensors) { rino::rebind(self, tensors); })
       .def("initialize", [](const Impl& self, std::uint64_t seed) { rino::initialize(self, seed); })
       .def("train", [](Impl& self, bool on) { self.train(on); })
       .def("__repr__", [](const Impl& self) {

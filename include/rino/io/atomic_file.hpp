@@ -1,6 +1,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -47,14 +48,19 @@ namespace detail {
   fail("cannot write ", path, " (", std::generic_category().message(error), "): ", remedy());
 }
 
-/// This machine's name, as far as it may stand in a file's: a process is known by it and its number in a folder that
-/// several machines write to.
+/// This machine's name, as far as it may stand in a file's, and the inode of the namespace of its processes, of which
+/// containers may have their own: a process is known by them and its number in a folder that several machines write to.
 inline std::string machine_name() {
   std::array<char, 256> name{};
   ::gethostname(name.data(), name.size() - 1);
   std::string text = name.data();
   std::erase_if(text, [](char c) { return c == '@' || c == '/'; });
-  return text.substr(0, 40);
+  text = text.substr(0, 40);
+  struct stat namespace_of_processes{};
+  if (::stat("/proc/self/ns/pid", &namespace_of_processes) == 0) {
+    text += "-" + std::to_string(namespace_of_processes.st_ino);
+  }
+  return text;
 }
 
 /// Writes all bytes or throws; `path` is for the error.

@@ -70,8 +70,9 @@ class Leaf : public torch::nn::Cloneable<Derived>, public TensorOwner {
   /// Whether `holds` is true of every tensor and the shape that it was made with.
   template <typename Predicate>
   bool all_tensors(const Predicate& holds) const {
-    return std::all_of(owned_.begin(), owned_.end(),
-                       [&](const Owned& owned) { return holds(derived().*owned.member, at::IntArrayRef(owned.sizes)); });
+    return std::all_of(owned_.begin(), owned_.end(), [&](const Owned& owned) {
+      return holds(derived().*owned.member, at::IntArrayRef(owned.sizes));
+    });
   }
 
  protected:

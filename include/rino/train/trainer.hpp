@@ -322,7 +322,8 @@ class Trainer {
     in_a_row_ = static_cast<std::int64_t>(progress[6].item<double>());
   }
 
-  /// Gives the method's modules ordinary tensors back, once what another thread does here has ended; no step can follow.
+  /// Gives the method's modules ordinary tensors back, once what another thread does here has ended; no step can
+  /// follow.
   void finish() {
     const Turn turn(busy_, Turn::wait);
     loader_.reset();
