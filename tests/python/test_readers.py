@@ -265,9 +265,9 @@ def test_data_sets_without_files_are_left_out_of_folders_and_patterns(write, jet
     for path in (tmp_path, f"{tmp_path}/*", f"{tmp_path}/**", f"{tmp_path.parent}/{tmp_path.name}*"):
         assert read_jets(path, columns="part_charge") == jets
     for path in (tmp_path / "empty.parquet", tmp_path / "nested.root"):
-        with pytest.raises(RinoError, match=f"the folder {path} has no files of the suffixes"):
+        with pytest.raises(RinoError, match=f"the folder {path}.* has no files of the suffixes"):
             read_jets(path)
-    with pytest.raises(RinoError, match="no file matches the pattern"):
+    with pytest.raises(RinoError, match=f"the folder {tmp_path}/empty.parquet has no files of the suffixes"):
         read_jets(f"{tmp_path}/e*")
 
 

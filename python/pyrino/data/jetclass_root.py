@@ -73,7 +73,7 @@ def _kinds(table: Table) -> dict[str, str]:
         if name in MOMENTA or (length in lengths and GENERATED not in name):
             kinds[name] = "constituent"
     labels = [name for name in (*table.lists, *table.others) if name in LABELS]
-    return kinds | dict.fromkeys([*table.numbers, *labels], "jet")
+    return kinds | dict.fromkeys([*table.numbers, *table.optional, *labels], "jet")
 
 
 def _of_type(source: Source, name: str, kind: object, wanted: str) -> RinoError:

@@ -15,7 +15,7 @@ __all__ = ["Table", "table_of", "tables_of"]
 _NUMBER = r"(?:bool|float|double|std::u?int(?:8|16|32|64)_t)"
 #: Types of RNTuple's fields: lists of any length, numbers that may be missing, and lists of one length.
 _RAGGED = re.compile(rf"(?:std::vector|ROOT::(?:VecOps::)?RVec)<{_NUMBER}>")
-_OPTIONAL = re.compile(rf"{_NUMBER}|std::optional<{_NUMBER}>")
+_OPTIONAL = re.compile(rf"std::optional<{_NUMBER}>")
 _FIXED = re.compile(rf"std::array<{_NUMBER},\s*(\d+)>")
 
 
@@ -29,7 +29,9 @@ class Table(ABC):
     lists : dict
         Columns with a list of numbers per entry -> the lists' length, None where each has its own.
     numbers : list of str
-        Columns with one number per entry; some may be masked.
+        Columns with one number per entry.
+    optional : list of str
+        Columns with one number per entry or none, which is masked.
     others : dict
         All other columns -> their type in C++.
     """
@@ -41,6 +43,7 @@ class Table(ABC):
         self.entries = int(tree.num_entries)
         self.lists: dict[str, int | None] = {}
         self.numbers: list[str] = []
+        self.optional: list[str] = []
         self.others: dict[str, str] = {}
 
     @abstractmethod
@@ -97,8 +100,10 @@ class _Tuple(Table):
             fixed = _FIXED.fullmatch(kind)
             if fixed or _RAGGED.fullmatch(kind):
                 self.lists[field.name] = int(fixed[1]) if fixed else None
-            elif _OPTIONAL.fullmatch(kind):
+            elif re.fullmatch(_NUMBER, kind):
                 self.numbers.append(field.name)
+            elif _OPTIONAL.fullmatch(kind):
+                self.optional.append(field.name)
             else:
                 self.others[field.name] = kind or "record"
 

@@ -190,6 +190,7 @@ def _found(path: PathLike, suffixes: tuple[str, ...]) -> list[Source]:
 def _in_folder(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     files = list(_below(folder, suffixes))
     if not files:
+        folder = next(iter(_suitable(folder, suffixes)), folder)
         raise RinoError(
             f"the folder {folder} has no files of the suffixes {', '.join(suffixes)}; name the folder that has"
         )
@@ -213,12 +214,16 @@ def _of_pattern(pattern: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """The files that match, and those in folders that do, by name."""
     start = Path(pattern.anchor)
     files: dict[Path, None] = {}
-    for match in sorted(set(_matching(start, pattern.relative_to(start).parts))):
+    matches = sorted(set(_matching(start, pattern.relative_to(start).parts)))
+    for match in matches:
         if not match.is_dir():
             files[match] = None
         else:
             files |= dict.fromkeys(_below(match, suffixes))
     if not files:
+        for match in matches:
+            if match.is_dir() and match.suffix.lower() in suffixes:
+                return _in_folder(match, suffixes)  # says that it has none
         raise RinoError(f"no file matches the pattern {pattern}; check the folder and the pattern")
     return list(files)
 
