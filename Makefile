@@ -74,7 +74,7 @@ test-cpp: deps build/cpp/.built
 	ctest --preset default --parallel $(JOBS)
 
 test-python: build build/cpp/.built
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # Every public header compiles alone, warnings are errors: CI's second part, 20 minutes from nothing.
 headers: build/cpp/.built

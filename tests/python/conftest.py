@@ -12,6 +12,15 @@ import pyrino as rino
 ROOT = Path(__file__).resolve().parents[2]
 
 
+#: Files that take longest, in order: begun first, or one worker has one of them left when the others are done.
+LONGEST = ("ranks", "dataset", "study", "notebook", "generate_layouts", "report", "cli", "generate", "broken_data")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    names = [f"test_{name}" for name in LONGEST]
+    items.sort(key=lambda item: names.index(item.path.stem) if item.path.stem in names else len(names))
+
+
 @pytest.fixture(scope="session")
 def toy() -> rino.Jets:
     """60 toy jets with labels 0 and 1."""

@@ -116,7 +116,7 @@ def test_a_kill_before_the_first_file_does_not_block_the_folder(tmp_path, monkey
 def test_a_checkpoint_has_the_name_that_is_swept(tmp_path):
     """C++ writes it: killed in the middle of that, it leaves a file of this form."""
     trainer = rino.Trainer(tiny(epochs=1, batch_size=20), small_jets(40))
-    taken = tmp_path / f".rino-{os.getpid()}@{os.uname().nodename}-0.tmp"
+    taken = tmp_path / f".rino-{os.getpid()}@{os.uname().nodename}-{os.stat('/proc/self/ns/pid').st_ino}-0.tmp"
     taken.symlink_to("elsewhere")
     trainer.save(tmp_path / "checkpoint.safetensors")
     assert taken.is_symlink() and not (tmp_path / "elsewhere").exists() and unfinished(taken.name)
