@@ -26,7 +26,7 @@ from pyrino import _core
 from pyrino.bench import available_cores, interleaved
 
 #: Jets of a step by preset.
-BATCHES = {"nano": (32, 128, 512), "lite": (32, 128, 512), "mini": (32, 128, 512), "base": (8, 32)}
+BATCHES = {"nano": (32, 256, 1024), "lite": (32, 256), "mini": (16, 128), "base": (8,)}
 
 #: What the other program does: products of matrices, as another training would.
 BUSY = """
@@ -52,7 +52,8 @@ def main() -> None:
             recipe = rino.Recipe.preset(size)
             recipe.update({"batch_size": batch, "training.epochs": 10_000, "loader_threads": 0})
             trainer = rino.Trainer(recipe, jets[:batch])
-            product = sum(tensor.numel() for tensor in trainer.encoder.parameters()) * batch
+            trained = (rino.JetEncoder(recipe), rino.ProjectionHead(recipe))
+            product = sum(tensor.numel() for module in trained for tensor in module.parameters()) * batch
             trainer.step()
             begin = time.perf_counter()
             trainer.step()
@@ -63,7 +64,7 @@ def main() -> None:
             }
             for where in ("alone", "beside another program"):
                 with busy(args.threads if where != "alone" else 0):
-                    times = interleaved(sides, args.repetitions, 8.0 if args.quick else 40.0)
+                    times = interleaved(sides, args.repetitions, 2.0 if args.quick else 10.0)
                 for name, timing in times.items():
                     report.row(f"{size}, {batch} jets, {where}: {name}", timing, steps * batch)
                 gain = times["torch's threads"].seconds / times["one thread"].seconds
