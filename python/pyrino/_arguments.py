@@ -38,8 +38,7 @@ def checked(function: Function) -> Function:
     """The function, which looks at its arguments first and raises a `RinoError` for one that its annotation excludes.
 
     Integers, numbers, text, paths, lists, mappings, devices, tensors and pyrino's own types are told apart; switches,
-    arrays and whatever else an annotation has room for are the function's own matter. A warning of the function has one
-    `stacklevel` more.
+    arrays and whatever else an annotation has room for are the function's own matter.
     """
     kinds = {
         name: kinds
@@ -54,9 +53,9 @@ def checked(function: Function) -> Function:
     def looked_at(*args: Any, **kwargs: Any) -> Any:
         for name, value in (*zip(positional, args, strict=False), *kwargs.items()):
             if name in kinds and not any(kind(name, value) for kind in kinds[name].values()):
-                least = f" of {_LEAST[name]} or more" if "an integer" in kinds[name] and name in _LEAST else ""
-                wanted = " or ".join(kinds[name]).replace("an integer", f"an integer{least}")
-                raise RinoError(f"{place}: {name} is {reprlib.repr(value)}; give {wanted}")
+                least = f" >= {_LEAST[name]}" if name in _LEAST else ""
+                wanted = " or ".join(kinds[name]).replace("a whole number", f"a whole number{least}")
+                raise RinoError(f"{place}: {name} = {reprlib.repr(value)}: give {wanted}")
         return function(*args, **kwargs)
 
     return cast(Function, looked_at)
@@ -122,12 +121,12 @@ def _alternatives(annotation: Any) -> dict[str, Kind]:
     for part in parts:
         base = part.partition("[")[0]
         if part == "Sequence[int]":
-            kinds["a list of integers"] = _integers
+            kinds["a list of whole numbers"] = _integers
         elif base in _KINDS:
             word, kind = _KINDS[base]
             kinds[word] = kind
         elif base in _OWN:
-            kinds[f"{base} ({_OWN[base]})"] = functools.partial(_own, base)
+            kinds[f"pyrino.{base} ({_OWN[base]})"] = functools.partial(_own, base)
         else:
             return {}
     return kinds
@@ -170,7 +169,7 @@ def _of(*types: type) -> Kind:
 _PATH = ("a path (str or pathlib.Path)", _of(str, os.PathLike))
 
 _KINDS: dict[str, tuple[str, Kind]] = {
-    "int": ("an integer", _integer),
+    "int": ("a whole number", _integer),
     "float": ("a number", _number),
     "str": ("text", _of(str)),
     "os.PathLike": _PATH,

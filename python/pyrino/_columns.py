@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyrino import _core
-from pyrino.errors import RinoError, RinoWarning
+from pyrino.errors import RinoError, RinoWarning, level_of_caller
 
 __all__ = [
     "MASS_ROUNDING",
@@ -229,16 +228,8 @@ def below_momentum(e: Floats, momentum: Floats) -> NDArray[np.bool_]:
 
 def unit_checked(core: _core.Jets) -> _core.Jets:
     """Jets as they are given; a `RinoWarning` to whoever gave them if they look like MeV."""
-    warn_of_mev(core.pt(), "divide px, py, pz and E (or pt and mass) by 1000", stacklevel=_level_of_caller())
+    warn_of_mev(core.pt(), "divide px, py, pz and E (or pt and mass) by 1000", stacklevel=level_of_caller() + 1)
     return core
-
-
-def _level_of_caller() -> int:
-    """`stacklevel`, for `warn_of_mev`, of the first line that is not pyrino's own."""
-    frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "pyrino":
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 def warn_of_mev(pt: Floats, remedy: str, where: str = "", numbers: Integers | None = None, stacklevel: int = 2) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from typing import Any
 
-__all__ = ["RinoError", "RinoWarning", "readable", "unpicklable"]
+__all__ = ["RinoError", "RinoWarning", "level_of_caller", "readable", "unpicklable"]
 
 #: How Python holds a byte that is no UTF-8: half of a pair of code units, which nothing can print or store.
 _HALF = re.compile("[\ud800-\udfff]")
@@ -67,3 +68,11 @@ def unpicklable(message: str) -> tuple[Any, ...]:
 
 def _raise(message: str) -> None:
     raise RinoError(message)
+
+
+def level_of_caller() -> int:
+    """`stacklevel`, for a warning of the function that asks, of the first line that is not pyrino's own."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "pyrino":
+        frame, level = frame.f_back, level + 1
+    return level

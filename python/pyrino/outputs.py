@@ -25,7 +25,7 @@ from pyrino.data.nanoaod import JET
 from pyrino.data.read import find_files, iterate
 from pyrino.data.selection import Selection, Tally, checked_policy
 from pyrino.data.source import PathLike, Source
-from pyrino.errors import RinoError, RinoWarning, readable
+from pyrino.errors import RinoError, RinoWarning, level_of_caller, readable
 from pyrino.files import whole_file
 from pyrino.jets import Jets
 from pyrino.progress import progress_bar
@@ -322,7 +322,7 @@ def _write(
         if not reading.tally.jets and not writer.whole_without_jets(reading.tally):
             raise RinoError(f"no jet is left: {reading.tally}; check the files and the selection")
     if not reading.tally.complete:
-        warnings.warn(f"{to.verb} left out what is broken: {reading.tally}", RinoWarning, stacklevel=4)
+        warnings.warn(f"{to.verb} left out what is broken: {reading.tally}", RinoWarning, stacklevel=level_of_caller())
     return reading.tally
 
 

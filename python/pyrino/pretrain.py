@@ -22,7 +22,7 @@ from pyrino import _core
 from pyrino._arguments import checked, device_of
 from pyrino.data import JetStream
 from pyrino.data.opening import open_jets
-from pyrino.errors import RinoError, RinoWarning, unpicklable
+from pyrino.errors import RinoError, RinoWarning, level_of_caller, unpicklable
 from pyrino.files import unfinished
 from pyrino.history import History
 from pyrino.jets import Jets
@@ -115,7 +115,7 @@ class Trainer:
                 f"training.precision is {recipe.training.precision!r}, which this processor computes more slowly than "
                 f"float32 (it has no AMX): the run is in {self._core.precision}",
                 RinoWarning,
-                stacklevel=3,
+                stacklevel=level_of_caller(),
             )
         wanted, taken = self.recipe.training.batch_size, self._core.batch_size
         if taken < wanted and ranks.first:
@@ -351,7 +351,7 @@ def pretrain(
             _train(trainer, history, out, watch, ranks, checkpoint_minutes)
         if isinstance(jets, JetStream) and (said := jets.left_out()):
             who = "training" if ranks.alone else f"training on rank {ranks.rank}"
-            warnings.warn(f"{who} went without what is broken: {said}", RinoWarning, stacklevel=3)
+            warnings.warn(f"{who} went without what is broken: {said}", RinoWarning, stacklevel=level_of_caller())
         encoder = trainer.encoder()
         if ranks.first:
             encoder.save(out / _ENCODER)

@@ -207,12 +207,14 @@ def progress_bar(*what: Any, **options: Any) -> Any:
     What is shown may be lost, with a terminal that was closed or on a full disk; what is done goes on.
     """
     if _in_notebook():
-        return _tqdm()(*what, mininterval=2.0, **options)
+        return _tqdm()(*what, **{"mininterval": 2.0, **options})
     return _tqdm()(*what, file=_StandardError(), **{"disable": sys.stderr is None, **options})
 
 
 def _in_notebook() -> bool:
-    return "ipykernel" in sys.modules
+    """Whether a kernel runs here; that its package is imported is no sign of it."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
 
 
 def _tqdm() -> Any:

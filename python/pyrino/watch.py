@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from pyrino.collapse import STEPS, CollapseAlarm
-from pyrino.errors import RinoError, RinoWarning
+from pyrino.errors import RinoError, RinoWarning, level_of_caller
 from pyrino.files import whole_file
 from pyrino.jets import Jets
 from pyrino.progress import MINUTE, Pace, display
@@ -133,7 +133,7 @@ class Watch:
             if self._log is not None:
                 self._log.close()
         for message in self._lost:
-            warnings.warn(message, RinoWarning, stacklevel=3)
+            warnings.warn(message, RinoWarning, stacklevel=level_of_caller())
         if self._failed is not None and isinstance(error, RinoError) and _GIVEN_UP in str(error):
             raise RinoError(self._save_batch(error)) from error
 
@@ -166,7 +166,7 @@ class Watch:
         self._lost = []
         with aside:
             for message in said:
-                warnings.warn(message, RinoWarning, stacklevel=4)
+                warnings.warn(message, RinoWarning, stacklevel=level_of_caller())
 
     @contextmanager
     def _spared(self, part: str) -> Iterator[None]:

@@ -490,9 +490,9 @@ def test_every_unit_has_its_own_seed() -> None:
     [
         (("collision", "qcd", 5, 1), r"unknown domain 'collision': did you mean 'collisions'\?"),
         (("simulation", "tops", 5, 1), r"unknown process 'tops': did you mean 'top'\? known are qcd, top"),
-        (("simulation", 7, 5, 1), r"unknown process 7: known are"),
+        (("simulation", 7, 5, 1), r"process = 7: give text"),
         (("simulation", "qcd", 0, 1), r"jets = 0: give a whole number >= 1"),
-        (("simulation", "qcd", 2.5, 1), r"jets = 2.5 is no integer"),
+        (("simulation", "qcd", 2.5, 1), r"jets = 2.5: give a whole number"),
         (("simulation", "qcd", 5, -1), r"seed = -1: give a whole number >= 0"),
     ],
 )

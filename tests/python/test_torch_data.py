@@ -185,7 +185,7 @@ def test_the_loop_of_the_docstring_learns(jets):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"jets": [1, 2]}, "of type list; give pyrino.Jets"),
+        ({"jets": [1, 2]}, "jets = .1, 2.: give pyrino.Jets"),
         ({"labels": [0, 1]}, "labels"),
         ({"resolutions": ["x"]}, "x"),
         ({"dtype": "float16"}, "choose float32 or float64"),

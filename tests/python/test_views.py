@@ -203,7 +203,7 @@ def test_resolutions_that_are_none_are_named(point, words):
     ("arguments", "words"),
     [
         ({"resolutions": []}, "no resolutions"),
-        ({"resolutions": 8}, r"for example \[8\]"),
+        ({"resolutions": 8}, "resolutions = 8: give a list"),
         ({"resolutions": "all"}, r"for example \['all'\]"),
         ({"radius": 0}, "radius is 0"),
         ({"radius": -0.8}, "radius is -0.8"),

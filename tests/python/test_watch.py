@@ -237,7 +237,8 @@ def test_a_bar_is_not_redrawn_for_every_step_of_milliseconds(monkeypatch):
 
 def test_a_bar_in_a_notebook_is_redrawn_every_other_second(monkeypatch):
     clock = Clock()
-    monkeypatch.setitem(sys.modules, "ipykernel", None)
+    shell = SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell, version_info=(9,)))
     with terminal(80, monkeypatch) as written, watching(FakeTrainer(), clock, progress=True) as watch:
         show(watch, clock, range(1000), seconds=2.0**-6)  # 15.6 s
     assert 8 <= len([text for text in written[0].split("\r") if "loss" in text]) <= 10

@@ -22,7 +22,7 @@ from pyrino.data.read import LabelRule
 from pyrino.data.selection import Selection, Tally, checked_policy, piece_of, read_piece
 from pyrino.data.source import Source
 from pyrino.data.stream import JetStream, check_whole, whole_numbers
-from pyrino.errors import RinoError, RinoWarning
+from pyrino.errors import RinoError, RinoWarning, level_of_caller
 from pyrino.jets import Jets
 
 __all__ = ["Dataset"]
@@ -371,7 +371,7 @@ class Dataset(JetStream):
         self._offset = 0
         if self._number == 0 and not self.report.complete:
             who = "a pass" if self._world_size == 1 else f"a pass of rank {self._rank}"
-            warnings.warn(f"{who} left out what is broken: {self.report}", RinoWarning, stacklevel=5)
+            warnings.warn(f"{who} left out what is broken: {self.report}", RinoWarning, stacklevel=level_of_caller())
 
     def _after(self, running: int, number: int) -> tuple[int, int]:
         return (running, number + 1) if number + 1 < len(self._windows(running)) else (running + 1, 0)

@@ -40,7 +40,7 @@ from pyrino.data.packed import (
 from pyrino.data.read import find_files, iterate
 from pyrino.data.selection import Selection, Tally
 from pyrino.data.source import PathLike, Source
-from pyrino.errors import RinoError, RinoWarning, readable
+from pyrino.errors import RinoError, RinoWarning, level_of_caller, readable
 from pyrino.files import whole_file
 from pyrino.progress import progress_bar
 
@@ -133,7 +133,7 @@ def pack(
         writer.finish(tally)
     _LOG.info("%s: %s", out, tally)
     if not tally.complete:
-        warnings.warn(f"packing left out what is broken: {tally}", RinoWarning, stacklevel=3)
+        warnings.warn(f"packing left out what is broken: {tally}", RinoWarning, stacklevel=level_of_caller())
     return tally
 
 

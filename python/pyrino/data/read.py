@@ -17,7 +17,7 @@ from pyrino.data.layout import open_file, suffixes
 from pyrino.data.nanoaod import JET
 from pyrino.data.selection import Selection, Tally, checked_policy, read_piece
 from pyrino.data.source import PathLike, Source, find_sources
-from pyrino.errors import RinoError, RinoWarning
+from pyrino.errors import RinoError, RinoWarning, level_of_caller
 from pyrino.jets import Jets
 
 __all__ = ["LabelRule", "find_files", "iterate", "read_jets"]
@@ -133,7 +133,7 @@ def read_jets(
     tally.jets = assembly.jets  # without those of the last piece that max_jets left out
     _LOG.info("read %s", tally)
     if not tally.complete:
-        warnings.warn(f"reading left out what is broken: {tally}", RinoWarning, stacklevel=2)
+        warnings.warn(f"reading left out what is broken: {tally}", RinoWarning, stacklevel=level_of_caller())
     if not assembly.jets:
         raise RinoError(f"no jet is left: {tally}; check the files and the selection")
     return assembly.finish()

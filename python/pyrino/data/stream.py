@@ -52,7 +52,7 @@ class JetStream(ABC):
         """
         check_whole(count=(count, 1))
         self._want_labels(True)
-        return Jets._wrap(self._taken(count)[0])
+        return Jets._wrap(self._take_or_go_back(count)[0])
 
     @property
     def label_meaning(self) -> str | None:
@@ -130,7 +130,7 @@ class JetStream(ABC):
         """Whether who asks for the next jets wants their labels, which are checked then; trainers do not."""
         return
 
-    def _taken(self, count: int) -> tuple[_core.Jets, list[int]]:
+    def _take_or_go_back(self, count: int) -> tuple[_core.Jets, list[int]]:
         before = self.position
         try:
             return self._take(count), list(self.position)
@@ -145,7 +145,7 @@ class JetStream(ABC):
 
     def _next(self, count: int) -> tuple[_core.Jets, list[int]]:
         self._want_labels(False)
-        return self._taken(count)
+        return self._take_or_go_back(count)
 
     def _position(self) -> list[int]:
         return list(self.position)
