@@ -444,7 +444,7 @@ def test_embed_works_in_evaluation_mode_and_leaves_the_mode_alone(toy):
     np.testing.assert_array_equal(one, encoder.embed(toy))
     encoder.eval().embed(toy)
     assert not encoder.training
-    with pytest.raises(RinoError, match="batch_size is 0"):
+    with pytest.raises(RinoError, match="batch_size = 0"):
         encoder.embed(toy, batch_size=0)
 
 

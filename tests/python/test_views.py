@@ -214,7 +214,7 @@ def test_resolutions_that_are_none_are_named(point, words):
         ({"backend": "gpu"}, "backend is 'gpu': choose one of 'auto', 'fast', 'fastjet'"),
         ({"backend": 1}, "backend = 1"),
         ({"backend": "fast", "radius": 1e-4}, "radius is 0.0001 with the backend 'fast'"),
-        ({"threads": 0}, "threads is 0"),
+        ({"threads": 0}, "threads = 0"),
         ({"threads": 1.5}, "threads = 1.5"),
         ({"threads": 2**40}, "threads"),
         ({"resolutions": ["kt:5"], "algorithm": "antikt"}, "no meaning for the antikt algorithm"),
