@@ -76,7 +76,8 @@ test-cpp: deps build/cpp/.built
 test-python: build build/cpp/.built
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
-# Every public header compiles alone, warnings are errors: CI's second part, 20 minutes from nothing.
+# Every public header compiles alone, warnings are errors: 20 minutes from nothing (estimated), so no part of
+# `make test`.
 headers: build/cpp/.built
 	cmake --build --preset default --parallel $(JOBS) --target headers_alone
 
