@@ -7,6 +7,7 @@ import errno
 import math
 import os
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -418,8 +419,11 @@ def test_a_prior_gives_the_probabilities_of_a_sample_with_that_share(jets, monke
 @pytest.mark.parametrize("prior", [0, 1, -0.1, 1.5, math.nan, math.inf, True, "0.5", [0.5]])
 def test_a_prior_is_a_share(jets, prior):
     tagger = Tagger(encoder_of(), "linear")
+    remedy = "give the share of signal, a number above 0 and below 1, or None"
+    if isinstance(prior, (str, list)):
+        remedy = f"prior = {re.escape(repr(prior))}: give a number or None"
     for predict in (tagger.predict, lambda *a, **k: rino.predict(tagger, *a, **k)):
-        with pytest.raises(RinoError, match=r"give the share of signal|give a number or None"):
+        with pytest.raises(RinoError, match=remedy):
             predict(jets, prior=prior)
 
 
