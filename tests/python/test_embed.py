@@ -59,7 +59,7 @@ def test_the_budget_changes_no_embedding(jets):
 
 @pytest.mark.parametrize(
     ("numbers", "message"),
-    [({"batch_tokens": 0}, "batch_tokens is 0"), ({"batch_size": 0}, "batch_size is 0"), ({"resolution": "x"}, "'x'")],
+    [({"batch_tokens": 0}, "batch_tokens is 0"), ({"batch_size": 0}, "batch_size = 0"), ({"resolution": "x"}, "'x'")],
 )
 def test_budgets_and_resolutions_that_are_none_are_refused(jets, numbers, message):
     with pytest.raises(RinoError, match=message):
