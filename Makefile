@@ -34,11 +34,16 @@ apt:
 	fi
 
 deps: apt $(VENV)/.installed
-$(VENV)/.installed: requirements.txt $(VENV)/.torch
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet "$(TORCH)" numpy
+$(VENV)/.installed: requirements.txt $(VENV)/.compiles
 	$(PIP) install --quiet -r requirements.txt
 	touch $@
+
+# What compilers need comes first: the rest is fetched while they work.
+$(VENV)/.compiles: requirements-build.txt $(VENV)/.torch
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet "$(TORCH)" -r requirements-build.txt
+	touch $@
+BESIDE = $(MAKE) --no-print-directory --jobs=2 $(VENV)/.installed
 
 # Another TORCH is another environment, and all that was built with the last one is built anew.
 $(VENV)/.torch: FORCE
@@ -50,13 +55,14 @@ CPP := $(shell find include cmake -type f) CMakeLists.txt
 PY_CPP := $(wildcard python/src/*) python/CMakeLists.txt pyproject.toml
 
 # The Python module, editable: changes of .py files need no new build.
-build: deps $(VENV)/.built
-$(VENV)/.built: $(VENV)/.installed $(CPP) $(PY_CPP)
+build: apt $(VENV)/.compiles
+	$(BESIDE) $(VENV)/.built
+$(VENV)/.built: $(VENV)/.compiles $(CPP) $(PY_CPP)
 	CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(PIP) install --quiet --no-build-isolation --no-deps --editable .
 	touch $@
 
 # The C++ tests, examples and benchmarks.
-build/cpp/.built: $(VENV)/.installed $(CPP) $(shell find tests/cpp examples benchmarks -name '*.cpp' -o -name '*.hpp' -o -name CMakeLists.txt)
+build/cpp/.built: $(VENV)/.compiles $(CPP) $(shell find tests/cpp examples benchmarks -name '*.cpp' -o -name '*.hpp' -o -name CMakeLists.txt)
 	cmake --preset default -DPython_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python >build-cpp.log 2>&1 || { cat build-cpp.log; exit 1; }
 	rm -f build-cpp.log
 	cmake --build --preset default --parallel $(JOBS)
@@ -70,11 +76,13 @@ study: build
 
 test: test-cpp test-python
 
-test-cpp: deps build/cpp/.built
+test-cpp: apt $(VENV)/.compiles
+	$(BESIDE) build/cpp/.built
 	ctest --preset default --parallel $(JOBS)
 
+# A third of the tests wait: for other ranks, servers, signals.
 test-python: build build/cpp/.built
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses $$(($(JOBS) + 1)) --dist loadfile --no-loadscope-reorder
 
 # Every public header compiles alone, warnings are errors: 20 minutes from nothing (estimated), so no part of
 # `make test`.
