@@ -50,8 +50,9 @@ class OneThread {
   /// Whether a training step on so many jets of a network of so many parameters is one of small operations.
   static bool pays(std::int64_t parameters, std::int64_t jets) { return parameters * jets < limit; }
 
-  /// Parameters times jets of a step, below which one thread is taken; benchmarks/threads.py measures it.
-  static inline std::atomic<std::int64_t> limit = 500'000'000;
+  /// Parameters times jets of a step, below which one thread is taken: up to there it was nowhere slower
+  /// (benchmarks/threads.py), beyond it nothing is gained, and many cores would miss the others.
+  static inline std::atomic<std::int64_t> limit = 200'000'000;
 
  private:
   int before_;
