@@ -137,10 +137,10 @@ class PlainStep:
         bf16: bool = False,
     ) -> None:
         self.recipe, self.steps, self.device, self.bf16 = recipe, steps, torch.device(device), bf16
-        part = {name.removeprefix("student.encoder."): w for name, w in weights.items() if "student.encoder." in name}
+        part = {name.removeprefix("trained.encoder."): w for name, w in weights.items() if "trained.encoder." in name}
         self.student = Network(recipe, part["embedding.weight"].shape[1])
         self.student.encoder.load(part)
-        self.student.head.load({n.removeprefix("student.head."): w for n, w in weights.items() if "student.head." in n})
+        self.student.head.load({n.removeprefix("trained.head."): w for n, w in weights.items() if "trained.head." in n})
         self.student.to(self.device).train()
         self.teacher = copy.deepcopy(self.student).eval().requires_grad_(False)
         o = recipe.optimizer

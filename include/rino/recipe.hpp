@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -15,7 +16,7 @@
 #include <rino/methods/self_distillation.hpp>
 #include <rino/nn/jet_encoder.hpp>
 #include <rino/nn/projection_head.hpp>
-#include <rino/nn/view_tokenizer.hpp>
+#include <rino/tokens/view_tokenizer.hpp>
 #include <rino/train/adamw.hpp>
 #include <rino/train/trainer.hpp>
 
@@ -134,8 +135,9 @@ struct Recipe {
   }
 
   /// What pretraining trains, with new initial values.
-  SelfDistillation make_method() const {
-    return SelfDistillation(encoder, head, views, loss, static_cast<std::uint64_t>(training.seed));
+  std::shared_ptr<SelfDistillation> make_method() const {
+    return std::make_shared<SelfDistillation>(jets, encoder, head, views, loss,
+                                              static_cast<std::uint64_t>(training.seed));
   }
 
  private:

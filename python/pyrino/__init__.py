@@ -26,7 +26,18 @@ from pyrino.generate import generate
 from pyrino.history import History
 from pyrino.inference import embed, predict
 from pyrino.jets import Jets
-from pyrino.losses import centered_assignment, dino_loss, gram_loss, ibot_loss, koleo_loss, sinkhorn
+from pyrino.losses import (
+    alignment,
+    centered_assignment,
+    dino_loss,
+    gram_loss,
+    ibot_loss,
+    koleo_loss,
+    nt_xent_loss,
+    sinkhorn,
+    supcon_loss,
+    uniformity,
+)
 from pyrino.nn import Embeddings, JetEncoder, ProjectionHead, Tokens, draw_masks, tokenize
 from pyrino.outputs import embed_files, predict_files
 from pyrino.pretrain import PretrainingRun, Trainer, pretrain
@@ -63,6 +74,7 @@ __all__ = [
     "Tokens",
     "Trainer",
     "ViewGenerator",
+    "alignment",
     "boost_along_beam",
     "boost_jet",
     "boost_to_pt",
@@ -81,6 +93,7 @@ __all__ = [
     "ibot_loss",
     "koleo_loss",
     "mask_constituents",
+    "nt_xent_loss",
     "open_dataset",
     "pack",
     "predict",
@@ -92,9 +105,11 @@ __all__ = [
     "smear",
     "split_collinear",
     "splitting_scales",
+    "supcon_loss",
     "tokenize",
     "torch_dataset",
     "toy_jets",
     "train_supervised",
     "translate",
+    "uniformity",
 ]

@@ -11,7 +11,18 @@ from pyrino import _core
 from pyrino._arguments import called
 from pyrino._columns import to_int64
 
-__all__ = ["centered_assignment", "dino_loss", "gram_loss", "ibot_loss", "koleo_loss", "sinkhorn"]
+__all__ = [
+    "alignment",
+    "centered_assignment",
+    "dino_loss",
+    "gram_loss",
+    "ibot_loss",
+    "koleo_loss",
+    "nt_xent_loss",
+    "sinkhorn",
+    "supcon_loss",
+    "uniformity",
+]
 
 
 def sinkhorn(scores: torch.Tensor, temperature: float, iterations: int = 3) -> torch.Tensor:
@@ -169,3 +180,84 @@ def gram_loss(
     DINOv3, arXiv:2508.10104, equation 2, there the sum over entries.
     """
     return called(_core.gram_loss, student, teacher, to_int64(lengths, "lengths").tolist())
+
+
+def nt_xent_loss(a: torch.Tensor, b: torch.Tensor, temperature: float = 0.1) -> torch.Tensor:
+    """Each view of a jet has to find the other one among all views of all jets (NT-Xent).
+
+    With z = x / |x| of the 2N rows, s_ij = z_i . z_j and k(i) the other view of row i: the mean over rows of
+    ln sum_{j != i} exp(s_ij / t) - s_{i,k(i)} / t.
+
+    Parameters
+    ----------
+    a, b
+        Two views of the same jets, [N, D] each, floating point, not normalised; N >= 2.
+    temperature
+        t, above 0.
+
+    Returns
+    -------
+    torch.Tensor
+        Scalar, float32 (float64 for float64 rows).
+
+    Raises
+    ------
+    RinoError
+        For shapes that do not fit, fewer than two jets or a temperature that is not above 0.
+
+    Notes
+    -----
+    SimCLR, arXiv:2002.05709, equation 1; for jets JetCLR, arXiv:2108.04253.
+    """
+    return called(_core.nt_xent_loss, a, b, temperature)
+
+
+def supcon_loss(z: torch.Tensor, labels: torch.Tensor, temperature: float = 0.1) -> torch.Tensor:
+    """Each row has to find all others of its label among all rows (SupCon).
+
+    With z normalised, s_ij = z_i . z_j and P_i the other rows of the label of i: the mean over rows of
+    -(1 / |P_i|) sum_{p in P_i} [s_ip / t - ln sum_{j != i} exp(s_ij / t)]. Rows of a label that no other has are left
+    out of the mean. Where every label is that of two rows, the views of one jet, it is `nt_xent_loss`.
+
+    Parameters
+    ----------
+    z
+        [M, D], floating point, not normalised; M >= 2. Of two views: ``torch.cat([a, b])``.
+    labels
+        int64 [M]. Of two views: ``labels.repeat(2)``.
+    temperature
+        t, above 0.
+
+    Returns
+    -------
+    torch.Tensor
+        Scalar, float32 (float64 for float64 rows); 0 where no row has another of its label.
+
+    Raises
+    ------
+    RinoError
+        For shapes or types that do not fit, fewer than two rows or a temperature that is not above 0.
+
+    Notes
+    -----
+    Khosla et al., arXiv:2004.11362, equation 2, without their factor of temperature.
+    """
+    return called(_core.supcon_loss, z, labels, temperature)
+
+
+def alignment(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """How far two views of a jet lie apart on the sphere: the mean of |z_a - z_b|^2, z = x / |x|; between 0 and 4.
+
+    Two views of the same jets, [N, D] each, not normalised. Wang and Isola, arXiv:2005.10242, equation 1 with
+    alpha = 2. Raises RinoError for shapes that do not fit.
+    """
+    return called(_core.alignment, a, b)
+
+
+def uniformity(x: torch.Tensor) -> torch.Tensor:
+    """How evenly embeddings fill the sphere: ln of the mean over pairs i < j of exp(-2 |z_i - z_j|^2), z = x / |x|.
+
+    The lower, the more evenly; 0 where all are equal. x: [N, D], not normalised, N >= 2. Wang and Isola,
+    arXiv:2005.10242, equation 2 with t = 2. Raises RinoError for another shape or fewer than two embeddings.
+    """
+    return called(_core.uniformity, x)

@@ -62,9 +62,9 @@ class Trainer:
     device
         "cpu", "cuda", "cuda:1".
     dtype
-        "float32" or "float64": of weights, losses and everything that is kept. With float32 the recipe's
-        ``training.precision`` "bf16" lets the encoders compute in bfloat16, on CPUs with AMX and on GPUs; on others it
-        is float32, which is faster there, with a `RinoWarning`.
+        "float32" or "float64": of weights, losses and everything that is kept; float64 also where the recipe's
+        ``training.precision`` is "float64". With float32 the precision "bf16" lets the encoders compute in bfloat16,
+        on CPUs with AMX and on GPUs; on others it is float32, which is faster there, with a `RinoWarning`.
     group
         The processes that train together, each on its part of every batch: a ProcessGroup of ``torch.distributed``
         (Gloo for a CPU, NCCL for CUDA devices) or `Ranks`. None: this one alone, also where torch.distributed was
@@ -190,10 +190,10 @@ class Trainer:
         if which not in ("teacher", "student", "average"):
             raise RinoError(f"there is no encoder {which!r}: choose 'teacher', 'student' or 'average'")
         if which != "average":
-            return JetEncoder(self.recipe, _from=getattr(self._core, which)())
+            return JetEncoder(self.recipe, _from=self._core.product("encoder" if which == "teacher" else which))
         if not self.recipe.training.average > 0:
             raise RinoError("no moving average was made: choose training.average = 0.999, for example")
-        encoder = JetEncoder(self.recipe, _from=self._core.student())
+        encoder = JetEncoder(self.recipe, _from=self._core.product("student"))
         averages = self._core.average().items()
         encoder.load_state_dict({n.removeprefix("encoder."): v for n, v in averages if n.startswith("encoder.")})
         return encoder

@@ -219,7 +219,7 @@ class Watch:
         except Exception as failure:  # the error that ended the run is the one to read
             return f"{error}; the jets of step {number} could not be saved: {failure}"
         recipe = self._trainer.recipe
-        precision = " or training.precision 'float32'" if recipe.training.precision != "float32" else ""
+        precision = " or training.precision 'float32'" if recipe.training.precision == "bf16" else ""
         what = str(error).split(": look at its jets")[0]
         return (
             f"{what}. The jets of step {number} are in {file}: read_jets reads them; its columns origin_file and "

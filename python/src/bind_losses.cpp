@@ -4,12 +4,16 @@
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
 
+#include <rino/losses/alignment.hpp>
 #include <rino/losses/centering.hpp>
 #include <rino/losses/dino.hpp>
 #include <rino/losses/gram.hpp>
 #include <rino/losses/ibot.hpp>
 #include <rino/losses/koleo.hpp>
+#include <rino/losses/nt_xent.hpp>
 #include <rino/losses/sinkhorn.hpp>
+#include <rino/losses/supcon.hpp>
+#include <rino/losses/uniformity.hpp>
 
 #include "bindings.hpp"
 
@@ -41,4 +45,18 @@ void bind_losses(py::module_& module) {
         return rino::gram_loss(student, teacher, lengths);
       },
       "student"_a, "teacher"_a, "lengths"_a, Release());
+  module.def(
+      "nt_xent_loss",
+      [](const at::Tensor& a, const at::Tensor& b, double temperature) {
+        return rino::nt_xent_loss(a, b, temperature);
+      },
+      "a"_a, "b"_a, "temperature"_a, Release());
+  module.def(
+      "supcon_loss",
+      [](const at::Tensor& z, const at::Tensor& labels, double temperature) {
+        return rino::supcon_loss(z, labels, temperature);
+      },
+      "z"_a, "labels"_a, "temperature"_a, Release());
+  module.def("alignment", &rino::alignment, "a"_a, "b"_a, Release());
+  module.def("uniformity", &rino::uniformity, "x"_a, Release());
 }

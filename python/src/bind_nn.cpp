@@ -7,12 +7,12 @@
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
 
-#include <rino/nn/constituent_masks.hpp>
 #include <rino/nn/embed.hpp>
 #include <rino/nn/jet_encoder.hpp>
 #include <rino/nn/projection_head.hpp>
-#include <rino/nn/tokens.hpp>
-#include <rino/nn/view_tokenizer.hpp>
+#include <rino/tokens/constituent_masks.hpp>
+#include <rino/tokens/tokens.hpp>
+#include <rino/tokens/view_tokenizer.hpp>
 
 #include "bindings.hpp"
 

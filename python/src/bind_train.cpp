@@ -27,7 +27,7 @@ using Release = py::call_guard<py::gil_scoped_release>;
 
 namespace {
 
-using Trainer = rino::Trainer<rino::SelfDistillation>;
+using Trainer = rino::Trainer;
 using Jets = rino::Jets<double>;
 using Position = std::vector<std::int64_t>;
 
@@ -122,8 +122,7 @@ std::shared_ptr<Trainer> make_trainer(const rino::Recipe& recipe, const py::obje
   }
   const py::gil_scoped_release release;
   // Its threads may be waiting for the interpreter's lock when it ends.
-  return {new Trainer(recipe.make_method(), std::move(jets), recipe.jets, recipe.optimizer, recipe.training, device,
-                      type, ranks),
+  return {new Trainer(recipe.make_method(), std::move(jets), recipe.optimizer, recipe.training, device, type, ranks),
           [](Trainer* trainer) {
             if (PyGILState_Check() == 0) {
               delete trainer;
@@ -196,8 +195,17 @@ void bind_train(py::module_& module) {
           "restore",
           [](Trainer& self, const std::filesystem::path& path) { self.restore(rino::read_safetensors(path)); },
           "path"_a, Release())
-      .def("student", [](Trainer& self) { return self.method().student()->encoder.ptr(); })
-      .def("teacher", [](Trainer& self) { return self.method().teacher()->encoder.ptr(); })
+      .def(
+          "product",
+          [](Trainer& self, const std::string& name) -> std::shared_ptr<torch::nn::Module> {
+            for (const auto& [known, module] : self.method().products()) {
+              if (known == name) {
+                return module;
+              }
+            }
+            rino::fail("the method has no product '", name, "'");
+          },
+          "name"_a)
       .def("average", [](const Trainer& self) { return as_dict(self.average()); })
       .def("snapshot",
            [](Trainer& self) {

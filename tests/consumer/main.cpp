@@ -3,7 +3,7 @@
 
 #include <rino/jets/toy_shower.hpp>
 #include <rino/nn/jet_encoder.hpp>
-#include <rino/nn/view_tokenizer.hpp>
+#include <rino/tokens/view_tokenizer.hpp>
 
 int main() {
   const auto jets = rino::toy_shower<float>({.jets = 1}, /*seed=*/1);

@@ -8,7 +8,7 @@
 
 #include <rino/core/random.hpp>
 #include <rino/nn/module.hpp>
-#include <rino/nn/tokens.hpp>
+#include <rino/tokens/tokens.hpp>
 
 using Lengths = std::vector<std::int64_t>;
 

@@ -16,9 +16,9 @@
 #include <rino/jets/jets.hpp>
 #include <rino/jets/normalization.hpp>
 #include <rino/jets/toy_shower.hpp>
-#include <rino/nn/tokenizer.hpp>
-#include <rino/nn/tokens.hpp>
-#include <rino/nn/view_tokenizer.hpp>
+#include <rino/tokens/tokenizer.hpp>
+#include <rino/tokens/tokens.hpp>
+#include <rino/tokens/view_tokenizer.hpp>
 #include <rino/views/algorithm.hpp>
 #include <rino/views/resolution.hpp>
 #include <rino/views/transforms/boost.hpp>

@@ -22,8 +22,8 @@
 #include <rino/nn/linear.hpp>
 #include <rino/nn/packing.hpp>
 #include <rino/nn/projection_head.hpp>
-#include <rino/nn/tokens.hpp>
-#include <rino/nn/view_tokenizer.hpp>
+#include <rino/tokens/tokens.hpp>
+#include <rino/tokens/view_tokenizer.hpp>
 
 #include "catch.hpp"
 #include "random_tokens.hpp"
@@ -830,10 +830,10 @@ TEST_CASE("flat parameters are the module's own, and backward adds to the flat g
   loss().backward();
   std::int64_t begin = 0;
   for (std::size_t i = 0; i < pieces.size(); ++i) {
-    const auto& slot = flat.slots()[i];
-    const std::int64_t size = slot.tensor().numel();
-    CHECK(slot.tensor().grad().storage().data() == flat.gradients().storage().data());
-    CHECK(flat.gradients().narrow(0, begin, size).equal(encoder->named_parameters()[slot.name].grad().reshape(-1)));
+    const auto& [name, tensor] = flat.parameters()[i];
+    const std::int64_t size = tensor.numel();
+    CHECK(tensor.grad().storage().data() == flat.gradients().storage().data());
+    CHECK(flat.gradients().narrow(0, begin, size).equal(encoder->named_parameters()[name].grad().reshape(-1)));
     begin += size;
   }
   CHECK(largest_difference(flat.gradients(), at::cat(pieces)) < 1e-12);
@@ -871,18 +871,55 @@ TEST_CASE("released parameters are ordinary tensors with the current values", "[
   }
 }
 
-TEST_CASE("flat parameters ask for one type, for leaves that can be rebound, and for something to train",
-          "[nn][flat]") {
+TEST_CASE("flat parameters ask for one floating-point type and for something to train", "[nn][flat]") {
   const auto mixed = std::make_shared<torch::nn::Module>();
   CHECK(says(error_of([&] { rino::FlatParameters(*mixed, true); }), "without parameters"));
   mixed->register_module("first", rino::Linear(rino::LinearOptions{2, 3}).ptr());
   mixed->register_module("second", rino::Linear(rino::LinearOptions{3, 2}).ptr())->to(at::kDouble);
   CHECK(says(error_of([&] { rino::FlatParameters(*mixed, true); }), "'second.weight'", "Double", "'first.weight'",
              "Float", "one type"));
+}
+
+TEST_CASE("modules of any leaves train in a flat buffer, as the tensors that they are", "[nn][flat]") {
   const auto foreign = std::make_shared<torch::nn::Module>();
-  foreign->register_module("ours", rino::Linear(rino::LinearOptions{2, 3}).ptr());
-  foreign->register_module("theirs", std::make_shared<Foreign>());
-  CHECK(says(error_of([&] { rino::FlatParameters(*foreign, true); }), "'theirs.gain'", "rino::Leaf"));
+  const rino::Linear ours = foreign->register_module("ours", rino::Linear(rino::LinearOptions{2, 3}));
+  const auto theirs = foreign->register_module("theirs", std::make_shared<Foreign>());
+  const rino::Linear tied = foreign->register_module("tied", rino::Linear(rino::LinearOptions{2, 3}));
+  tied->rebind("weight", ours->weight);
+  ours->bias.requires_grad_(false);
+  foreign->register_buffer("average", at::ones({2}));
+
+  const rino::Modules modules{{"all", foreign}};
+  const rino::NamedTensors trained = rino::trainable_parameters_of(modules);
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : trained) {
+    names.push_back(name);
+  }
+  CHECK(names == std::vector<std::string>{"all.ours.weight", "all.theirs.gain", "all.tied.bias"});
+  REQUIRE(rino::buffers_of(modules).size() == 1);
+  CHECK(rino::buffers_of(modules).front().first == "all.average");
+
+  const at::Tensor held = theirs->parameters().front();  // as an optimiser of the user's or Python would hold it
+  const at::Tensor before = held.detach().clone();
+  rino::FlatParameters flat(trained, /*trainable=*/true);
+  CHECK(held.is_same(theirs->parameters().front()));
+  CHECK(held.equal(before));
+  (held.sum() * 3.0 + tied->weight.sum() + ours->weight.sum()).backward();
+  CHECK(flat.gradients().narrow(0, 0, 6).eq(2.0).all().item<bool>());
+  CHECK(flat.gradients().narrow(0, 6, held.numel()).eq(3.0).all().item<bool>());
+  flat.values().fill_(7.0);
+  CHECK(held.eq(7.0).all().item<bool>());
+  CHECK(tied->weight.eq(7.0).all().item<bool>());
+  flat.check();
+
+  at::Tensor& gradient = held.mutable_grad();
+  const at::Tensor kept = gradient;
+  gradient = gradient.clone();
+  CHECK(says(error_of([&] { flat.check(); }), "gradient of 'all.theirs.gain'", "in place"));
+  gradient = kept;
+  flat.check();
+  held.set_data(before.clone());
+  CHECK(says(error_of([&] { flat.check(); }), "data of 'all.theirs.gain'"));
 }
 
 TEST_CASE("modules print what they are", "[nn]") {

@@ -9,7 +9,7 @@
 
 #include <rino/losses/gram.hpp>
 #include <rino/losses/ibot.hpp>
-#include <rino/nn/constituent_masks.hpp>
+#include <rino/tokens/constituent_masks.hpp>
 
 #include "catch.hpp"
 #include "numeric.hpp"

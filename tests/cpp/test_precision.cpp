@@ -9,6 +9,7 @@
 #include <ATen/ATen.h>
 #include <ATen/autocast_mode.h>
 
+#include <rino/core/placement.hpp>
 #include <rino/jets/toy_shower.hpp>
 #include <rino/losses/centering.hpp>
 #include <rino/losses/dino.hpp>
@@ -16,7 +17,6 @@
 #include <rino/losses/sinkhorn.hpp>
 #include <rino/methods/self_distillation.hpp>
 #include <rino/nn/packing.hpp>
-#include <rino/nn/placement.hpp>
 #include <rino/nn/precision.hpp>
 #include <rino/recipe.hpp>
 #include <rino/train/trainer.hpp>
@@ -28,7 +28,7 @@ namespace {
 using rino::Autocast;
 using rino::Precision;
 using rino::SelfDistillation;
-using Distiller = rino::Trainer<SelfDistillation>;
+using Distiller = rino::Trainer;
 
 bool cpu_autocast() {
   return at::autocast::is_autocast_enabled(at::kCPU);
@@ -45,7 +45,7 @@ rino::JetEncoderOptions encoder(std::int64_t heads, double dropout = 0.0) {
   return options;
 }
 
-SelfDistillation method(std::int64_t heads, double dropout = 0.0, std::uint64_t seed = 1) {
+std::shared_ptr<SelfDistillation> method(std::int64_t heads, double dropout = 0.0, std::uint64_t seed = 1) {
   rino::ProjectionHeadOptions head;
   head.prototypes = 8;
   rino::SelfDistillationOptions options;
@@ -53,7 +53,8 @@ SelfDistillation method(std::int64_t heads, double dropout = 0.0, std::uint64_t 
   const rino::ViewSetOptions views{.teacher = {rino::subjets(1), rino::subjets(3)},
                                    .student = {rino::subjets(8), rino::particles()},
                                    .student_drawn = 0};
-  return {encoder(heads, dropout), head, views, options, seed};
+  return std::make_shared<SelfDistillation>(rino::ViewTokenizerOptions{}, encoder(heads, dropout), head, views, options,
+                                            seed);
 }
 
 rino::Jets<double> jets(std::int64_t count = 24) {
@@ -92,15 +93,15 @@ bool equal(const rino::Safetensors& a, const rino::Safetensors& b) {
 
 /// Loss and gradients of one batch, the student unlike its teacher.
 std::pair<at::Tensor, at::Tensor> loss_and_gradients(std::int64_t heads, Precision precision) {
-  SelfDistillation trained = method(heads);
-  rino::initialize(*trained.student(), 2);
-  rino::FlatParameters flat(*trained.student(), /*trainable=*/true);
-  const rino::TrainingClock clock{.step = 3, .steps_per_epoch = 5, .epochs = 8, .seed = 4};
-  const rino::Tokens tokens = rino::ViewTokenizer()(jets(), trained.resolutions(clock));
+  const auto trained = method(heads);
+  rino::initialize(*trained->student(), 2);
+  const rino::FlatParameters flat(*trained->student(), /*trainable=*/true);
+  const rino::Step step{.number = 3, .steps_per_epoch = 5, .epochs = 8, .seed = 4};
+  const rino::Batch batch = trained->prepare(jets(), step);
   at::Tensor loss;
   {
     const Autocast autocast(precision, at::kCPU);
-    loss = trained.loss(tokens, clock).loss;
+    loss = trained->loss(batch, step).loss;
   }
   loss.backward();
   return {loss.detach(), flat.gradients().clone()};
@@ -178,14 +179,14 @@ TEST_CASE("a run in bf16 trains, its weights and what it keeps are float32", "[p
     const auto mean = [&](std::size_t first) { return (told[first] + told[first + 1] + told[first + 2]) / 3; };
     return std::pair{mean(0), mean(117)};
   };
-  Distiller trainer(method(4), jets(), {}, brisk(), run_of(Precision::bf16, 40));
+  Distiller trainer(method(4), jets(), brisk(), run_of(Precision::bf16, 40));
   const auto [before, after] = told_by(trainer);
   CHECK(after < before - 0.1);
   CHECK_FALSE(cpu_autocast());
   for (const auto& [name, tensor] : trainer.state().tensors) {
     CHECK((name.starts_with("trainer.") || tensor.scalar_type() == at::kFloat));
   }
-  Distiller wide(method(4), jets(), {}, brisk(), run_of(Precision::float32, 40));
+  Distiller wide(method(4), jets(), brisk(), run_of(Precision::float32, 40));
   const auto [wide_before, wide_after] = told_by(wide);
   CHECK(wide_after < wide_before - 0.1);
   // Where it is not faster it is not done.
@@ -202,11 +203,11 @@ TEST_CASE("a CPU that is not faster in bf16 computes in float32, another device 
 }
 
 TEST_CASE("a bf16 run that was stopped and resumed equals one that never stopped, bit by bit", "[precision]") {
-  Distiller straight(method(4, 0.1), jets(), {}, brisk(), run_of(Precision::bf16));
+  Distiller straight(method(4, 0.1), jets(), brisk(), run_of(Precision::bf16));
   const std::vector<double> all = losses(straight, 12);
-  Distiller first(method(4, 0.1), jets(), {}, brisk(), run_of(Precision::bf16));
+  Distiller first(method(4, 0.1), jets(), brisk(), run_of(Precision::bf16));
   losses(first, 4);
-  Distiller second(method(4, 0.1, 99), jets(), {}, brisk(), run_of(Precision::bf16));
+  Distiller second(method(4, 0.1, 99), jets(), brisk(), run_of(Precision::bf16));
   second.restore(first.state());
   CHECK(losses(second, 8) == std::vector(all.begin() + 4, all.end()));
   CHECK(equal(second.state(), straight.state()));
@@ -214,7 +215,7 @@ TEST_CASE("a bf16 run that was stopped and resumed equals one that never stopped
 
 TEST_CASE("the recipe decides the precision, not the caller's autocast", "[precision]") {
   const auto result = [] {
-    Distiller trainer(method(4), jets(), {}, brisk(), run_of(Precision::float32));
+    Distiller trainer(method(4), jets(), brisk(), run_of(Precision::float32));
     losses(trainer, 3);
     return trainer.state();
   };
@@ -226,8 +227,7 @@ TEST_CASE("the recipe decides the precision, not the caller's autocast", "[preci
 
 TEST_CASE("bf16 is refused for networks of double precision", "[precision]") {
   const auto error = [](Precision precision) {
-    return error_of(
-        [&] { Distiller(method(4), jets(), {}, brisk(), run_of(precision), at::kCPU, at::kDouble).step(); });
+    return error_of([&] { Distiller(method(4), jets(), brisk(), run_of(precision), at::kCPU, at::kDouble).step(); });
   };
   CHECK(says(error(Precision::bf16), "precision is bf16", "Double", "float32"));
   CHECK(error(Precision::float32) == "(no error)");

@@ -19,7 +19,7 @@
 #include <rino/nn/polar_positions.hpp>
 #include <rino/nn/precision.hpp>
 #include <rino/nn/swiglu.hpp>
-#include <rino/nn/tokens.hpp>
+#include <rino/tokens/tokens.hpp>
 
 #include "catch.hpp"
 #include "random_tokens.hpp"

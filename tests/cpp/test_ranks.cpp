@@ -15,12 +15,15 @@
 #include <rino/losses/centering.hpp>
 #include <rino/losses/ibot.hpp>
 #include <rino/losses/koleo.hpp>
+#include <rino/losses/nt_xent.hpp>
 #include <rino/losses/sinkhorn.hpp>
+#include <rino/losses/supcon.hpp>
 #include <rino/methods/self_distillation.hpp>
 #include <rino/train/jet_source.hpp>
 #include <rino/train/trainer.hpp>
 
 #include "catch.hpp"
+#include "constituent_mean.hpp"
 #include "numeric.hpp"
 #include "thread_ranks.hpp"
 
@@ -29,7 +32,7 @@ namespace {
 using rino::Jets;
 using rino::Ranks;
 using rino::SelfDistillation;
-using Distiller = rino::Trainer<SelfDistillation>;
+using Distiller = rino::Trainer;
 
 /// What every rank makes of its part, one behind the other.
 at::Tensor together(std::int64_t ranks, const std::function<at::Tensor(const Ranks&)>& work) {
@@ -75,8 +78,9 @@ struct Small {
   }
 
   std::unique_ptr<Distiller> trainer(const Ranks& ranks = {}) const {
-    return std::make_unique<Distiller>(SelfDistillation(encoder, head, views, loss, 1), some_jets(),
-                                       rino::ViewTokenizerOptions{}, optimizer, training, at::kCPU, at::kDouble, ranks);
+    return std::make_unique<Distiller>(
+        std::make_shared<SelfDistillation>(rino::ViewTokenizerOptions{}, encoder, head, views, loss, 1), some_jets(),
+        optimizer, training, at::kCPU, at::kDouble, ranks);
   }
 };
 
@@ -206,11 +210,64 @@ TEST_CASE("centres and iBOT average over all ranks' samples and jets", "[ranks]"
     const std::int64_t first = 4 * ranks.rank();
     const std::int64_t rows = 4 - 2 * ranks.rank();
     return rino::ibot_loss(assignments.narrow(0, first, rows), scores.narrow(0, first, rows),
-                           at::tensor(counts[static_cast<std::size_t>(ranks.rank())]), 0.2, ranks)
+                           at::tensor(counts[static_cast<std::size_t>(ranks.rank())]), 0.2, /*jets=*/1.5)
         .unsqueeze(0);
   });
   const at::Tensor all = rino::ibot_loss(assignments, scores, at::tensor(std::vector<std::int64_t>{3, 1, 2}), 0.2);
   CHECK(largest_difference(losses.mean(), all) < 1e-14);
+}
+
+TEST_CASE("contrastive losses over ranks compare with the jets of all", "[ranks][contrastive]") {
+  const at::Tensor a = normal({6, 3}, 4);
+  const at::Tensor b = normal({6, 3}, 5);
+  const at::Tensor labels = at::tensor(std::vector<std::int64_t>{0, 1, 0, 0, 2, 1});
+  // Of the second one label is that of one row alone, so that ranks have unequal numbers of rows that count.
+  const auto loss = [&](const at::Tensor& one, const at::Tensor& other, const at::Tensor& label, int which,
+                        const Ranks& ranks) {
+    return which == 0   ? rino::nt_xent_loss(one, other, 0.2, ranks)
+           : which == 1 ? rino::supcon_loss(one, label, 0.2, ranks)
+                        : rino::supcon_loss(at::cat({one, other}), label.repeat({2}), 0.2, ranks);
+  };
+  for (int which = 0; which < 3; ++which) {
+    const at::Tensor whole_a = a.clone().requires_grad_();
+    const at::Tensor whole_b = b.clone().requires_grad_();
+    const at::Tensor wanted = loss(whole_a, whole_b, labels, which, {});
+    wanted.backward();
+    for (const std::int64_t count : {2, 3}) {
+      const std::int64_t rows = 6 / count;
+      std::vector<at::Tensor> losses(static_cast<std::size_t>(count));
+      const at::Tensor gradients = together(count, [&](const Ranks& ranks) {
+        const std::int64_t first = rows * ranks.rank();
+        const at::Tensor mine = a.narrow(0, first, rows).clone().requires_grad_();
+        const at::Tensor theirs = b.narrow(0, first, rows).clone().requires_grad_();
+        const at::Tensor found = loss(mine, theirs, labels.narrow(0, first, rows), which, ranks);
+        losses[static_cast<std::size_t>(ranks.rank())] = found.detach();
+        found.backward();
+        return mine.grad();
+      });
+      INFO(which << " on " << count);
+      CHECK(largest_difference(at::stack(losses).mean(), wanted.detach()) < 1e-13);
+      CHECK(largest_difference(gradients / static_cast<double>(count), whole_a.grad()) < 1e-13);
+    }
+  }
+}
+
+TEST_CASE("a mean over unequal counts is the same on several ranks as on one", "[ranks][trainer]") {
+  Small small;
+  const auto told = [&](std::int64_t parts, const Ranks& ranks) {
+    rino::TrainingOptions training = small.training;
+    training.accumulate = parts;
+    Distiller trainer(std::make_shared<ConstituentMean>(), some_jets(), small.optimizer, training, at::kCPU,
+                      at::kDouble, ranks);
+    return run(trainer, 6);
+  };
+  const Told alone = told(1, {});
+  for (const std::int64_t parts : {1, 3}) {
+    std::vector<Told> found(2);
+    on_ranks(2, [&](const Ranks& ranks) { found[static_cast<std::size_t>(ranks.rank())] = told(parts, ranks); });
+    CHECK(difference(found[0], alone) < 1e-10);
+    CHECK(difference(found[1], alone) < 1e-10);
+  }
 }
 
 TEST_CASE("jets in memory on several ranks are those of one, batch by batch", "[ranks][source]") {
@@ -311,11 +368,11 @@ TEST_CASE("ranks may draw views of their own", "[ranks][distillation]") {
     std::mutex mutex;
     std::map<std::int64_t, std::vector<std::string>> views;
     on_ranks(3, [&](const Ranks& mine) {
-      SelfDistillation method(small.encoder, small.head, small.views, small.loss, 1);
+      SelfDistillation method({}, small.encoder, small.head, small.views, small.loss, 1);
       method.connect(mine);
       std::vector<std::string> names;
       for (std::int64_t step = 0; step < 20; ++step) {
-        for (const rino::Resolution& view : method.resolutions({.step = step, .steps_per_epoch = 20, .seed = 2})) {
+        for (const rino::Resolution& view : method.resolutions({.number = step, .steps_per_epoch = 20, .seed = 2})) {
           names.push_back(view.name());
         }
       }

@@ -332,17 +332,16 @@ TEST_CASE("every preset by its name makes a method, another name is an error", "
       continue;
     }
     const Recipe recipe = Recipe::preset(std::string(preset.name));
-    const rino::SelfDistillation method = recipe.make_method();
-    CHECK(method.student()->encoder->options == recipe.encoder);
+    CHECK(recipe.make_method()->student()->encoder->options == recipe.encoder);
   }
-  CHECK(rino::parameter_count(*Recipe::preset("nano").make_method().student()) == 51424 + 6272);
+  CHECK(rino::parameter_count(*Recipe::preset("nano").make_method()->student()) == 51424 + 6272);
   CHECK(says(error_of([] { Recipe::preset("nanoo"); }), "'nanoo'", "nano, lite, mini, base, rino, rino-mixed",
              "demo, study"));
 }
 
 TEST_CASE("a method's initial values follow from the recipe's seed", "[recipe]") {
   Recipe recipe = Recipe::preset("nano");
-  const auto first = [&] { return recipe.make_method().student()->encoder->embedding->weight.detach().clone(); };
+  const auto first = [&] { return recipe.make_method()->student()->encoder->embedding->weight.detach().clone(); };
   const at::Tensor weight = first();
   CHECK(first().equal(weight));
   recipe.set("training", "seed", std::int64_t{2});

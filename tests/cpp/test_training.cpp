@@ -22,25 +22,28 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <torch/nn/modules/linear.h>
 #include <torch/nn/utils/clip_grad.h>
 #include <torch/optim/adamw.h>
 
+#include <rino/core/placement.hpp>
 #include <rino/core/threads.hpp>
 #include <rino/io/safetensors.hpp>
 #include <rino/jets/toy_shower.hpp>
 #include <rino/losses/koleo.hpp>
 #include <rino/losses/sinkhorn.hpp>
 #include <rino/methods/self_distillation.hpp>
-#include <rino/nn/tokenizer.hpp>
+#include <rino/tokens/tokenizer.hpp>
 #include <rino/train/adamw.hpp>
-#include <rino/train/ema.hpp>
 #include <rino/train/jet_source.hpp>
 #include <rino/train/loader.hpp>
 #include <rino/train/parameter_groups.hpp>
 #include <rino/train/schedule.hpp>
+#include <rino/train/teacher.hpp>
 #include <rino/train/trainer.hpp>
 
 #include "catch.hpp"
+#include "constituent_mean.hpp"
 
 namespace {
 
@@ -48,9 +51,9 @@ using rino::Jets;
 using rino::Resolution;
 using rino::Safetensors;
 using rino::SelfDistillation;
+using rino::Step;
 using rino::Tokens;
 using rino::Trainer;
-using rino::TrainingClock;
 using rino::TrainingOptions;
 using namespace std::chrono_literals;
 
@@ -81,7 +84,7 @@ at::Tensor pooled(const Tokens& tokens) {
 
 /// A method with nothing of self-distillation: one view, no teacher, no state, no metrics. A linear map of a jet's
 /// mean token learns its log pT. It writes down which jets it was shown, and can be told to fail.
-class MeanRegression {
+class MeanRegression final : public rino::Method {
  public:
   struct Record {
     std::vector<std::vector<double>> jets;  ///< log pT (normalised) of the jets of every step
@@ -89,6 +92,7 @@ class MeanRegression {
     std::atomic<std::int64_t> no_views{-1};
     std::pair<int, int> threads;  ///< LibTorch's and our kernels' in the last step
     bool released = false;
+    bool labelled = false;
   };
 
   explicit MeanRegression(std::shared_ptr<Record> record = std::make_shared<Record>())
@@ -96,39 +100,37 @@ class MeanRegression {
     rino::initialize(*layer, 1);
   }
 
-  std::vector<Resolution> resolutions(const TrainingClock& clock) const {
-    std::int64_t wanted = clock.step;
-    rino::require(!record_->no_views.compare_exchange_strong(wanted, -1), "no views for step ", clock.step);
-    return {rino::particles()};
+  rino::Batch prepare(const Jets<double>& jets, const Step& step) const override {
+    std::int64_t wanted = step.number;
+    rino::require(!record_->no_views.compare_exchange_strong(wanted, -1), "no views for step ", step.number);
+    record_->labelled = record_->labelled || jets.labels() != nullptr;
+    const std::vector<Jets<double>> itself{jets};
+    rino::Batch batch;
+    batch.tokens["constituents"] = type() == at::kDouble ? rino::tokenize<double>(jets, std::span(itself), {})
+                                                         : rino::tokenize<float>(jets, std::span(itself), {});
+    return batch;
   }
 
-  rino::MethodLoss loss(const Tokens& tokens, const TrainingClock& clock) {
+  rino::StepLoss loss(const rino::Batch& batch, const Step& step) override {
+    const Tokens& tokens = batch.of("constituents");
     record_->threads = {at::get_num_threads(), rino::kernel_threads()};
     const at::Tensor log_pt = tokens.jet_features.select(1, 1).to(at::kDouble).contiguous();
     record_->jets.emplace_back(log_pt.const_data_ptr<double>(), log_pt.const_data_ptr<double>() + log_pt.size(0));
     const at::Tensor error = layer(pooled(tokens)).squeeze(1) - tokens.jet_features.select(1, 1);
-    if (record_->not_a_number.contains(clock.step)) {
+    if (record_->not_a_number.contains(step.number)) {
       return {error.mean() * std::numeric_limits<double>::quiet_NaN(), {}};
     }
     return {error.square().mean(), {}};
   }
 
-  const torch::nn::Module& trained() const { return *layer; }
-  void to(const at::TensorOptions& options) { layer->to(options.device(), at::typeMetaToScalarType(options.dtype())); }
-  void start() {}
-  void after_step(const rino::FlatParameters& /*student*/, const TrainingClock& /*clock*/) {}
-  std::vector<std::pair<std::string, at::Tensor>> state() { return {}; }
-  void release() { record_->released = true; }
+  rino::Modules trained() const override { return {{"layer", layer.ptr()}}; }
+  void release() override { record_->released = true; }
 
   rino::Linear layer;
 
  private:
   std::shared_ptr<Record> record_;
 };
-
-static_assert(rino::Method<MeanRegression>);
-static_assert(rino::Method<SelfDistillation>);
-static_assert(!rino::Method<rino::Linear>);
 
 Jets<double> some_jets(std::int64_t count = 26) {
   return rino::toy_shower<double>({.jets = count, .multiplicity_mean = 20.0}, 3);
@@ -166,8 +168,14 @@ rino::ViewSetOptions drawn_views() {
           .student_drawn = 2};
 }
 
-SelfDistillation small_method(std::uint64_t seed = 1, const rino::SelfDistillationOptions& options = {}) {
-  return {small_encoder(), small_head(), drawn_views(), options, seed};
+std::shared_ptr<SelfDistillation> small_method(std::uint64_t seed = 1,
+                                               const rino::SelfDistillationOptions& options = {}) {
+  return std::make_shared<SelfDistillation>(rino::ViewTokenizerOptions{}, small_encoder(), small_head(), drawn_views(),
+                                            options, seed);
+}
+
+SelfDistillation& distillation(Trainer& trainer) {
+  return dynamic_cast<SelfDistillation&>(trainer.method());
 }
 
 rino::AdamWOptions brisk() {
@@ -176,7 +184,7 @@ rino::AdamWOptions brisk() {
   return options;
 }
 
-using Distiller = Trainer<SelfDistillation>;
+using Distiller = Trainer;
 
 /// What a run says of all its steps, times aside.
 std::vector<std::vector<double>> run(Distiller& trainer, std::int64_t steps) {
@@ -505,7 +513,7 @@ TEST_CASE("the trainer trains a method that knows nothing of teachers or views",
   const auto record = std::make_shared<MeanRegression::Record>();
   rino::AdamWOptions optimizer;
   optimizer.lr = 0.05;
-  Trainer<MeanRegression> trainer(MeanRegression(record), some_jets(64), {}, optimizer, short_run(40, 16));
+  Trainer trainer(std::make_shared<MeanRegression>(record), some_jets(64), optimizer, short_run(40, 16));
   const double first = trainer.step().loss;
   double last = first;
   while (!trainer.done()) {
@@ -518,14 +526,14 @@ TEST_CASE("the trainer trains a method that knows nothing of teachers or views",
   CHECK_FALSE(record->released);
   trainer.finish();
   CHECK(record->released);
-  CHECK(trainer.method().layer->weight.storage().nbytes() == 11 * sizeof(float));
+  CHECK(dynamic_cast<MeanRegression&>(trainer.method()).layer->weight.storage().nbytes() == 11 * sizeof(float));
 }
 
 TEST_CASE("every epoch shows each jet once, in an order of its own, and leaves out what fills no batch",
           "[train][trainer]") {
   const auto record = std::make_shared<MeanRegression::Record>();
   const Jets<double> jets = some_jets(26);
-  Trainer<MeanRegression> trainer(MeanRegression(record), jets, {}, {}, short_run(5, 8, 2), at::kCPU, at::kDouble);
+  Trainer trainer(std::make_shared<MeanRegression>(record), jets, {}, short_run(5, 8, 2), at::kCPU, at::kDouble);
   CHECK(trainer.steps_per_epoch() == 3);
   CHECK(trainer.steps() == 15);
   CHECK(trainer.batch_size() == 8);
@@ -617,9 +625,8 @@ TEST_CASE("fingerprints tell jets, their order and seeds apart", "[train][source
 }
 
 TEST_CASE("a trainer on shuffled jets is the trainer on jets", "[train][source]") {
-  Distiller straight(small_method(), some_jets(), {}, brisk(), short_run());
-  Distiller other(small_method(), std::make_shared<rino::ShuffledJets<double>>(some_jets(), 5), {}, brisk(),
-                  short_run());
+  Distiller straight(small_method(), some_jets(), brisk(), short_run());
+  Distiller other(small_method(), std::make_shared<rino::ShuffledJets<double>>(some_jets(), 5), brisk(), short_run());
   CHECK(run(straight, 12) == run(other, 12));
   CHECK(equal(straight.state(), other.state()));
   other.restore(straight.state());
@@ -630,8 +637,8 @@ TEST_CASE("a source of one's own is asked for one batch after the other, whateve
   const auto record = std::make_shared<MeanRegression::Record>();
   const Jets<double> jets = some_jets(26);
   const auto source = std::make_shared<InOrder>(jets);
-  Trainer<MeanRegression> trainer(MeanRegression(record), source, {}, {}, short_run(5, 8, loader_threads), at::kCPU,
-                                  at::kDouble);
+  Trainer trainer(std::make_shared<MeanRegression>(record), source, {}, short_run(5, 8, loader_threads), at::kCPU,
+                  at::kDouble);
   CHECK(trainer.steps_per_epoch() == 3);
   const std::vector<double> known = log_pt(jets);
   for (std::size_t step = 0; step < 15; ++step) {
@@ -649,29 +656,28 @@ TEST_CASE("a source of one's own is asked for one batch after the other, whateve
 TEST_CASE("a run on a source of one's own is stopped and resumed where it was, not where it had read ahead",
           "[train][source]") {
   const std::int64_t loader_threads = GENERATE(0, 3);
-  Distiller straight(small_method(), std::make_shared<InOrder>(some_jets()), {}, brisk(), short_run());
+  Distiller straight(small_method(), std::make_shared<InOrder>(some_jets()), brisk(), short_run());
   const auto all = run(straight, 12);
-  Distiller first(small_method(), std::make_shared<InOrder>(some_jets()), {}, brisk(), short_run(4, 8, loader_threads));
+  Distiller first(small_method(), std::make_shared<InOrder>(some_jets()), brisk(), short_run(4, 8, loader_threads));
   run(first, 5);
   const Safetensors checkpoint = first.state();
   CHECK(checkpoint.at("trainer.position").equal(at::tensor({-7, 40, 3}, at::kLong).unsqueeze(0)));
-  Distiller second(small_method(9), std::make_shared<InOrder>(some_jets()), {}, brisk(),
-                   short_run(4, 8, loader_threads));
+  Distiller second(small_method(9), std::make_shared<InOrder>(some_jets()), brisk(), short_run(4, 8, loader_threads));
   second.restore(checkpoint);
   CHECK(run(second, 7) == std::vector(all.begin() + 5, all.end()));
   CHECK(equal(second.state(), straight.state()));
   // A trainer on jets in memory has another fingerprint.
-  Distiller foreign(small_method(), some_jets(), {}, brisk(), short_run());
+  Distiller foreign(small_method(), some_jets(), brisk(), short_run());
   CHECK(says(error_of([&] { foreign.restore(checkpoint); }), "other jets, batch size or seed"));
 }
 
 TEST_CASE("what a source throws arrives at its step, which can be tried again", "[train][source]") {
   const std::int64_t loader_threads = GENERATE(0, 1, 3);
-  Distiller straight(small_method(), std::make_shared<InOrder>(some_jets()), {}, brisk(), short_run());
+  Distiller straight(small_method(), std::make_shared<InOrder>(some_jets()), brisk(), short_run());
   const auto all = run(straight, 12);
   const auto source = std::make_shared<InOrder>(some_jets());
   source->fails_at = 32;
-  Distiller trainer(small_method(), source, {}, brisk(), short_run(4, 8, loader_threads));
+  Distiller trainer(small_method(), source, brisk(), short_run(4, 8, loader_threads));
   CHECK(run(trainer, 4) == std::vector(all.begin(), all.begin() + 4));
   CHECK(error_of([&] { trainer.step(); }) == "the source fails at 32");
   CHECK(trainer.step_number() == 4);
@@ -680,7 +686,7 @@ TEST_CASE("what a source throws arrives at its step, which can be tried again", 
 
 TEST_CASE("a source of fewer than two jets is refused", "[train][source]") {
   CHECK(says(error_of([] {
-               Trainer<MeanRegression>(MeanRegression(), std::make_shared<InOrder>(some_jets(1)), {}, {}, short_run());
+               Trainer(std::make_shared<MeanRegression>(), std::make_shared<InOrder>(some_jets(1)), {}, short_run());
              }),
              "there are 1 jets to train on"));
 }
@@ -692,7 +698,7 @@ TEST_CASE("reports carry step, epoch, learning rate and the best epoch", "[train
   options.warmup = 0.2;
   options.warmup_start = 0.1;
   options.final_lr = 0.01;
-  Trainer<MeanRegression> trainer(MeanRegression(), some_jets(24), {}, optimizer, options);
+  Trainer trainer(std::make_shared<MeanRegression>(), some_jets(24), optimizer, options);
   CHECK(trainer.best_epoch() == -1);
   CHECK(std::isinf(trainer.best_loss()));
   // 15 steps: three of warm-up, then half a cosine over twelve.
@@ -730,29 +736,29 @@ TEST_CASE("a step whose loss is not finite changes nothing, is counted, and the 
   const std::int64_t loader_threads = GENERATE(0, 2);
   const auto record = std::make_shared<MeanRegression::Record>();
   record->not_a_number = {2, 3, 5};
-  Trainer<MeanRegression> trainer(MeanRegression(record), some_jets(), {}, brisk(), short_run(4, 8, loader_threads));
+  Trainer trainer(std::make_shared<MeanRegression>(record), some_jets(), brisk(), short_run(4, 8, loader_threads));
   CHECK_FALSE(trainer.step().skipped);
   trainer.step();
-  const at::Tensor before = values_of(trainer.method().trained()).clone();
+  const at::Tensor before = values_of(*trainer.method().trained().front().second).clone();
   const at::Tensor moments = trainer.state().at("adamw.mean");
   for (int step = 2; step < 4; ++step) {
     const rino::StepReport report = trainer.step();
     CHECK(report.skipped);
     CHECK(std::isnan(report.loss));
     CHECK(report.step == step);
-    CHECK(values_of(trainer.method().trained()).equal(before));
+    CHECK(values_of(*trainer.method().trained().front().second).equal(before));
   }
   CHECK(trainer.state().at("adamw.mean").equal(moments));
   CHECK(trainer.skipped() == 2);
   CHECK(trainer.best_epoch() == 0);
   CHECK_FALSE(trainer.step().skipped);
-  CHECK_FALSE(values_of(trainer.method().trained()).equal(before));
+  CHECK_FALSE(values_of(*trainer.method().trained().front().second).equal(before));
   CHECK(trainer.step().skipped);  // the third in all, but not in a row
   CHECK_FALSE(trainer.step().skipped);
   CHECK(trainer.skipped() == 3);
 
   const Safetensors state = trainer.state();
-  Trainer<MeanRegression> resumed(MeanRegression(), some_jets(), {}, brisk(), short_run(4, 8, loader_threads));
+  Trainer resumed(std::make_shared<MeanRegression>(), some_jets(), brisk(), short_run(4, 8, loader_threads));
   resumed.restore(state);
   CHECK(resumed.skipped() == 3);
 }
@@ -760,7 +766,7 @@ TEST_CASE("a step whose loss is not finite changes nothing, is counted, and the 
 TEST_CASE("the third step in a row whose loss is not finite ends the run and leaves its jets", "[train][trainer]") {
   const auto record = std::make_shared<MeanRegression::Record>();
   record->not_a_number = {1, 2, 3};
-  Trainer<MeanRegression> trainer(MeanRegression(record), some_jets(), {}, brisk(), short_run());
+  Trainer trainer(std::make_shared<MeanRegression>(record), some_jets(), brisk(), short_run());
   for (int step = 0; step < 3; ++step) {
     trainer.step();
   }
@@ -778,12 +784,12 @@ TEST_CASE("a batch in parts gives the gradient of the whole where jets do not kn
   const auto weights = [](std::int64_t parts) {
     TrainingOptions options = short_run(3, 12);
     options.accumulate = parts;
-    Trainer<MeanRegression> trainer(MeanRegression(), some_jets(), {}, brisk(), options, at::kCPU, at::kDouble);
+    Trainer trainer(std::make_shared<MeanRegression>(), some_jets(), brisk(), options, at::kCPU, at::kDouble);
     double loss = 0;
     while (!trainer.done()) {
       loss += trainer.step().loss;
     }
-    return std::pair{values_of(trainer.method().trained()).clone(), loss};
+    return std::pair{values_of(*trainer.method().trained().front().second).clone(), loss};
   };
   const auto [whole, loss] = weights(1);
   for (const std::int64_t parts : {2, 3, 6}) {
@@ -793,16 +799,16 @@ TEST_CASE("a batch in parts gives the gradient of the whole where jets do not kn
   }
   TrainingOptions odd = short_run(3, 13);
   odd.accumulate = 2;
-  CHECK(says(error_of([&] { Trainer<MeanRegression>(MeanRegression(), some_jets(), {}, {}, odd); }), "batch_size is 13",
+  CHECK(says(error_of([&] { Trainer(std::make_shared<MeanRegression>(), some_jets(), {}, odd); }), "batch_size is 13",
              "a multiple of 2"));
 }
 
 TEST_CASE("the average of the weights follows them with its momentum", "[train][trainer]") {
   TrainingOptions options = short_run();
-  CHECK(Trainer<MeanRegression>(MeanRegression(), some_jets(), {}, brisk(), options).average().empty());
+  CHECK(Trainer(std::make_shared<MeanRegression>(), some_jets(), brisk(), options).average().empty());
   options.average = 0.8;
-  Trainer<MeanRegression> trainer(MeanRegression(), some_jets(), {}, brisk(), options, at::kCPU, at::kDouble);
-  at::Tensor wanted = values_of(trainer.method().trained()).clone();
+  Trainer trainer(std::make_shared<MeanRegression>(), some_jets(), brisk(), options, at::kCPU, at::kDouble);
+  at::Tensor wanted = values_of(*trainer.method().trained().front().second).clone();
   const auto average = [](const auto& from) {
     std::vector<at::Tensor> pieces;
     for (const auto& [name, tensor] : from.average()) {
@@ -812,16 +818,15 @@ TEST_CASE("the average of the weights follows them with its momentum", "[train][
   };
   for (int step = 0; step < 5; ++step) {
     trainer.step();
-    wanted = 0.8 * wanted + 0.2 * values_of(trainer.method().trained());
+    wanted = 0.8 * wanted + 0.2 * values_of(*trainer.method().trained().front().second);
   }
   CHECK(largest_difference(average(trainer), wanted) < 1e-14);
   CHECK(trainer.average().front().first == "weight");
-  Trainer<MeanRegression> resumed(MeanRegression(), some_jets(), {}, brisk(), options, at::kCPU, at::kDouble);
+  Trainer resumed(std::make_shared<MeanRegression>(), some_jets(), brisk(), options, at::kCPU, at::kDouble);
   resumed.restore(trainer.state());
   CHECK(average(resumed).equal(average(trainer)));
   options.average = 1.0;
-  CHECK(
-      says(error_of([&] { Trainer<MeanRegression>(MeanRegression(), some_jets(), {}, {}, options); }), "average is 1"));
+  CHECK(says(error_of([&] { Trainer(std::make_shared<MeanRegression>(), some_jets(), {}, options); }), "average is 1"));
 }
 
 TEST_CASE("every layer has its learning rate, and matrices alone decay where that is asked for", "[train][adamw]") {
@@ -831,8 +836,8 @@ TEST_CASE("every layer has its learning rate, and matrices alone decay where tha
   rino::initialize(*module, 1);
   module->to(at::kDouble);
   const rino::FlatParameters flat(*module, /*trainable=*/true);
-  const std::vector<rino::ParameterGroup> groups = rino::parameter_groups(flat.slots(), 0.5, false);
-  CHECK(rino::parameter_groups(flat.slots(), 1.0, true).size() == 1);
+  const std::vector<rino::ParameterGroup> groups = rino::parameter_groups(flat.parameters(), 0.5, false);
+  CHECK(rino::parameter_groups(flat.parameters(), 1.0, true).size() == 1);
 
   // Without a gradient a step is the decay alone: values * (1 - lr * scale * decay).
   rino::AdamWOptions options;
@@ -843,10 +848,10 @@ TEST_CASE("every layer has its learning rate, and matrices alone decay where tha
   flat.values().fill_(1.0);
   rino::AdamW(flat, options).step(0.2);
   std::map<std::string, double> scale;
-  for (const rino::TensorSlot& slot : flat.slots()) {
-    const at::Tensor fall = (1.0 - slot.tensor()).reshape(-1) / (0.2 * 0.1);
+  for (const auto& [name, tensor] : flat.parameters()) {
+    const at::Tensor fall = (1.0 - tensor).reshape(-1) / (0.2 * 0.1);
     CHECK(fall.max().item<double>() - fall.min().item<double>() < 1e-12);
-    scale[slot.name] = fall[0].item<double>();
+    scale[name] = fall[0].item<double>();
   }
   const auto is = [&](const std::string& name, double wanted) {
     INFO(name);
@@ -924,8 +929,8 @@ TEST_CASE("what a loader thread throws arrives at the step it belongs to", "[tra
   const auto record = std::make_shared<MeanRegression::Record>();
   const auto healthy = std::make_shared<MeanRegression::Record>();
   record->no_views = 4;
-  Trainer<MeanRegression> trainer(MeanRegression(record), some_jets(), {}, brisk(), short_run(4, 8, loader_threads));
-  Trainer<MeanRegression> other(MeanRegression(healthy), some_jets(), {}, brisk(), short_run(4, 8, 0));
+  Trainer trainer(std::make_shared<MeanRegression>(record), some_jets(), brisk(), short_run(4, 8, loader_threads));
+  Trainer other(std::make_shared<MeanRegression>(healthy), some_jets(), brisk(), short_run(4, 8, 0));
   for (int step = 0; step < 4; ++step) {
     trainer.step();
   }
@@ -951,7 +956,7 @@ TEST_CASE("a thread that calls a trainer in which another one is gets an error, 
       done.get_future().wait();
     });
   };
-  Trainer<MeanRegression> trainer(MeanRegression(), source, {}, {}, short_run(5, 8, /*loader_threads=*/0));
+  Trainer trainer(std::make_shared<MeanRegression>(), source, {}, short_run(5, 8, /*loader_threads=*/0));
   const Safetensors before = trainer.state();
   std::thread other([&] { trainer.step(); });
   inside.get_future().wait();
@@ -976,7 +981,7 @@ TEST_CASE("finishing a trainer waits for another thread's step", "[train][traine
       done.get_future().wait();
     });
   };
-  Trainer<MeanRegression> trainer(MeanRegression(), source, {}, {}, short_run(5, 8, /*loader_threads=*/0));
+  Trainer trainer(std::make_shared<MeanRegression>(), source, {}, short_run(5, 8, /*loader_threads=*/0));
   std::atomic<bool> finished = false;
   std::thread stepping([&] { trainer.step(); });
   inside.get_future().wait();
@@ -998,7 +1003,7 @@ TEST_CASE("a small step takes one of LibTorch's threads and leaves them all as t
   at::set_num_threads(3);
   const auto record = std::make_shared<MeanRegression::Record>();
   {
-    Trainer<MeanRegression> trainer(MeanRegression(record), some_jets(), {}, {}, short_run());
+    Trainer trainer(std::make_shared<MeanRegression>(record), some_jets(), {}, short_run());
     trainer.step();
   }
   CHECK(record->threads == std::pair{1, 3});
@@ -1029,7 +1034,7 @@ TEST_CASE("a small step takes one of LibTorch's threads and leaves them all as t
 }
 
 TEST_CASE("a finished trainer says so instead of going on", "[train][trainer]") {
-  Trainer<MeanRegression> trainer(MeanRegression(), some_jets(), {}, {}, short_run());
+  Trainer trainer(std::make_shared<MeanRegression>(), some_jets(), {}, short_run());
   trainer.step();
   const Safetensors state = trainer.state();
   trainer.finish();
@@ -1043,7 +1048,7 @@ TEST_CASE("the trainer refuses options and jets it cannot train with", "[train][
   const auto error = [](const auto& change, std::int64_t jets = 4) {
     TrainingOptions options;
     change(options);
-    return error_of([&] { Trainer<MeanRegression>(MeanRegression(), some_jets(jets), {}, {}, options); });
+    return error_of([&] { Trainer(std::make_shared<MeanRegression>(), some_jets(jets), {}, options); });
   };
   CHECK(error([](auto&) {}) == "(no error)");
   CHECK(says(error([](auto&) {}, 1), "1 jets", "two or more"));
@@ -1053,7 +1058,7 @@ TEST_CASE("the trainer refuses options and jets it cannot train with", "[train][
   CHECK(says(error([](auto& o) { o.warmup = 1.5; }), "1.5", "[0, 1]"));
   CHECK(says(error([](auto& o) { o.warmup_start = -1; }), "-1"));
   CHECK(says(error([](auto& o) { o.final_lr = -0.5; }), "-0.5"));
-  Trainer<MeanRegression> small(MeanRegression(), some_jets(4), {}, {}, short_run(2, 1000));
+  Trainer small(std::make_shared<MeanRegression>(), some_jets(4), {}, short_run(2, 1000));
   CHECK(small.batch_size() == 4);
   CHECK(small.steps() == 2);
 }
@@ -1064,15 +1069,15 @@ TEST_CASE("self-distillation's loss is that of its views taken one by one", "[tr
   rino::SelfDistillationOptions options;
   options.assignment = assignment;
   options.koleo = 0.3;
-  SelfDistillation method(small_encoder(0.0), small_head(), drawn_views(), options, 1);
+  SelfDistillation method({}, small_encoder(0.0), small_head(), drawn_views(), options, 1);
   rino::initialize(*method.student(), 2);
   method.to(at::TensorOptions(at::kDouble));
   const Jets<double> jets = some_jets(10);
-  const TrainingClock clock{.step = 3, .steps_per_epoch = 5, .epochs = 8, .seed = 4};
-  const std::vector<Resolution> resolutions = method.resolutions(clock);
+  const Step step{.number = 3, .steps_per_epoch = 5, .epochs = 8, .seed = 4};
+  const std::vector<Resolution> resolutions = method.resolutions(step);
   REQUIRE(resolutions.size() == 4);
   const rino::ViewTokenizer tokenizer;
-  const rino::MethodLoss found = method.loss(tokenizer.operator()<double>(jets, resolutions), clock);
+  const rino::StepLoss found = method.loss(method.prepare(jets, step), step);
 
   rino::EncoderWithHeads student = method.student();
   rino::EncoderWithHeads teacher = method.teacher();
@@ -1125,32 +1130,32 @@ TEST_CASE("self-distillation's loss is that of its views taken one by one", "[tr
 TEST_CASE("teacher and student start equal, and the teacher follows with its momentum", "[train][distillation]") {
   rino::SelfDistillationOptions options;
   options.assignment = rino::Assignment::centering;
-  Distiller trainer(small_method(1, options), some_jets(), {}, brisk(), short_run());
+  Distiller trainer(small_method(1, options), some_jets(), brisk(), short_run());
   const auto state = [&] { return trainer.method().state(); };
-  const at::Tensor start = values_of(*trainer.method().student());
-  CHECK(values_of(*trainer.method().teacher()).equal(start));
-  CHECK_FALSE(trainer.method().teacher()->is_training());
-  CHECK(trainer.method().student()->is_training());
+  const at::Tensor start = values_of(*distillation(trainer).student());
+  CHECK(values_of(*distillation(trainer).teacher()).equal(start));
+  CHECK_FALSE(distillation(trainer).teacher()->is_training());
+  CHECK(distillation(trainer).student()->is_training());
   REQUIRE(state().front().first == "center");
   CHECK(state().front().second.eq(0).all().item<bool>());
 
   // The warm-up begins with a learning rate of 0, so the student moves in the second step.
   run(trainer, 2);
-  const at::Tensor student = values_of(*trainer.method().student());
+  const at::Tensor student = values_of(*distillation(trainer).student());
   CHECK(largest_difference(student, start) > 1e-4);
-  const double momentum = trainer.method().momentum({.step = 1, .steps_per_epoch = 3, .epochs = 4, .seed = 5});
+  const double momentum = distillation(trainer).momentum({.number = 1, .steps_per_epoch = 3, .epochs = 4, .seed = 5});
   const at::Tensor expected = momentum * start.to(at::kDouble) + (1 - momentum) * student.to(at::kDouble);
-  CHECK(largest_difference(values_of(*trainer.method().teacher()), expected) < 1e-7);
+  CHECK(largest_difference(values_of(*distillation(trainer).teacher()), expected) < 1e-7);
   CHECK(state().front().second.abs().sum().item<double>() > 0);
 
   // From 0.992 on the first of 12 steps to 1 on the last; the temperature from 0.04 to 0.07 in a fifth of them.
-  const auto at_step = [](std::int64_t step) { return TrainingClock{step, 3, 4, 5}; };
-  const SelfDistillation& method = trainer.method();
+  const auto at_step = [](std::int64_t step) { return Step{step, 3, 4, 5}; };
+  const SelfDistillation& method = distillation(trainer);
   CHECK(std::abs(method.momentum(at_step(0)) - 0.992) < 1e-15);
-  CHECK(std::abs(method.momentum(TrainingClock{5, 11, 1, 5}) - 0.996) < 1e-15);
+  CHECK(std::abs(method.momentum(Step{5, 11, 1, 5}) - 0.996) < 1e-15);
   CHECK(method.momentum(at_step(11)) == 1.0);
   CHECK(std::abs(method.teacher_temperature(at_step(0)) - 0.04) < 1e-15);
-  CHECK(std::abs(method.teacher_temperature(TrainingClock{1, 10, 1, 5}) - 0.055) < 1e-15);
+  CHECK(std::abs(method.teacher_temperature(Step{1, 10, 1, 5}) - 0.055) < 1e-15);
   CHECK(method.teacher_temperature(at_step(3)) == 0.07);
 }
 
@@ -1158,7 +1163,7 @@ TEST_CASE("training depends on the seed and not on loader threads or LibTorch's 
   const auto result = [](std::int64_t loader_threads, std::int64_t seed) {
     TrainingOptions options = short_run(2, 8, loader_threads);
     options.seed = seed;
-    Distiller trainer(small_method(static_cast<std::uint64_t>(seed)), some_jets(), {}, brisk(), options);
+    Distiller trainer(small_method(static_cast<std::uint64_t>(seed)), some_jets(), brisk(), options);
     auto told = run(trainer, 6);
     return std::pair{std::move(told), trainer.state()};
   };
@@ -1180,16 +1185,16 @@ TEST_CASE("a run that was stopped and resumed equals one that never stopped, bit
   options.assignment = assignment;
   const Folder folder;
   const auto file = folder.path / "checkpoint.safetensors";
-  Distiller straight(small_method(1, options), some_jets(), {}, brisk(), short_run());
+  Distiller straight(small_method(1, options), some_jets(), brisk(), short_run());
   const auto all = run(straight, 12);
 
   // Stopped in the middle of an epoch; who resumes brings other initial values and another number of threads.
   {
-    Distiller first(small_method(1, options), some_jets(), {}, brisk(), short_run());
+    Distiller first(small_method(1, options), some_jets(), brisk(), short_run());
     run(first, 4);
     first.save(file, {{"note", "step 4"}});
   }
-  Distiller second(small_method(99, options), some_jets(), {}, brisk(), short_run(4, 8, 3));
+  Distiller second(small_method(99, options), some_jets(), brisk(), short_run(4, 8, 3));
   const Safetensors checkpoint = rino::read_safetensors(file);
   CHECK(checkpoint.metadata.at("note") == "step 4");
   second.restore(checkpoint);
@@ -1205,7 +1210,7 @@ TEST_CASE("a run that was stopped and resumed equals one that never stopped, bit
 }
 
 TEST_CASE("a checkpoint that does not fit is an error and changes nothing", "[train][distillation]") {
-  Distiller trainer(small_method(), some_jets(), {}, brisk(), short_run());
+  Distiller trainer(small_method(), some_jets(), brisk(), short_run());
   run(trainer, 2);
   const Safetensors checkpoint = trainer.state();
   run(trainer, 3);
@@ -1239,11 +1244,9 @@ TEST_CASE("a checkpoint that does not fit is an error and changes nothing", "[tr
   // Other jets, another batch size, another seed.
   TrainingOptions other_seed = short_run();
   other_seed.seed = 6;
-  for (const auto& foreign :
-       {std::make_shared<Distiller>(small_method(), some_jets(25), rino::ViewTokenizerOptions{}, brisk(), short_run()),
-        std::make_shared<Distiller>(small_method(), some_jets(), rino::ViewTokenizerOptions{}, brisk(),
-                                    short_run(4, 9)),
-        std::make_shared<Distiller>(small_method(), some_jets(), rino::ViewTokenizerOptions{}, brisk(), other_seed)}) {
+  for (const auto& foreign : {std::make_shared<Distiller>(small_method(), some_jets(25), brisk(), short_run()),
+                              std::make_shared<Distiller>(small_method(), some_jets(), brisk(), short_run(4, 9)),
+                              std::make_shared<Distiller>(small_method(), some_jets(), brisk(), other_seed)}) {
     CHECK(says(error_of([&] { trainer.restore(foreign->state()); }), "other jets, batch size or seed"));
   }
   CHECK(equal(trainer.state(), before));
@@ -1254,11 +1257,11 @@ TEST_CASE("a checkpoint that does not fit is an error and changes nothing", "[tr
 }
 
 TEST_CASE("the networks leave the trainer as ordinary modules with the values they have", "[train][distillation]") {
-  SelfDistillation method = small_method();
-  const rino::EncoderWithHeads student = method.student();
+  const auto method = small_method();
+  const rino::EncoderWithHeads student = method->student();
   at::Tensor trained;
   {
-    Distiller trainer(std::move(method), some_jets(), {}, brisk(), short_run());
+    Distiller trainer(method, some_jets(), brisk(), short_run());
     run(trainer, 2);
     trained = values_of(*student);
   }
@@ -1269,13 +1272,10 @@ TEST_CASE("the networks leave the trainer as ordinary modules with the values th
   }
 }
 
-TEST_CASE("training runs in double precision and on jets of either", "[train][distillation]") {
-  Trainer<SelfDistillation, float> mixed(small_method(), rino::toy_shower<float>({.jets = 16}, 3), {}, brisk(),
-                                         short_run(1, 8));
-  CHECK(std::isfinite(mixed.step().loss));
-  Distiller wide(small_method(), some_jets(), {}, brisk(), short_run(1, 8), at::kCPU, at::kDouble);
+TEST_CASE("training runs in double precision", "[train][distillation]") {
+  Distiller wide(small_method(), some_jets(), brisk(), short_run(1, 8), at::kCPU, at::kDouble);
   CHECK(std::isfinite(wide.step().loss));
-  CHECK(wide.state().at("student.encoder.norm.weight").scalar_type() == at::kDouble);
+  CHECK(wide.state().at("trained.encoder.norm.weight").scalar_type() == at::kDouble);
   CHECK(wide.state().at("center").scalar_type() == at::kDouble);
 }
 
@@ -1288,7 +1288,7 @@ TEST_CASE("self-distillation refuses options that make no method", "[train][dist
   const auto error = [](const auto& change) {
     Parts parts;
     change(parts);
-    return error_of([&] { SelfDistillation(small_encoder(), parts.head, parts.views, parts.loss, 1); });
+    return error_of([&] { SelfDistillation({}, small_encoder(), parts.head, parts.views, parts.loss, 1); });
   };
   CHECK(error([](auto&) {}) == "(no error)");
   CHECK(says(error([](auto& p) { p.views.teacher.clear(); }), "teacher has no views"));
@@ -1304,7 +1304,7 @@ TEST_CASE("self-distillation refuses options that make no method", "[train][dist
 }
 
 TEST_CASE("without drawing, every step has all views, the teacher's first", "[train][distillation]") {
-  const SelfDistillation method(small_encoder(), small_head(), {}, {}, 1);
+  const SelfDistillation method({}, small_encoder(), small_head(), {}, {}, 1);
   std::vector<std::string> names;
   for (const Resolution& resolution : method.resolutions({})) {
     names.push_back(resolution.name());
@@ -1318,10 +1318,10 @@ TEST_CASE("drawn views are the student's, differ from each other, and are unifor
                                    .student = {rino::subjets(2), rino::subjets(3), rino::subjets(5), rino::subjets(6),
                                                rino::kt(5.0), rino::particles()},
                                    .student_drawn = 2};
-  const SelfDistillation method(small_encoder(), small_head(), views, {}, 1);
-  const SelfDistillation other(small_encoder(), small_head(), views, {}, 2);
+  const SelfDistillation method({}, small_encoder(), small_head(), views, {}, 1);
+  const SelfDistillation other({}, small_encoder(), small_head(), views, {}, 2);
   const auto drawn = [&](const SelfDistillation& from, std::int64_t step, std::uint64_t seed) {
-    return from.resolutions({.step = step, .steps_per_epoch = 100, .epochs = 1000, .seed = seed});
+    return from.resolutions({.number = step, .steps_per_epoch = 100, .epochs = 1000, .seed = seed});
   };
   constexpr std::int64_t steps = 30000;
   std::map<std::vector<Resolution>, double> counts;
@@ -1348,4 +1348,122 @@ TEST_CASE("drawn views are the student's, differ from each other, and are unifor
   // Neighbouring steps and seeds agree as often as independent draws: 1000 times, with deviation 31.
   CHECK(std::abs(static_cast<double>(equal_to_next) - 1000) < 5 * 31.1);
   CHECK(std::abs(static_cast<double>(equal_to_other_seed) - 1000) < 5 * 31.1);
+}
+
+namespace {
+
+Jets<double> labelled_jets() {
+  const Jets<double> jets = some_jets(24);
+  std::vector<std::int64_t> labels(24);
+  std::iota(labels.begin(), labels.end(), 0);
+  return jets.with_labels(labels);
+}
+
+}  // namespace
+
+TEST_CASE("a mean over unequal counts is the same in parts as in one", "[train][trainer]") {
+  TrainingOptions options = short_run(2, 12);
+  const auto losses = [&](std::int64_t parts) {
+    options.accumulate = parts;
+    Trainer trainer(std::make_shared<ConstituentMean>(), some_jets(24), brisk(), options, at::kCPU, at::kDouble);
+    std::vector<double> told;
+    while (!trainer.done()) {
+      const rino::StepReport report = trainer.step();
+      CHECK(report.metrics.front().second == report.loss);
+      told.insert(told.end(), {report.loss, report.gradient_norm});
+    }
+    return told;
+  };
+  const std::vector<double> whole = losses(1);
+  for (const std::int64_t parts : {2, 3}) {
+    const std::vector<double> told = losses(parts);
+    REQUIRE(told.size() == whole.size());
+    for (std::size_t i = 0; i < told.size(); ++i) {
+      CHECK(std::abs(told[i] - whole[i]) < 1e-10);
+    }
+  }
+  const Step uncounted{.number = 0};
+  CHECK(says(error_of([&] { uncounted.mean(at::ones({}), "jets"); }), "no count 'jets'", "Batch::counts"));
+}
+
+TEST_CASE("labels reach a method that asks for them, and only then", "[train][trainer]") {
+  for (const bool wanted : {true, false}) {
+    const auto method = std::make_shared<ConstituentMean>(wanted);
+    Trainer trainer(method, labelled_jets(), brisk(), short_run(), at::kCPU, at::kDouble);
+    trainer.step();
+    REQUIRE(method->seen_labels.defined() == wanted);
+    if (wanted) {
+      const std::vector<std::int64_t>& labels = *trainer.batch().labels();
+      CHECK(method->seen_labels.equal(at::tensor(labels, at::kLong)));
+    }
+  }
+  TrainingOptions options = short_run();
+  options.accumulate = 2;
+  CHECK(says(error_of([&] { Trainer(std::make_shared<ConstituentMean>(true), labelled_jets(), {}, options); }),
+             "accumulate is 2", "compares"));
+}
+
+TEST_CASE("buffers of networks are in checkpoints and never in the flat buffer", "[train][trainer]") {
+  const auto method = std::make_shared<ConstituentMean>();
+  Trainer trainer(method, some_jets(), brisk(), short_run(), at::kCPU, at::kDouble);
+  trainer.step();
+  trainer.step();
+  const Safetensors checkpoint = trainer.state();
+  CHECK(checkpoint.at("trained.norm.num_batches_tracked").item<std::int64_t>() == 2);
+  CHECK(checkpoint.at("trained.norm.running_mean").equal(method->norm->running_mean));
+  CHECK(checkpoint.at("adamw.mean").numel() == 12 + 22);  // the weights of both layers alone
+  trainer.step();
+  const auto other = std::make_shared<ConstituentMean>();
+  Trainer resumed(other, some_jets(), brisk(), short_run(), at::kCPU, at::kDouble);
+  resumed.restore(checkpoint);
+  CHECK(other->norm->running_mean.equal(checkpoint.at("trained.norm.running_mean")));
+  resumed.step();
+  CHECK(equal(resumed.state(), trainer.state()));
+}
+
+TEST_CASE("checkpoints that call the trained networks the student still resume", "[train][distillation]") {
+  Distiller trainer(small_method(), some_jets(), brisk(), short_run());
+  run(trainer, 2);
+  Safetensors old = trainer.state();
+  for (auto& [name, tensor] : old.tensors) {
+    if (name.starts_with("trained.")) {
+      name = "student." + name.substr(8);
+    }
+  }
+  Distiller resumed(small_method(9), some_jets(), brisk(), short_run());
+  resumed.restore(old);
+  CHECK(run(resumed, 2) == run(trainer, 2));
+  CHECK(equal(resumed.state(), trainer.state()));
+}
+
+TEST_CASE("a parameter exchanged in training is told, not trained without", "[train][trainer]") {
+  const auto method = std::make_shared<ConstituentMean>();
+  Trainer trainer(method, some_jets(), brisk(), short_run(), at::kCPU, at::kDouble);
+  trainer.step();
+  method->layer->zero_grad(/*set_to_none=*/true);
+  CHECK(says(error_of([&] { trainer.step(); }), "gradient of 'layer.weight'", "in place"));
+}
+
+TEST_CASE("a loss that is no number with a gradient is refused", "[train][trainer]") {
+  class Broken final : public rino::Method {
+   public:
+    explicit Broken(bool vector) : vector_(vector) {}
+    rino::Batch prepare(const Jets<double>& /*jets*/, const Step& /*step*/) const override { return {}; }
+    rino::StepLoss loss(const rino::Batch& batch, const Step& /*step*/) override {
+      if (!vector_) {
+        batch.of("subjets");
+      }
+      return {layer->weight.sum({1}), {}};
+    }
+    rino::Modules trained() const override { return {{"layer", layer.ptr()}}; }
+    torch::nn::Linear layer{torch::nn::LinearOptions(2, 3)};
+
+   private:
+    bool vector_;
+  };
+  const auto error = [](bool vector) {
+    return error_of([&] { Trainer(std::make_shared<Broken>(vector), some_jets(), {}, short_run()).step(); });
+  };
+  CHECK(says(error(true), "has shape [3]", "one number"));
+  CHECK(says(error(false), "no tokens 'subjets'", "only: none"));
 }

@@ -373,3 +373,104 @@ def test_losses_of_half_precision_inputs_run_in_float32(dtype):
     scores.requires_grad_()
     (rino.dino_loss(targets, scores, 0.1) + rino.koleo_loss(scores[0])).backward()
     assert scores.grad.dtype == dtype and torch.isfinite(scores.grad).all()
+
+
+# --- contrastive: rows are compared with all others ---
+
+
+def unit(x: Floats) -> Floats:
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def nt_xent(a: Floats, b: Floats, temperature: float) -> float:
+    """Row by row, as the formula stands."""
+    z, n = unit(np.concatenate([a, b])), len(a)
+    total = 0.0
+    for i in range(2 * n):
+        s = z @ z[i] / temperature
+        total += logsumexp(np.delete(s, i)) - s[(i + n) % (2 * n)]
+    return total / (2 * n)
+
+
+def supcon(z: Floats, labels: list[int], temperature: float) -> float:
+    """Row by row, the mean outside the logarithm."""
+    z = unit(z)
+    rows = []
+    for i in range(len(z)):
+        s = z @ z[i] / temperature
+        positives = [j for j in range(len(z)) if j != i and labels[j] == labels[i]]
+        if positives:
+            rows.append(-np.mean([s[p] - logsumexp(np.delete(s, i)) for p in positives]))
+    return float(np.mean(rows)) if rows else 0.0
+
+
+@pytest.mark.parametrize("jets", [2, 3, 17])
+@pytest.mark.parametrize("temperature", [0.05, 0.1, 1.0])
+def test_nt_xent_is_its_formula(jets, temperature):
+    a, b = normal(jets, 5), normal(jets, 5, seed=3)
+    wanted = nt_xent(a, b, temperature)
+    assert rino.nt_xent_loss(t(a), t(b), temperature).item() == pytest.approx(wanted, rel=1e-12)
+    assert rino.nt_xent_loss(t(b), t(100 * a), temperature).item() == pytest.approx(wanted, rel=1e-12)
+    single = rino.nt_xent_loss(t(a, torch.float32), t(b, torch.float32), temperature)
+    assert single.dtype == torch.float32 and single.item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_nt_xent_of_small_temperatures_does_not_overflow():
+    a, b = t(normal(6, 4), torch.float32), t(normal(6, 4, seed=2), torch.float32)
+    assert rino.nt_xent_loss(a, b, 1e-3).item() == pytest.approx(
+        nt_xent(a.double().numpy(), b.double().numpy(), 1e-3), 1e-3
+    )
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 1, 1, 1, 0], [5, 5, 5, 5, 5, 5], [0, 1, 2, 2, 3, 4], [0, 1, 2, 3, 4, 5]])
+def test_supcon_is_its_formula(labels):
+    z = normal(6, 4)
+    wanted = supcon(z, labels, 0.2)
+    assert rino.supcon_loss(t(z), torch.tensor(labels), 0.2).item() == pytest.approx(wanted, rel=1e-12, abs=1e-14)
+    single = rino.supcon_loss(t(z, torch.float32), torch.tensor(labels), 0.2)
+    assert single.dtype == torch.float32 and single.item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_supcon_of_jets_of_different_labels_is_nt_xent():
+    a, b = t(normal(9, 4)), t(normal(9, 4, seed=7))
+    loss = rino.supcon_loss(torch.cat([a, b]), torch.arange(9).repeat(2), 0.1)
+    assert loss.item() == pytest.approx(rino.nt_xent_loss(a, b, 0.1).item(), rel=1e-13)
+
+
+def test_gradients_of_the_contrastive_losses():
+    a, b = t(normal(4, 3)).requires_grad_(), t(normal(4, 3, seed=3)).requires_grad_()
+    labels = torch.tensor([0, 1, 0, 2, 0, 1, 0, 2])
+    tolerances = {"rtol": 1e-6, "atol": 1e-9}
+    assert torch.autograd.gradcheck(lambda a, b: rino.nt_xent_loss(a, b, 0.3), (a, b), **tolerances)
+    assert torch.autograd.gradcheck(lambda a, b: rino.supcon_loss(torch.cat([a, b]), labels, 0.3), (a, b), **tolerances)
+    assert torch.autograd.gradcheck(rino.alignment, (a, b), **tolerances)
+    assert torch.autograd.gradcheck(rino.uniformity, a, **tolerances)
+
+
+def test_alignment_and_uniformity_are_their_formulas():
+    a, b = normal(8, 5), normal(8, 5, seed=3)
+    assert rino.alignment(t(a), t(b)).item() == pytest.approx(np.mean(np.sum((unit(a) - unit(b)) ** 2, 1)), rel=1e-13)
+    assert rino.alignment(t(a), t(2 * a)).item() == pytest.approx(0, abs=1e-30)
+    pairs = [np.exp(-2 * np.sum((x - y) ** 2)) for x, y in itertools.combinations(unit(a), 2)]
+    assert rino.uniformity(t(a)).item() == pytest.approx(np.log(np.mean(pairs)), rel=1e-12)
+    assert rino.uniformity(t(np.ones((3, 2)))).item() == pytest.approx(0, abs=1e-14)
+    assert rino.uniformity(t(a, torch.float32)).dtype == torch.float32
+
+
+def test_wrong_arguments_of_the_contrastive_losses_are_named():
+    some = torch.rand(3, 4)
+    for function, arguments, match in [
+        (rino.nt_xent_loss, (some, torch.rand(3, 5), 0.1), r"NT-Xent was given Float \[3, 4\] and Float \[3, 5\]"),
+        (rino.nt_xent_loss, (some, some.double(), 0.1), "of one floating-point type"),
+        (rino.nt_xent_loss, (some[:1], some[:1], 0.1), "1 jet: give two or more"),
+        (rino.nt_xent_loss, (some, some, 0.0), "temperature is 0"),
+        (rino.supcon_loss, (some, torch.tensor([0, 1]), 0.1), r"\[3, 4\] and labels Long \[2\]"),
+        (rino.supcon_loss, (some, torch.tensor([0.0, 1, 1]), 0.1), "int64"),
+        (rino.supcon_loss, (some[:1], torch.tensor([0]), 0.1), "1 row: give two or more"),
+        (rino.supcon_loss, (some, torch.tensor([0, 1, 1]), -1.0), "temperature is -1"),
+        (rino.alignment, (some, some[:2]), r"\[2, 4\]: give two views"),
+        (rino.alignment, (some[:0], some[:0]), "no jets"),
+        (rino.uniformity, (some[:1],), "two jets or more"),
+    ]:
+        with pytest.raises(RinoError, match=match):
+            function(*arguments)

@@ -62,6 +62,18 @@ def test_a_processor_that_is_not_faster_with_it_computes_in_float32_and_says_so(
     Trainer(recipe_of("float32"), jets)
 
 
+def test_a_run_in_float64_is_that_of_networks_of_float64(jets, tmp_path):
+    trainer = Trainer(recipe_of("float64"), jets)
+    assert trainer.encoder().dtype == torch.float64
+    wide = Trainer(recipe_of("float32"), jets, dtype="float64")
+    for _ in range(3):
+        assert trainer.step()["loss"] == wide.step()["loss"]
+    trainer.save(tmp_path / "run.safetensors")
+    resumed = Trainer(recipe_of("float64"), jets)
+    resumed.restore(tmp_path / "run.safetensors")
+    assert resumed.step()["loss"] == trainer.step()["loss"]
+
+
 def test_bf16_is_refused_with_networks_of_float64(jets):
     with pytest.raises(RinoError, match="precision is bf16 but the networks are Double"):
         Trainer(recipe_of("bf16"), jets, dtype="float64")

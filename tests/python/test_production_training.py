@@ -215,7 +215,7 @@ def test_steps_of_the_production_recipe_are_those_of_plain_pytorch(jets, tmp_pat
     recipe = small(name, **views, **overrides)
     trainer = Trainer(recipe, InOrder(jets), dtype="float64")
     state = state_of(trainer, tmp_path)
-    student, teacher = network(recipe, state, "student"), network(recipe, state, "teacher")
+    student, teacher = network(recipe, state, "trained"), network(recipe, state, "teacher")
     average = {n: p.detach().clone() for n, p in student.named_parameters()}
     o, settings = recipe.optimizer, recipe.loss
     optimizer = torch.optim.AdamW(groups(recipe, student), betas=(o.beta1, o.beta2), eps=o.eps)
@@ -243,7 +243,7 @@ def test_steps_of_the_production_recipe_are_those_of_plain_pytorch(jets, tmp_pat
         assert report["loss"] == pytest.approx(loss.item(), rel=1e-9)
         assert report["gradient_norm"] == pytest.approx(norm.item(), rel=1e-8)
     state = state_of(trainer, tmp_path)
-    for who, modules in (("student", student), ("teacher", teacher)):
+    for who, modules in (("trained", student), ("teacher", teacher)):
         for parameter, value in modules.named_parameters():
             torch.testing.assert_close(
                 state[f"{who}.{parameter}"], value.detach(), rtol=0, atol=1e-9, msg=lambda m, p=parameter: f"{p}: {m}"

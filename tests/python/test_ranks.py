@@ -301,7 +301,7 @@ def assert_equal_up_to_rounding(answers: list[Any], state: Path, name: str, begi
         if key in ("trainer.position", "trainer.data"):
             continue
         torch.testing.assert_close(found[key], value, rtol=1e-10, atol=1e-10, msg=lambda m, key=key: f"{key}: {m}")
-        if key.startswith("student."):
+        if key.startswith("trained."):
             moved = max(moved, float(value.abs().max()))
     assert found["trainer.data"].equal(expected["trainer.data"]) and moved > 0
     assert found["trainer.position"].shape == (len(answers), 2)

@@ -99,12 +99,12 @@ def self_distillation(
     rows = [tokens.rows(v) for v in range(len(resolutions))]
 
     networks = {}
-    for who in ("student", "teacher"):
+    for who in ("trained", "teacher"):
         networks[who] = (
             ReferenceEncoder(recipe, part(state, f"{who}.encoder.")),
             ReferenceHead(part(state, f"{who}.head.")),
         )
-    student = [p for network in networks["student"] for p in network.parameters()]
+    student = [p for network in networks["trained"] for p in network.parameters()]
     teacher = [p for network in networks["teacher"] for p in network.parameters()]
     o = recipe.optimizer
     optimizer = torch.optim.AdamW(student, o.lr, (o.beta1, o.beta2), o.eps, o.weight_decay)
@@ -130,7 +130,7 @@ def self_distillation(
                 q = ((scores - center) / temperature).softmax(1)
                 center = settings.center_momentum * center + (1 - settings.center_momentum) * scores.mean(0)
         targets = q.view(teachers, len(jets), -1)
-        z, scores = forward("student", len(resolutions))
+        z, scores = forward("trained", len(resolutions))
         log_p = (scores / settings.student_temperature).log_softmax(-1)
         pairs = [(v, s) for v in range(teachers) for s in range(len(resolutions)) if s != v]
         dino = sum(-(targets[v] * log_p[s]).sum(-1).mean() for v, s in pairs) / len(pairs)
@@ -193,7 +193,7 @@ def test_training_steps_are_those_of_plain_pytorch(jets, tmp_path, overrides):
     recipe = tiny(**{"encoder.dropout": 0.0, "lr": 1e-2, "epochs": 5, "batch_size": N, "warmup": 0.4, **overrides})
     trainer = Trainer(recipe, jets, dtype="float64")
     start = state_of(trainer, tmp_path)
-    assert start["student.head.prototypes.weight"].dtype == torch.float64
+    assert start["trained.head.prototypes.weight"].dtype == torch.float64
     reports = numbers(train(trainer))
     wanted, final = self_distillation(recipe, jets, start, steps=5)
     for mine, theirs in zip(reports, wanted, strict=True):
@@ -210,7 +210,7 @@ def test_training_steps_are_those_of_plain_pytorch(jets, tmp_path, overrides):
 
 def test_teacher_and_student_start_equal(jets, tmp_path):
     state = state_of(Trainer(short(), jets), tmp_path)
-    student, teacher = part(state, "student."), part(state, "teacher.")
+    student, teacher = part(state, "trained."), part(state, "teacher.")
     assert student.keys() == teacher.keys()
     assert all(torch.equal(student[name], teacher[name]) for name in student)
 
@@ -677,11 +677,11 @@ def test_checkpoints_of_another_architecture_are_refused_tensor_by_tensor(jets, 
     cases = {
         "wide": ({**tensors, "teacher.encoder.norm.weight": torch.zeros(9)}, r"norm\.weight' has shape \[9\]"),
         "short": (
-            {name: value for name, value in tensors.items() if name != "student.head.hidden.0.bias"},
-            r"has no 'student\.head\.hidden\.0\.bias'",
+            {name: value for name, value in tensors.items() if name != "trained.head.hidden.0.bias"},
+            r"has no 'trained\.head\.hidden\.0\.bias'",
         ),
         "double": ({name: value.double() for name, value in tensors.items()}, "is (double|Double) in the checkpoint"),
-        "weights": (part(tensors, "student."), "has no 'center'"),
+        "weights": (part(tensors, "trained."), "has no 'center'"),
     }
     for name, (content, match) in cases.items():
         safetensors.torch.save_file(content, tmp_path / name)

@@ -173,6 +173,13 @@ class Jets {
     return jets;
   }
 
+  /// The same jets without labels.
+  Jets without_labels() const {
+    Jets jets = *this;
+    jets.labels_ = nullptr;
+    return jets;
+  }
+
   /// The same jets with one more column of extras.
   /// @throws rino::Error unless there is one value per constituent.
   Jets with_extra(const std::string& name, std::vector<Scalar> values) const {

@@ -8,7 +8,7 @@
 #include <ATen/ATen.h>
 
 #include <rino/core/error.hpp>
-#include <rino/nn/placement.hpp>
+#include <rino/core/placement.hpp>
 #include <rino/nn/precision.hpp>
 
 namespace rino {

@@ -1,11 +1,11 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include <ATen/ATen.h>
 
 #include <rino/core/error.hpp>
-#include <rino/core/ranks.hpp>
 #include <rino/nn/precision.hpp>
 
 namespace rino {
@@ -20,11 +20,13 @@ namespace rino {
 /// @param counts       int64 [J], masked constituents of each jet that has some, 1 or more, M together; the rows stand
 ///                     in the order of these jets.
 /// @param temperature  the student's, above 0.
-/// @param ranks        processes over all of whose jets the mean is; equal ones if the mean of their losses is taken.
+/// @param jets         by which the sum over jets is divided; 0: their number, J. The batch of a step that is computed
+/// in
+///                     parts has others: `Step::share`.
 /// @returns            the loss, a scalar of float32 (float64 for double scores), under autocast too; 0 of no jets.
 /// @throws rino::Error for shapes that do not fit or a temperature that is not above 0.
 inline at::Tensor ibot_loss(const at::Tensor& assignments, const at::Tensor& scores, const at::Tensor& counts,
-                            double temperature, const Ranks& ranks = {}) {
+                            double temperature, double jets = 0.0) {
   require(scores.dim() == 2 && assignments.sizes() == scores.sizes(), "teacher assignments ", assignments.sizes(),
           " and student scores ", scores.sizes(), " do not fit: give [M, K] twice");
   require(counts.dim() == 1 && counts.scalar_type() == at::kLong && counts.size(0) <= scores.size(0) &&
@@ -38,9 +40,8 @@ inline at::Tensor ibot_loss(const at::Tensor& assignments, const at::Tensor& sco
   require(temperature > 0, "the student's temperature is ", temperature, ": choose one above 0");
   const Autocast off(Precision::float32, scores.device().type());
   const auto type = scores.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  const at::Tensor own = at::full({}, static_cast<double>(counts.size(0)), scores.options().dtype(type));
-  const at::Tensor jets = (ranks.sum(own) / static_cast<double>(ranks.size())).clamp_min(1e-30);
-  const at::Tensor weights = (1.0 / counts.to(type) / jets).repeat_interleave(counts, 0, scores.size(0));
+  const double all = jets > 0 ? jets : std::max(static_cast<double>(counts.size(0)), 1.0);
+  const at::Tensor weights = (1.0 / counts.to(type) / all).repeat_interleave(counts, 0, scores.size(0));
   const at::Tensor log_p = (scores.to(type) / temperature).log_softmax(1);
   return (-(assignments.detach().to(type) * log_p).sum(1) * weights).sum();
 }

@@ -19,6 +19,7 @@
 #include <rino/core/error.hpp>
 #include <rino/core/fields.hpp>
 #include <rino/core/named_enum.hpp>
+#include <rino/core/placement.hpp>
 #include <rino/core/random.hpp>
 #include <rino/core/ranks.hpp>
 #include <rino/losses/centering.hpp>
@@ -27,17 +28,17 @@
 #include <rino/losses/ibot.hpp>
 #include <rino/losses/koleo.hpp>
 #include <rino/losses/sinkhorn.hpp>
-#include <rino/nn/constituent_masks.hpp>
 #include <rino/nn/flat_parameters.hpp>
 #include <rino/nn/jet_encoder.hpp>
 #include <rino/nn/module.hpp>
-#include <rino/nn/placement.hpp>
 #include <rino/nn/precision.hpp>
 #include <rino/nn/projection_head.hpp>
-#include <rino/nn/tokens.hpp>
-#include <rino/train/ema.hpp>
+#include <rino/tokens/constituent_masks.hpp>
+#include <rino/tokens/tokens.hpp>
+#include <rino/tokens/view_tokenizer.hpp>
 #include <rino/train/method.hpp>
 #include <rino/train/schedule.hpp>
+#include <rino/train/teacher.hpp>
 #include <rino/views/resolution.hpp>
 
 namespace rino {
@@ -160,6 +161,18 @@ class EncoderWithHeadsImpl : public torch::nn::Cloneable<EncoderWithHeadsImpl> {
     }
   }
 
+  /// The networks that there are, by name.
+  Modules networks() const {
+    Modules all{{"encoder", encoder.ptr()}};
+    if (jets) {
+      all.emplace_back("head", head.ptr());
+    }
+    if (particles) {
+      all.emplace_back("particle_head", particle_head.ptr());
+    }
+    return all;
+  }
+
   JetEncoderOptions encoder_options;
   ProjectionHeadOptions head_options;
   bool jets;
@@ -179,19 +192,23 @@ TORCH_MODULE(EncoderWithHeads);
 /// Under autocast (`TrainingOptions::precision`) it is the encoders that compute in bfloat16; heads, assignment and
 /// losses stay in the type of the weights.
 ///
-/// Source: arXiv:2509.07486, section 3; DINO, arXiv:2104.14294; iBOT, arXiv:2111.07832. A model of the concept
-/// `Method`.
-class SelfDistillation {
+/// Source: arXiv:2509.07486, section 3; DINO, arXiv:2104.14294; iBOT, arXiv:2111.07832.
+class SelfDistillation final : public Method {
  public:
+  /// @param jets  how jets become tokens.
   /// @param seed  of the initial values; teacher and student start equal.
   /// @throws rino::Error for options outside their ranges.
-  SelfDistillation(const JetEncoderOptions& encoder, const ProjectionHeadOptions& head, ViewSetOptions views,
-                   const SelfDistillationOptions& options, std::uint64_t seed)
-      : views_(std::move(views)), options_(options), student_(encoder, head, options.dino > 0, options.ibot > 0) {
+  SelfDistillation(const ViewTokenizerOptions& jets, const JetEncoderOptions& encoder,
+                   const ProjectionHeadOptions& head, ViewSetOptions views, const SelfDistillationOptions& options,
+                   std::uint64_t seed)
+      : tokenizer_(jets),
+        views_(std::move(views)),
+        options_(options),
+        student_(encoder, head, options.dino > 0, options.ibot > 0) {
     check(encoder);
     initialize(*student_, seed);
     teacher_ = EncoderWithHeads(std::dynamic_pointer_cast<EncoderWithHeadsImpl>(student_->clone()));
-    teacher_->eval();
+    average_.emplace(student_->networks(), teacher_->networks());
     jets_.center = at::zeros({head.prototypes});
     particles_.center = at::zeros({head.prototypes});
     for (Targets* side : {&jets_, &particles_}) {
@@ -201,14 +218,38 @@ class SelfDistillation {
 
   const EncoderWithHeads& student() const { return student_; }
   const EncoderWithHeads& teacher() const { return teacher_; }
-  const torch::nn::Module& trained() const { return *student_; }
+  Modules trained() const override { return student_->networks(); }
+
+  /// The teacher's encoder, the one to use, and the student's.
+  Modules products() const override {
+    return {{"encoder", teacher_->encoder.ptr()}, {"student", student_->encoder.ptr()}};
+  }
 
   /// Makes assignments, neighbours and centres those of the jets of all processes.
-  void connect(const Ranks& ranks) { ranks_ = ranks; }
+  void connect(const Ranks& ranks) override { ranks_ = ranks; }
+
+  /// Tokens of `resolutions(step)` as "constituents"; where iBOT is on, the rows of the last view that the student does
+  /// not see, int64 "masked", and how many of every jet that has some, int64 "masked_of_jet".
+  Batch prepare(const Jets<double>& jets, const Step& step) const override {
+    Batch batch;
+    const std::vector<Resolution> wanted = resolutions(step);
+    const Tokens tokens = type() == at::kDouble ? tokenizer_.operator()<double>(jets, wanted)
+                                                : tokenizer_.operator()<float>(jets, wanted);
+    if (options_.ibot > 0) {
+      const ConstituentMasks masks =
+          draw_masks(tokens.some_views(static_cast<std::int64_t>(wanted.size()) - 1, 1), options_.mask_fraction,
+                     step.seed, static_cast<std::uint64_t>(step.number), step.first_jet);
+      batch.tensors["masked"] = index_tensor(std::span<const std::int64_t>(masks.rows), at::kCPU);
+      batch.tensors["masked_of_jet"] = index_tensor(std::span<const std::int64_t>(masks.counts), at::kCPU);
+      batch.counts["masked_jets"] = static_cast<double>(masks.counts.size());
+    }
+    batch.tokens["constituents"] = tokens;
+    return batch;
+  }
 
   /// The teacher's views, then the student's own of this step, all or as many as are drawn; last the particles, where
   /// they have a loss.
-  std::vector<Resolution> resolutions(const TrainingClock& clock) const {
+  std::vector<Resolution> resolutions(const Step& step) const {
     std::vector<Resolution> all;
     if (teacher_views() > 0) {
       all = views_.teacher;
@@ -218,8 +259,8 @@ class SelfDistillation {
       all.insert(all.end(), views_.student.begin(), views_.student.end());
     } else if (options_.dino > 0) {
       Random random = views_.drawn_alike || ranks_.rank() == 0
-                          ? Random{clock.seed, kDrawnViews, static_cast<std::uint64_t>(clock.step)}
-                          : Random{clock.seed, kDrawnViews, static_cast<std::uint64_t>(clock.step),
+                          ? Random{step.seed, kDrawnViews, static_cast<std::uint64_t>(step.number)}
+                          : Random{step.seed, kDrawnViews, static_cast<std::uint64_t>(step.number),
                                    static_cast<std::uint64_t>(ranks_.rank())};
       for (const std::int64_t pick : random.permutation(count, views_.student_drawn)) {
         all.push_back(views_.student[static_cast<std::size_t>(pick)]);
@@ -231,40 +272,41 @@ class SelfDistillation {
     return all;
   }
 
-  double teacher_temperature(const TrainingClock& clock) const {
+  double teacher_temperature(const Step& step) const {
     return cosine_schedule(options_.teacher_temperature_start, options_.teacher_temperature_end,
-                           static_cast<double>(clock.step),
-                           options_.teacher_temperature_rise * static_cast<double>(clock.steps()));
+                           static_cast<double>(step.number),
+                           options_.teacher_temperature_rise * static_cast<double>(step.steps()));
   }
 
-  double momentum(const TrainingClock& clock) const {
-    return cosine_schedule(options_.momentum_start, options_.momentum_end, static_cast<double>(clock.step),
-                           static_cast<double>(clock.steps() - 1));
+  double momentum(const Step& step) const {
+    return cosine_schedule(options_.momentum_start, options_.momentum_end, static_cast<double>(step.number),
+                           static_cast<double>(step.steps() - 1));
   }
 
   /// Metrics, where they are on: dino, koleo, ibot, gram; teacher_entropy (mean over samples, nats), prototype_entropy
   /// (of the mean assignment, at most ln K), the same with particle_ for constituents; teacher_temperature,
   /// student_temperature, momentum.
-  MethodLoss loss(const Tokens& tokens, const TrainingClock& clock) {
+  StepLoss loss(const Batch& batch, const Step& step) override {
+    const Tokens& tokens = batch.of("constituents");
     const std::int64_t views = static_cast<std::int64_t>(tokens.view_sizes().size()) - (has_particles() ? 1 : 0);
-    set_generator(*student_, make_generator(tokens.features.device(), dropout_seed(clock)));
-    MethodLoss result{at::zeros({}, tokens.features.options()), {}};
+    set_generator(*student_, make_generator(tokens.features.device(), dropout_seed(step)));
+    StepLoss result{at::zeros({}, tokens.features.options()), {}};
     if (views > 0) {
-      add_views(result, tokens.first_views(views), views, clock);
+      add_views(result, tokens.first_views(views), views, step);
     }
     if (has_particles()) {
-      add_particles(result, tokens.some_views(views, 1), clock);
+      add_particles(result, tokens.some_views(views, 1), batch, step);
     }
     const auto number = [](double value) { return at::scalar_tensor(value, at::kDouble); };
-    result.metrics.emplace_back("teacher_temperature", number(teacher_temperature(clock)));
+    result.metrics.emplace_back("teacher_temperature", number(teacher_temperature(step)));
     result.metrics.emplace_back("student_temperature", number(options_.student_temperature));
-    result.metrics.emplace_back("momentum", number(momentum(clock)));
+    result.metrics.emplace_back("momentum", number(momentum(step)));
     return result;
   }
 
   /// Of the last step, where they are on: prototype_usage and particle_prototype_usage, mean assignments [K] that sum
   /// to 1, of all processes; embeddings [B, D], the teacher's of its first view.
-  Metrics snapshot() const {
+  Metrics snapshot() const override {
     Metrics tensors;
     if (jets_.usage.defined()) {
       tensors.emplace_back("prototype_usage", jets_.usage);
@@ -278,44 +320,40 @@ class SelfDistillation {
     return tensors;
   }
 
-  void to(const at::TensorOptions& options) {
-    student_->to(options.device(), at::typeMetaToScalarType(options.dtype()));
-    teacher_->to(options.device(), at::typeMetaToScalarType(options.dtype()));
+  void to(const at::TensorOptions& options) override {
+    Method::to(options);
+    teacher_->to(options.device(), type());
     for (Targets* side : {&jets_, &particles_}) {
       side->center = side->center.to(options);
       side->next_center = side->center.clone();
     }
   }
 
-  void start() {
+  void start() override {
     student_->train();
-    flat_teacher_.emplace(*teacher_, /*trainable=*/false);
+    average_->start();
   }
 
-  void after_step(const FlatParameters& student, const TrainingClock& clock) {
-    ema_update(*flat_teacher_, student, momentum(clock));
+  void after_step(const FlatParameters& trained, const Step& step) override {
+    average_->update(trained, momentum(step));
     if (options_.assignment == Assignment::centering) {
       jets_.center.copy_(jets_.next_center);
       particles_.center.copy_(particles_.next_center);
     }
   }
 
-  std::vector<std::pair<std::string, at::Tensor>> state() {
-    std::vector<std::pair<std::string, at::Tensor>> tensors{{"center", jets_.center}};
+  NamedTensors state() override {
+    NamedTensors tensors{{"center", jets_.center}};
     if (student_->particles) {
       tensors.emplace_back("particle_center", particles_.center);
     }
-    for (const TensorSlot& slot : tensor_slots(*teacher_)) {
-      tensors.emplace_back("teacher." + slot.name, slot.tensor());
-    }
+    const NamedTensors teacher = average_->state();
+    tensors.insert(tensors.end(), teacher.begin(), teacher.end());
     return tensors;
   }
 
-  void release() {
-    if (flat_teacher_) {
-      flat_teacher_->release();
-      flat_teacher_.reset();
-    }
+  void release() override {
+    average_->release();
     set_generator(*student_, std::nullopt);
   }
 
@@ -368,11 +406,10 @@ class SelfDistillation {
 
   bool has_particles() const { return options_.ibot > 0 || options_.gram > 0; }
 
-  std::uint64_t dropout_seed(const TrainingClock& clock) const {
-    const auto step = static_cast<std::uint64_t>(clock.step);
-    return clock.first_jet == 0
-               ? Random{clock.seed, kDropout, step}.bits()
-               : Random{clock.seed, kDropout, step, static_cast<std::uint64_t>(clock.first_jet)}.bits();
+  std::uint64_t dropout_seed(const Step& step) const {
+    const auto number = static_cast<std::uint64_t>(step.number);
+    return step.first_jet == 0 ? Random{step.seed, kDropout, number}.bits()
+                               : Random{step.seed, kDropout, number, static_cast<std::uint64_t>(step.first_jet)}.bits();
   }
 
   /// [S, D] -> [V, B, D], of the tokens' type.
@@ -381,7 +418,7 @@ class SelfDistillation {
   }
 
   /// The losses of whole jets, whose views all tokens are, the teacher's first.
-  void add_views(MethodLoss& result, const Tokens& tokens, std::int64_t views, const TrainingClock& clock) {
+  void add_views(StepLoss& result, const Tokens& tokens, std::int64_t views, const Step& step) {
     const std::int64_t teachers = teacher_views();
     at::Tensor assignments;
     {
@@ -391,7 +428,7 @@ class SelfDistillation {
       embeddings_ = embeddings[0];
       if (options_.dino > 0) {
         const Autocast off(Precision::float32, embeddings.device().type());
-        assignments = assign(teacher_->head(embeddings).flatten(0, 1), jets_, clock).view({teachers, -1, prototypes()});
+        assignments = assign(teacher_->head(embeddings).flatten(0, 1), jets_, step).view({teachers, -1, prototypes()});
       }
     }
     const at::Tensor embeddings = by_view(student_->encoder->embed_jets(tokens), tokens, views);
@@ -414,15 +451,11 @@ class SelfDistillation {
   }
 
   /// The losses of constituents, which the tokens are: the teacher sees all, the student what is not masked.
-  void add_particles(MethodLoss& result, const Tokens& tokens, const TrainingClock& clock) {
+  void add_particles(StepLoss& result, const Tokens& tokens, const Batch& batch, const Step& step) {
     const at::Device device = tokens.features.device();
     const auto type = tokens.features.scalar_type();
-    ConstituentMasks masks;
-    if (options_.ibot > 0) {
-      masks = draw_masks(tokens, options_.mask_fraction, clock.seed, static_cast<std::uint64_t>(clock.step),
-                         clock.first_jet);
-    }
-    const at::Tensor rows = index_tensor(std::span<const std::int64_t>(masks.rows), device);
+    const at::Tensor rows =
+        options_.ibot > 0 ? batch.tensor("masked") : at::empty({0}, tokens.features.options().dtype(at::kLong));
     at::Tensor wanted;
     at::Tensor assignments;
     {
@@ -430,15 +463,16 @@ class SelfDistillation {
       wanted = teacher_->encoder(tokens).constituents.to(type);
       if (options_.ibot > 0) {
         const Autocast off(Precision::float32, device.type());
-        assignments = assign(teacher_->particle_head(wanted.index_select(0, rows)), particles_, clock);
+        assignments = assign(teacher_->particle_head(wanted.index_select(0, rows)), particles_, step);
       }
     }
     const at::Tensor found = student_->encoder(with_masks(tokens, rows)).constituents.to(type);
     const Autocast off(Precision::float32, device.type());
     if (options_.ibot > 0) {
       const at::Tensor scores = student_->particle_head(found.index_select(0, rows));
-      const at::Tensor counts = index_tensor(std::span<const std::int64_t>(masks.counts), device);
-      add(result, "ibot", options_.ibot, ibot_loss(assignments, scores, counts, options_.student_temperature, ranks_));
+      const at::Tensor& counts = batch.tensor("masked_of_jet");
+      add(result, "ibot", options_.ibot,
+          ibot_loss(assignments, scores, counts, options_.student_temperature, step.share("masked_jets")));
       add_entropies(result, "particle_", assignments, particles_);
     }
     if (options_.gram > 0) {
@@ -450,26 +484,26 @@ class SelfDistillation {
     }
   }
 
-  static void add(MethodLoss& result, const char* name, double weight, const at::Tensor& loss) {
+  static void add(StepLoss& result, const char* name, double weight, const at::Tensor& loss) {
     result.loss = result.loss + weight * loss;
     result.metrics.emplace_back(name, loss.detach());
   }
 
   /// The teacher's probabilities [N, K] of its scores [N, K], with the samples of all processes.
-  at::Tensor assign(const at::Tensor& scores, Targets& side, const TrainingClock& clock) const {
+  at::Tensor assign(const at::Tensor& scores, Targets& side, const Step& step) const {
     if (scores.size(0) == 0 && ranks_.alone()) {
       side.next_center.copy_(side.center);
       return scores;  // of jets of one constituent none is masked
     }
     if (options_.assignment == Assignment::sinkhorn) {
-      return sinkhorn(scores, teacher_temperature(clock), options_.sinkhorn_iterations, ranks_);
+      return sinkhorn(scores, teacher_temperature(step), options_.sinkhorn_iterations, ranks_);
     }
     side.next_center.copy_(side.center);
     update_center(side.next_center, scores, options_.center_momentum, ranks_);
-    return centered_assignment(scores, side.center, teacher_temperature(clock));
+    return centered_assignment(scores, side.center, teacher_temperature(step));
   }
 
-  void add_entropies(MethodLoss& result, const std::string& whose, const at::Tensor& assignments, Targets& side) const {
+  void add_entropies(StepLoss& result, const std::string& whose, const at::Tensor& assignments, Targets& side) const {
     // Sums, not means: processes may have assigned different numbers of constituents.
     const at::Tensor sums =
         ranks_.sum(at::cat({assignments.sum(0), entropy(assignments).sum().reshape(1),
@@ -487,6 +521,7 @@ class SelfDistillation {
 
   static constexpr double kKoleoEps = 1e-8;
 
+  ViewTokenizer tokenizer_;
   ViewSetOptions views_;
   SelfDistillationOptions options_;
   Ranks ranks_;
@@ -495,9 +530,7 @@ class SelfDistillation {
   Targets jets_;
   Targets particles_;
   at::Tensor embeddings_;
-  std::optional<FlatParameters> flat_teacher_;
+  std::optional<Teacher> average_;
 };
-
-static_assert(Method<SelfDistillation>);
 
 }  // namespace rino

@@ -10,7 +10,7 @@
 #include <rino/core/error.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/nn/jet_encoder.hpp>
-#include <rino/nn/view_tokenizer.hpp>
+#include <rino/tokens/view_tokenizer.hpp>
 #include <rino/views/resolution.hpp>
 
 namespace rino {

@@ -2,75 +2,138 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/nn/module.h>
-#include <torch/types.h>
 
 #include <rino/core/error.hpp>
-#include <rino/nn/module.hpp>
 
 namespace rino {
 
-/// All tensors of a module moved into one contiguous buffer, so that the optimiser, the clipping and the moving
-/// average are a handful of kernels however many layers there are. The module computes with views of the buffer.
+/// Networks by name.
+using Modules = std::vector<std::pair<std::string, std::shared_ptr<torch::nn::Module>>>;
+
+/// Tensors by dotted name, as in state_dict.
+using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
+namespace detail {
+
+/// Adds tensors, "prefix.name"; one that several names have is added once, under the first of them.
+template <typename Items>
+void add_named(NamedTensors& tensors, const std::string& prefix, const Items& items) {
+  for (const auto& item : items) {
+    const bool known = std::any_of(tensors.begin(), tensors.end(),
+                                   [&](const auto& other) { return other.second.is_same(item.value()); });
+    if (item.value().defined() && !known) {
+      tensors.emplace_back(prefix.empty() ? item.key() : prefix + "." + item.key(), item.value());
+    }
+  }
+}
+
+}  // namespace detail
+
+/// All parameters of networks, "module.layer.name", in the order of their registration.
+inline NamedTensors parameters_of(const Modules& modules) {
+  NamedTensors tensors;
+  for (const auto& [name, module] : modules) {
+    detail::add_named(tensors, name, module->named_parameters());
+  }
+  return tensors;
+}
+
+/// Those of them that require a gradient.
+inline NamedTensors trainable_parameters_of(const Modules& modules) {
+  NamedTensors tensors = parameters_of(modules);
+  std::erase_if(tensors, [](const auto& parameter) { return !parameter.second.requires_grad(); });
+  return tensors;
+}
+
+/// All buffers of networks (as a batch norm's moving averages), in the order of their registration.
+inline NamedTensors buffers_of(const Modules& modules) {
+  NamedTensors tensors;
+  for (const auto& [name, module] : modules) {
+    detail::add_named(tensors, name, module->named_buffers());
+  }
+  return tensors;
+}
+
+/// Parameters moved into one contiguous buffer, so that the optimiser, the clipping and the moving average are a
+/// handful of kernels however many layers there are. They stay the tensors that they are, for whoever holds them, and
+/// have views of the buffer as their data.
 class FlatParameters {
  public:
-  /// @param module     its tensors must share one device and one floating-point type.
-  /// @param trainable  with a second buffer for the gradients, which backward adds to.
-  /// @throws rino::Error if types or devices are mixed, there is no tensor, or a parameter is in no `TensorOwner`.
-  FlatParameters(const torch::nn::Module& module, bool trainable) : slots_(tensor_slots(module)) {
-    require(!slots_.empty(), "a module without parameters was given: there is nothing to train");
-    for (const auto& parameter : module.named_parameters()) {
-      require(std::any_of(slots_.begin(), slots_.end(),
-                          [&](const TensorSlot& slot) { return slot.name == parameter.key(); }),
-              "'", parameter.key(),
-              "' belongs to a leaf that is none of rino's and cannot be trained: build the network ",
-              "from rino's own leaves (Linear, Norm ...) or derive it from rino::Leaf");
-    }
+  /// @param parameters  of any networks, each once, of one device and one floating-point type.
+  /// @param trainable   with a second buffer for the gradients, which backward adds to.
+  /// @throws rino::Error if types or devices are mixed or there is no parameter.
+  FlatParameters(NamedTensors parameters, bool trainable) : parameters_(std::move(parameters)) {
+    require(!parameters_.empty(), "networks without parameters that require a gradient were given: there is nothing ",
+            "to train");
+    const auto& [first_name, first] = parameters_.front();
     std::vector<at::Tensor> pieces;
-    for (const TensorSlot& slot : slots_) {
-      require(slot.tensor().scalar_type() == slots_.front().tensor().scalar_type() &&
-                  slot.tensor().device() == slots_.front().tensor().device(),
-              "'", slot.name, "' is ", slot.tensor().scalar_type(), " on ", slot.tensor().device(), ", '",
-              slots_.front().name, "' is ", slots_.front().tensor().scalar_type(), " on ",
-              slots_.front().tensor().device(), ": bring the module to one type and device");
-      pieces.push_back(slot.tensor().detach().reshape(-1));
+    for (const auto& [name, tensor] : parameters_) {
+      require(at::isFloatingType(tensor.scalar_type()) && tensor.scalar_type() == first.scalar_type() &&
+                  tensor.device() == first.device(),
+              "'", name, "' is ", tensor.scalar_type(), " on ", tensor.device(), ", '", first_name, "' is ",
+              first.scalar_type(), " on ", first.device(), ": bring all to one floating-point type and device");
+      pieces.push_back(tensor.detach().reshape(-1));
     }
     values_ = at::cat(pieces);
     if (trainable) {
       gradients_ = at::zeros_like(values_);
     }
     std::int64_t begin = 0;
-    for (const TensorSlot& slot : slots_) {
-      const std::vector<std::int64_t> shape = slot.tensor().sizes().vec();
-      const std::int64_t size = slot.tensor().numel();
-      at::Tensor view = values_.narrow(0, begin, size).view(shape);
-      if (trainable) {
-        view.requires_grad_();
-        view.mutable_grad() = gradients_.narrow(0, begin, size).view(shape);
-      }
-      slot.rebind(view);
+    for (const auto& [name, tensor] : parameters_) {
+      const std::int64_t size = tensor.numel();
+      tensor.set_data(values_.narrow(0, begin, size).view(tensor.sizes()));
+      tensor.set_requires_grad(trainable);
+      tensor.mutable_grad() = trainable ? gradients_.narrow(0, begin, size).view(tensor.sizes()) : at::Tensor();
       begin += size;
     }
   }
 
-  /// Gives the module ordinary tensors back, with the current values.
-  void release() {
-    for (const TensorSlot& slot : slots_) {
-      const bool trainable = slot.tensor().requires_grad();
-      slot.rebind(slot.tensor().detach().clone().requires_grad_(trainable));
+  /// All parameters of a network, by names without a prefix.
+  FlatParameters(const torch::nn::Module& module, bool trainable) : FlatParameters(of(module), trainable) {}
+
+  /// @throws rino::Error naming the first parameter whose values or gradients have left the buffers, as after
+  ///         `zero_grad(set_to_none)` or an assignment to `.data`: training would go on without it.
+  void check() const {
+    const auto inside = [](const at::Tensor& part, const at::Tensor& buffer, std::int64_t begin) {
+      return part.defined() && part.is_alias_of(buffer) && part.storage_offset() == buffer.storage_offset() + begin;
+    };
+    std::int64_t begin = 0;
+    for (const auto& [name, tensor] : parameters_) {
+      require(inside(tensor, values_, begin) && (!gradients_.defined() || inside(tensor.grad(), gradients_, begin)),
+              "the ", inside(tensor, values_, begin) ? "gradient" : "data", " of '", name,
+              "' was exchanged in training: change it in place, and leave zeroing of gradients to the trainer");
+      begin += tensor.numel();
     }
   }
 
-  const at::Tensor& values() const { return values_; }        ///< [P]
-  const at::Tensor& gradients() const { return gradients_; }  ///< [P], undefined unless trainable
-  const std::vector<TensorSlot>& slots() const { return slots_; }
+  /// Gives the parameters memory of their own back, with the current values.
+  void release() {
+    for (const auto& [name, tensor] : parameters_) {
+      tensor.mutable_grad() = at::Tensor();
+      tensor.set_data(tensor.detach().clone());
+    }
+  }
+
+  const at::Tensor& values() const { return values_; }            ///< [P]
+  const at::Tensor& gradients() const { return gradients_; }      ///< [P], undefined unless trainable
+  const NamedTensors& parameters() const { return parameters_; }  ///< in the buffers' order
 
  private:
-  std::vector<TensorSlot> slots_;
+  static NamedTensors of(const torch::nn::Module& module) {
+    NamedTensors all;
+    detail::add_named(all, "", module.named_parameters());
+    return all;
+  }
+
+  NamedTensors parameters_;
   at::Tensor values_;
   at::Tensor gradients_;
 };

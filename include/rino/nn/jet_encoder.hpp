@@ -19,6 +19,7 @@
 
 #include <rino/core/error.hpp>
 #include <rino/core/named_enum.hpp>
+#include <rino/core/placement.hpp>
 #include <rino/jets/features.hpp>
 #include <rino/nn/block.hpp>
 #include <rino/nn/fused/encoder.hpp>
@@ -28,11 +29,10 @@
 #include <rino/nn/linear.hpp>
 #include <rino/nn/norm.hpp>
 #include <rino/nn/packing.hpp>
-#include <rino/nn/placement.hpp>
 #include <rino/nn/polar_positions.hpp>
 #include <rino/nn/pooling.hpp>
 #include <rino/nn/sequence_layout.hpp>
-#include <rino/nn/tokens.hpp>
+#include <rino/tokens/tokens.hpp>
 
 namespace rino {
 

@@ -10,7 +10,7 @@
 #include <ATen/ATen.h>
 
 #include <rino/core/error.hpp>
-#include <rino/nn/placement.hpp>
+#include <rino/core/placement.hpp>
 
 namespace rino {
 

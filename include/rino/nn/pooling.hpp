@@ -15,9 +15,9 @@
 #include <torch/types.h>
 
 #include <rino/core/named_enum.hpp>
+#include <rino/core/placement.hpp>
 #include <rino/nn/module.hpp>
-#include <rino/nn/placement.hpp>
-#include <rino/nn/tokens.hpp>
+#include <rino/tokens/tokens.hpp>
 
 namespace rino {
 

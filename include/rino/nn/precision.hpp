@@ -11,28 +11,29 @@
 
 namespace rino {
 
-/// In what the encoders compute during training. Weights, moments, losses and the teacher's average are float32 (or
-/// float64) in either case.
+/// In what networks compute during training. Weights, moments, losses and averages are float32, or float64.
 enum class Precision {
   float32,  ///< the type of the weights
-  bf16,     ///< products, attention and the activations between them in bfloat16 (autocast)
+  bf16,     ///< products, attention and the activations between them in bfloat16 (autocast), all else in float32
+  float64,  ///< everything, weights too: for comparisons, several times slower
 };
 
 template <>
 inline constexpr std::array enum_names<Precision> = {
     std::pair{Precision::float32, std::string_view("float32")},
     std::pair{Precision::bf16, std::string_view("bf16")},
+    std::pair{Precision::float64, std::string_view("float64")},
 };
 
 /// What is computed in on a kind of device where `wanted` was asked for. On a CPU bfloat16 is faster only in hardware
 /// that our kernels know (`bf16::supported`); by LibTorch's autocast it is several times slower than float32 in the
 /// fused kernels, so that it is float32 then.
 inline Precision effective_precision(Precision wanted, at::DeviceType device) {
-  return device == at::kCPU && !bf16::supported() ? Precision::float32 : wanted;
+  return wanted == Precision::bf16 && device == at::kCPU && !bf16::supported() ? Precision::float32 : wanted;
 }
 
 /// Makes this thread's operations on one kind of device autocast to bfloat16 as long as the object lives, or, with
-/// `Precision::float32`, not autocast whatever the caller's mode is. The mode before returns at the end of the scope,
+/// another precision, not autocast whatever the caller's mode is. The mode before returns at the end of the scope,
 /// also where an exception ends it.
 ///
 /// Backward passes belong outside: they take the types of their forward passes by themselves.

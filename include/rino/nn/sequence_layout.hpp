@@ -6,7 +6,7 @@
 #include <numeric>
 #include <vector>
 
-#include <rino/nn/tokens.hpp>
+#include <rino/tokens/tokens.hpp>
 
 namespace rino {
 

@@ -1,67 +1,130 @@
 #pragma once
 
-#include <concepts>
 #include <cstdint>
+#include <map>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include <ATen/ATen.h>
 #include <torch/nn/module.h>
 
+#include <rino/core/error.hpp>
+#include <rino/core/ranks.hpp>
+#include <rino/jets/jets.hpp>
 #include <rino/nn/flat_parameters.hpp>
-#include <rino/nn/tokens.hpp>
-#include <rino/views/resolution.hpp>
+#include <rino/tokens/batch.hpp>
 
 namespace rino {
 
-/// Where a training run stands.
-struct TrainingClock {
-  std::int64_t step = 0;  ///< number of the step, from 0
+/// Where a training run stands, and which part of the step's batch is looked at.
+struct Step {
+  std::int64_t number = 0;  ///< of the step, from 0
   std::int64_t steps_per_epoch = 1;
   std::int64_t epochs = 1;
   std::uint64_t seed = 0;
-  std::int64_t first_jet = 0;  ///< place of a batch's first jet in the step's batch of all processes
+  std::int64_t first_jet = 0;  ///< place of the part's first jet in the step's batch of all processes
+  std::int64_t parts = 1;      ///< in which the step's batch is computed, on all processes together
+  std::map<std::string, double, std::less<>> counts = {};  ///< `Batch::counts` of all parts together
 
-  double epoch() const { return static_cast<double>(step) / static_cast<double>(steps_per_epoch); }
+  double epoch() const { return static_cast<double>(number) / static_cast<double>(steps_per_epoch); }
   std::int64_t steps() const { return steps_per_epoch * epochs; }
+
+  /// By what a part's sum is divided for a mean over all summands of the step, of which the parts have unequal numbers:
+  /// the trainer takes the mean over parts, of losses, gradients and metrics.
+  ///
+  /// @param count  of the summands, in `Batch::counts`.
+  /// @throws rino::Error if the batch counted nothing of that name.
+  double share(std::string_view count) const {
+    const auto all = counts.find(count);
+    require(all != counts.end(), "the batch has no count '", count, "': let Method::prepare set Batch::counts");
+    return all->second / static_cast<double>(parts);
+  }
+
+  /// That mean, of the sum over the summands of this part; 0 if no part has any.
+  at::Tensor mean(const at::Tensor& sum, std::string_view count) const {
+    const double divisor = share(count);
+    return divisor > 0 ? sum / divisor : sum * 0.0;
+  }
 };
 
 /// Named numbers of a step. Scalar tensors, so that nothing waits for a GPU before all are wanted.
 using Metrics = std::vector<std::pair<std::string, at::Tensor>>;
 
 /// What a method makes of a batch.
-struct MethodLoss {
+struct StepLoss {
   at::Tensor loss;  ///< scalar, to be minimised
   Metrics metrics;
 };
 
-/// A self-supervised method: which views, which networks, which losses. `Trainer` trains any model of this.
+/// A way to train networks on jets: what they see, which they are, what the loss is. `Trainer` does the rest. Its calls
+/// are one or two a step.
 ///
-/// - `resolutions(clock)`: the views of this step; a pure function, called from loader threads.
-/// - `loss(tokens, clock)`: of a batch with these views.
-/// - `trained()`: the module whose parameters the optimiser moves.
-/// - `to(options)`: brings all networks to a device and type, before training.
-/// - `start()`: once the trained module is in one buffer, so that the method can do the same with its others.
-/// - `after_step(student, clock)`: after the optimiser's step.
-/// - `state()`: tensors beyond the trained module that a checkpoint must hold, by name, to be copied into on resume.
-/// - `release()`: gives ordinary tensors back.
-///
-/// It may have two more:
-/// - `connect(ranks)`: with which processes the batch is shared, before training. A method without it is trained by
-///   the mean of the processes' gradients; that is all where its loss is a mean over jets that do not know each other.
-/// - `snapshot()`: tensors of the last step that show how training goes, by name.
-template <typename M>
-concept Method = requires(M method, const M fixed, const Tokens& tokens, const TrainingClock& clock,
-                          const FlatParameters& student, const at::TensorOptions& options) {
-  { fixed.resolutions(clock) } -> std::same_as<std::vector<Resolution>>;
-  { method.loss(tokens, clock) } -> std::same_as<MethodLoss>;
-  { method.trained() } -> std::convertible_to<const torch::nn::Module&>;
-  method.to(options);
-  method.start();
-  method.after_step(student, clock);
-  { method.state() } -> std::same_as<std::vector<std::pair<std::string, at::Tensor>>>;
-  method.release();
+/// The loss of several processes or accumulated parts is the mean of theirs. That is all there is to it where it is a
+/// mean over jets that do not know each other; otherwise see `connect`, `Step::mean` and `accumulates`.
+class Method {
+ public:
+  Method() = default;
+  Method(const Method&) = default;
+  Method& operator=(const Method&) = default;
+  Method(Method&&) = default;
+  Method& operator=(Method&&) = default;
+  virtual ~Method() = default;
+
+  /// What the networks see of these jets in a step, on the CPU, floating-point tensors of `type()`. A pure function of
+  /// its arguments and of what never changes in training: loader threads call it, several at a time.
+  virtual Batch prepare(const Jets<double>& jets, const Step& step) const = 0;
+
+  /// The loss of what `prepare` made, which lies on the networks' device now.
+  virtual StepLoss loss(const Batch& batch, const Step& step) = 0;
+
+  /// The networks whose parameters the optimiser moves, those that require a gradient.
+  virtual Modules trained() const = 0;
+
+  /// The networks that leave: "encoder" first, the one to use; others by their names.
+  virtual Modules products() const { return trained(); }
+
+  /// Whether `prepare` needs the jets' labels: they are taken away from it otherwise.
+  virtual bool wants_labels() const { return false; }
+
+  /// Whether the loss of a batch may be computed in parts: not where jets are compared with each other.
+  virtual bool accumulates() const { return true; }
+
+  /// Brings all networks to a device and type, before training.
+  virtual void to(const at::TensorOptions& options) {
+    type_ = at::typeMetaToScalarType(options.dtype());
+    for (const Modules& modules : {trained(), products()}) {
+      for (const auto& [name, module] : modules) {
+        module->to(options.device(), type_);
+      }
+    }
+  }
+
+  /// With which processes the batch is shared, before training.
+  virtual void connect(const Ranks& /*ranks*/) {}
+
+  /// Once the trained networks' parameters lie in one buffer, so that the method can do the same with others.
+  virtual void start() {}
+
+  /// After the optimiser's step.
+  virtual void after_step(const FlatParameters& /*trained*/, const Step& /*step*/) {}
+
+  /// Tensors beyond the trained networks that a checkpoint must hold, by name, to be copied into on resume.
+  virtual NamedTensors state() { return {}; }
+
+  /// Tensors of the last step that show how training goes, by name.
+  virtual Metrics snapshot() const { return {}; }
+
+  /// Gives ordinary tensors back, once training has ended.
+  virtual void release() {}
+
+  /// The type of the networks' parameters.
+  at::ScalarType type() const { return type_; }
+
+ private:
+  at::ScalarType type_ = at::kFloat;
 };
 
 }  // namespace rino

@@ -50,8 +50,8 @@ inline std::int64_t block_of(std::string_view name) {
 }
 
 /// Matrices decay; norms, biases and scales, which have one dimension, do not, nor tokens and positions.
-inline bool is_matrix(const TensorSlot& slot) {
-  return slot.tensor().dim() >= 2 && slot.leaf_name == "weight";
+inline bool is_matrix(std::string_view name, const at::Tensor& tensor) {
+  return tensor.dim() >= 2 && (name == "weight" || name.ends_with(".weight"));
 }
 
 }  // namespace detail
@@ -63,19 +63,19 @@ inline bool is_matrix(const TensorSlot& slot) {
 /// lies before the blocks L + 1 (BEiT, arXiv:2106.08254).
 ///
 /// @param decay_all  weight decay of every value, not of matrices alone.
-inline std::vector<ParameterGroup> parameter_groups(const std::vector<TensorSlot>& slots, double layer_decay,
+inline std::vector<ParameterGroup> parameter_groups(const NamedTensors& parameters, double layer_decay,
                                                     bool decay_all) {
   std::int64_t layers = 0;
-  for (const TensorSlot& slot : slots) {
-    layers = std::max(layers, detail::block_of(slot.name) + 1);
+  for (const auto& [name, tensor] : parameters) {
+    layers = std::max(layers, detail::block_of(name) + 1);
   }
   std::vector<ParameterGroup> groups;
   std::int64_t begin = 0;
-  for (const TensorSlot& slot : slots) {
-    const std::int64_t block = detail::block_of(slot.name);
+  for (const auto& [name, tensor] : parameters) {
+    const std::int64_t block = detail::block_of(name);
     const std::int64_t below = block == detail::kTop ? 0 : block == detail::kLastNorm ? 1 : layers - block;
-    const ParameterGroup group{begin, slot.tensor().numel(), std::pow(layer_decay, static_cast<double>(below)),
-                               decay_all || detail::is_matrix(slot)};
+    const ParameterGroup group{begin, tensor.numel(), std::pow(layer_decay, static_cast<double>(below)),
+                               decay_all || detail::is_matrix(name, tensor)};
     begin += group.size;
     if (!groups.empty() && groups.back().lr_scale == group.lr_scale && groups.back().decays == group.decays) {
       groups.back().size += group.size;

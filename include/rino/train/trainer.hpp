@@ -4,7 +4,6 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
-#include <concepts>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -28,7 +27,7 @@
 #include <rino/jets/jets.hpp>
 #include <rino/nn/flat_parameters.hpp>
 #include <rino/nn/precision.hpp>
-#include <rino/nn/view_tokenizer.hpp>
+#include <rino/tokens/batch.hpp>
 #include <rino/train/adamw.hpp>
 #include <rino/train/jet_source.hpp>
 #include <rino/train/loader.hpp>
@@ -70,7 +69,8 @@ struct TrainingOptions {
         Field{"seed", &Self::seed, "", "of initial values, order of jets, drawn views, masks and dropout", kOwnChoice},
         Field{"loader_threads", &Self::loader_threads, "", "threads that prepare views ahead; never change a result",
               kOwnChoice},
-        Field{"precision", &Self::precision, "", "of the encoders' products: 'float32' or 'bf16'; all else is float32"},
+        Field{"precision", &Self::precision, "",
+              "'float32'; 'bf16': the encoders' products, all else float32; 'float64': everything"},
     };
   }
 };
@@ -97,25 +97,23 @@ struct StepReport {
 /// Several processes (`Ranks`) train one network together: each on its part of every step's batch, with the mean of
 /// their gradients. All calls of step, state, save and restore are collective then. They do what one process does with
 /// the whole batch, up to rounding, and dropout.
-template <Method M, std::floating_point Scalar = double>
 class Trainer {
  public:
-  using Source = JetSource<Scalar>;
+  using Source = JetSource<double>;
 
   /// @param source  of the jets; nobody else may use it until the trainer is finished.
-  /// @param device  where the networks train; `type` is float or double.
+  /// @param device  where the networks train; `type` is float or double, double also where the precision is float64.
   /// @param ranks   the processes that train together; each has a source of its own.
   /// @throws rino::Error for options outside their ranges, fewer than two jets, or processes with different jets.
-  Trainer(M method, std::shared_ptr<Source> source, const ViewTokenizerOptions& tokenizer,
-          const AdamWOptions& optimizer, const TrainingOptions& options, at::Device device = at::kCPU,
-          at::ScalarType type = at::kFloat, Ranks ranks = {})
+  Trainer(std::shared_ptr<Method> method, std::shared_ptr<Source> source, const AdamWOptions& optimizer,
+          const TrainingOptions& options, at::Device device = at::kCPU, at::ScalarType type = at::kFloat,
+          Ranks ranks = {})
       : method_(std::move(method)),
         source_(std::move(source)),
-        tokenizer_(tokenizer),
         options_(options),
         precision_(effective_precision(options.precision, device.type())),
         peak_lr_(optimizer.lr),
-        placement_(at::TensorOptions(device).dtype(type)),
+        placement_(at::TensorOptions(device).dtype(options.precision == Precision::float64 ? at::kDouble : type)),
         ranks_(std::move(ranks)) {
     const std::int64_t jets = least(source_->size()) * ranks_.size();
     require(jets >= 2, "there are ", jets, " jets to train on: give two or more");
@@ -124,8 +122,8 @@ class Trainer {
     require(0 <= options.warmup && options.warmup <= 1 && options.warmup_start >= 0 && options.final_lr >= 0,
             "warmup, warmup_start and final_lr are ", options.warmup, ", ", options.warmup_start, " and ",
             options.final_lr, ": warmup is a share of the run in [0, 1], the others are 0 or more");
-    require(options.precision == Precision::float32 || type == at::kFloat, "precision is bf16 but the networks are ",
-            type, ": choose precision float32, or networks of float32");
+    require(options.precision != Precision::bf16 || type == at::kFloat, "precision is bf16 but the networks are ", type,
+            ": choose precision float32, or networks of float32");
     require(0 <= options.average && options.average < 1, "average is ", options.average,
             ": choose 0 for none or a momentum below 1");
     share_batch(jets);
@@ -134,26 +132,26 @@ class Trainer {
     clock_.epochs = options.epochs;
     clock_.seed = static_cast<std::uint64_t>(options.seed);
     require_same_data();
-    if constexpr (requires { method_.connect(ranks_); }) {
-      method_.connect(ranks_);
-    }
-    method_.to(placement_);
-    student_.emplace(method_.trained(), /*trainable=*/true);
-    method_.start();
-    optimizer_.emplace(*student_, optimizer);
+    require(options.accumulate == 1 || method_->accumulates(), "accumulate is ", options.accumulate,
+            ", but this method compares the jets of a batch with each other: choose 1");
+    method_->connect(ranks_);
+    method_->to(placement_);
+    trained_.emplace(trainable_parameters_of(method_->trained()), /*trainable=*/true);
+    method_->start();
+    optimizer_.emplace(*trained_, optimizer);
     if (options.average > 0) {
-      average_ = student_->values().clone();
+      average_ = trained_->values().clone();
     }
   }
 
   /// Trains on jets in memory, which all processes have.
-  Trainer(M method, Jets<Scalar> jets, const ViewTokenizerOptions& tokenizer, const AdamWOptions& optimizer,
+  Trainer(std::shared_ptr<Method> method, Jets<double> jets, const AdamWOptions& optimizer,
           const TrainingOptions& options, at::Device device = at::kCPU, at::ScalarType type = at::kFloat,
           const Ranks& ranks = {})
       : Trainer(std::move(method),
-                std::make_shared<ShuffledJets<Scalar>>(std::move(jets), static_cast<std::uint64_t>(options.seed),
+                std::make_shared<ShuffledJets<double>>(std::move(jets), static_cast<std::uint64_t>(options.seed),
                                                        ranks.rank(), ranks.size(), options.accumulate),
-                tokenizer, optimizer, options, device, type, ranks) {}
+                optimizer, options, device, type, ranks) {}
 
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
@@ -161,10 +159,10 @@ class Trainer {
   ~Trainer() { finish(); }
 
   /// Steps done so far, of steps().
-  std::int64_t step_number() const { return clock_.step; }
+  std::int64_t step_number() const { return clock_.number; }
   std::int64_t steps() const { return clock_.steps(); }
   std::int64_t steps_per_epoch() const { return clock_.steps_per_epoch; }
-  bool done() const { return clock_.step >= clock_.steps(); }
+  bool done() const { return clock_.number >= clock_.steps(); }
   /// Jets of a step, on all processes together.
   std::int64_t batch_size() const { return batch_; }
   const Ranks& ranks() const { return ranks_; }
@@ -173,19 +171,19 @@ class Trainer {
   /// Steps so far whose loss or gradient was not finite.
   std::int64_t skipped() const { return skipped_; }
   /// The jets of the last step, on this process.
-  const Jets<Scalar>& batch() const { return jets_; }
-  /// The moving average of the trained module's tensors, by name; nothing where `average` is 0.
-  std::vector<std::pair<std::string, at::Tensor>> average() const {
-    std::vector<std::pair<std::string, at::Tensor>> tensors;
+  const Jets<double>& batch() const { return jets_; }
+  /// The moving average of the trained parameters, by name; nothing where `average` is 0.
+  NamedTensors average() const {
+    NamedTensors tensors;
     std::int64_t begin = 0;
-    for (const TensorSlot& slot : average_.defined() && student_ ? student_->slots() : std::vector<TensorSlot>{}) {
-      tensors.emplace_back(slot.name, average_.narrow(0, begin, slot.tensor().numel()).view(slot.tensor().sizes()));
-      begin += slot.tensor().numel();
+    for (const auto& [name, tensor] : average_.defined() && trained_ ? trained_->parameters() : NamedTensors{}) {
+      tensors.emplace_back(name, average_.narrow(0, begin, tensor.numel()).view(tensor.sizes()));
+      begin += tensor.numel();
     }
     return tensors;
   }
-  M& method() { return method_; }
-  const TrainingClock& clock() const { return clock_; }
+  Method& method() { return *method_; }
+  const Step& clock() const { return clock_; }
 
   /// Mean loss of the best whole epoch so far and its number, from 0; infinity and -1 before the first.
   double best_loss() const { return best_loss_; }
@@ -207,35 +205,36 @@ class Trainer {
   StepReport step() {
     const Turn turn(busy_);
     require(!done(), "all ", steps(), " steps are done: a new run with more epochs goes further");
-    require(student_.has_value(), "this trainer was finished: make a new one and resume from its checkpoint");
+    require(trained_.has_value(), "this trainer was finished: make a new one and resume from its checkpoint");
     const auto start = std::chrono::steady_clock::now();
-    if (!loader_ || loader_->position() != clock_.step) {  // a step that failed has used up its jets
-      student_->gradients().zero_();                       // and may have left gradients
-      loader_.reset();                                     // which may still be using the source
+    if (!loader_ || loader_->position() != clock_.number) {  // a step that failed has used up its jets
+      trained_->gradients().zero_();                         // and may have left gradients
+      loader_.reset();                                       // which may still be using the source
       source_->seek(position_);
-      loader_ = std::make_unique<Loader<Batch>>([this](std::int64_t number) { return begin(number); }, clock_.step,
+      loader_ = std::make_unique<Loader<Taken>>([this](std::int64_t number) { return begin(number); }, clock_.number,
                                                 steps(), options_.loader_threads);
     }
-    Batch batch = loader_->next();
+    Taken taken = loader_->next();
     StepReport report;
     report.waited = seconds_since(start);
-    report.step = clock_.step;
+    report.step = clock_.number;
     report.epoch = clock_.epoch();
-    report.lr = learning_rate(clock_.step);
-    jets_ = std::move(batch.jets);
+    report.lr = learning_rate(clock_.number);
+    jets_ = std::move(taken.jets);
 
     // Whatever mode the caller is in.
     const at::AutoGradMode with_gradient(true);
-    const OneThread one_thread(OneThread::pays(student_->values().numel(), own_batch_));
+    const OneThread one_thread(OneThread::pays(trained_->values().numel(), own_batch_));
     const Autocast outside(Precision::float32, placement_.device().type());
-    const MethodLoss result = loss_and_gradient(batch.parts);
+    const StepLoss result = loss_and_gradient(taken.parts);
+    trained_->check();
     const at::Tensor norm = optimizer_->gradient_norm();
     read(result, norm, report);
     report.skipped = !std::isfinite(report.loss) || !std::isfinite(report.gradient_norm);
     if (report.skipped) {
-      student_->gradients().zero_();
+      trained_->gradients().zero_();
       require(in_a_row_ + 1 < kPatience, "the loss was ", report.loss, " and the norm of the gradient ",
-              report.gradient_norm, " in step ", clock_.step, ", the last of ", kPatience,
+              report.gradient_norm, " in step ", clock_.number, ", the last of ", kPatience,
               " in a row that were not finite: look at its jets, and start again with a lower learning rate or higher ",
               "temperatures");
       ++skipped_;
@@ -245,12 +244,12 @@ class Trainer {
       optimizer_->update(report.lr, norm);
       if (average_.defined()) {
         const at::NoGradGuard no_grad;
-        average_.lerp_(student_->values(), 1.0 - options_.average);
+        average_.lerp_(trained_->values(), 1.0 - options_.average);
       }
-      method_.after_step(*student_, clock_);
+      method_->after_step(*trained_, clock_);
     }
     advance(report);
-    position_ = std::move(batch.position);
+    position_ = std::move(taken.position);
     report.seconds = seconds_since(start);
     return report;
   }
@@ -265,7 +264,7 @@ class Trainer {
     }
     file.tensors.emplace_back(
         "trainer.progress",
-        at::tensor({static_cast<double>(clock_.step), epoch_loss_, static_cast<double>(epoch_steps_), best_loss_,
+        at::tensor({static_cast<double>(clock_.number), epoch_loss_, static_cast<double>(epoch_steps_), best_loss_,
                     static_cast<double>(best_epoch_), static_cast<double>(skipped_), static_cast<double>(in_a_row_)},
                    at::kDouble));
     file.tensors.emplace_back("trainer.data", fingerprint());
@@ -289,14 +288,19 @@ class Trainer {
   void restore(const Safetensors& file) {
     const Turn turn(busy_);
     const auto mine = named_state();
+    std::vector<const at::Tensor*> theirs;
     for (const auto& [name, tensor] : mine) {
-      require(file.contains(name), "the checkpoint has no '", name,
+      // What checkpoints of before format 2 call it.
+      const std::string once = name.starts_with("trained.") ? "student." + name.substr(8) : name;
+      const std::string& known = file.contains(name) ? name : once;
+      require(file.contains(known), "the checkpoint has no '", name,
               "': it is of another architecture; use the recipe it was made with");
-      require(file.at(name).sizes() == tensor.sizes(), "'", name, "' has shape ", file.at(name).sizes(),
-              " in the checkpoint and ", tensor.sizes(),
-              " here: it is of another architecture; use the recipe it was made with");
-      require(file.at(name).scalar_type() == tensor.scalar_type(), "'", name, "' is ", file.at(name).scalar_type(),
+      const at::Tensor& saved = file.at(known);
+      require(saved.sizes() == tensor.sizes(), "'", name, "' has shape ", saved.sizes(), " in the checkpoint and ",
+              tensor.sizes(), " here: it is of another architecture; use the recipe it was made with");
+      require(saved.scalar_type() == tensor.scalar_type(), "'", name, "' is ", saved.scalar_type(),
               " in the checkpoint and ", tensor.scalar_type(), " here: resume with the type it was made with");
+      theirs.push_back(&saved);
     }
     require(file.contains("trainer.progress") && file.contains("trainer.data") && file.contains("trainer.position"),
             "the file holds no training state: give a checkpoint, not an encoder");
@@ -309,11 +313,11 @@ class Trainer {
     seek(file.at("trainer.position").to(at::kLong).contiguous());
     position_ = source_->position();
     const at::NoGradGuard no_grad;
-    for (const auto& [name, tensor] : mine) {
-      tensor.copy_(file.at(name));
+    for (std::size_t i = 0; i < mine.size(); ++i) {
+      mine[i].second.copy_(*theirs[i]);
     }
     const at::Tensor progress = file.at("trainer.progress");
-    clock_.step = static_cast<std::int64_t>(progress[0].item<double>());
+    clock_.number = static_cast<std::int64_t>(progress[0].item<double>());
     epoch_loss_ = progress[1].item<double>();
     epoch_steps_ = static_cast<std::int64_t>(progress[2].item<double>());
     best_loss_ = progress[3].item<double>();
@@ -327,11 +331,11 @@ class Trainer {
   void finish() {
     const Turn turn(busy_, Turn::wait);
     loader_.reset();
-    if (student_) {
-      student_->release();
-      student_.reset();
+    if (trained_) {
+      trained_->release();
+      trained_.reset();
       optimizer_.reset();
-      method_.release();
+      method_->release();
     }
   }
 
@@ -362,16 +366,16 @@ class Trainer {
   };
 
   /// What a step trains on.
-  struct Batch {
-    std::vector<Tokens> parts;
-    Jets<Scalar> jets;
+  struct Taken {
+    std::vector<Batch> parts;
+    Jets<double> jets;
     std::vector<std::int64_t> position;  ///< of the source behind these jets
   };
 
   /// The least of a number over all processes.
   std::int64_t least(std::int64_t number) const {
     const at::Tensor mine = at::full({1}, -number, placement_.dtype(at::kLong));
-    return -ranks_.maximum(mine).template item<std::int64_t>();
+    return -ranks_.maximum(mine).item<std::int64_t>();
   }
 
   /// How many jets of a step this process takes, and in how many parts.
@@ -407,23 +411,48 @@ class Trainer {
   }
 
   /// The method's loss, its networks in the precision that was asked for.
-  MethodLoss loss_of(const Tokens& tokens, const TrainingClock& clock) {
+  StepLoss loss_of(const Batch& batch, const Step& step) {
     const Autocast autocast(precision_, placement_.device().type());
-    return method_.loss(tokens, clock);
+    return method_->loss(batch, step);
+  }
+
+  /// How many summands the means of a step have, of all its parts on all processes.
+  std::map<std::string, double, std::less<>> counts_of(const std::vector<Batch>& parts) const {
+    std::map<std::string, double, std::less<>> counts;
+    for (const Batch& part : parts) {
+      for (const auto& [name, count] : part.counts) {
+        counts[name] += count;
+      }
+    }
+    if (!ranks_.alone() && !counts.empty()) {
+      std::vector<double> numbers;
+      for (const auto& [name, count] : counts) {
+        numbers.push_back(count);
+      }
+      const at::Tensor sums = ranks_.sum(at::tensor(numbers, at::kDouble).to(placement_.device())).cpu();
+      const double* next = sums.const_data_ptr<double>();
+      for (auto& [name, count] : counts) {
+        count = *next++;
+      }
+    }
+    return counts;
   }
 
   /// The loss and metrics, the mean over the batch's parts and over all processes, as the gradients in the buffer are.
-  MethodLoss loss_and_gradient(const std::vector<Tokens>& parts) {
+  StepLoss loss_and_gradient(const std::vector<Batch>& parts) {
     const auto count = static_cast<double>(parts.size());
-    MethodLoss all;
-    TrainingClock clock = clock_;
-    const std::int64_t size = own_batch_ / static_cast<std::int64_t>(parts.size());
-    clock.first_jet = ranks_.rank() * size;
-    for (const Tokens& part : parts) {
-      MethodLoss result = loss_of(part.to(placement_), clock);
+    StepLoss all;
+    Step step = clock_;
+    step.counts = counts_of(parts);
+    for (std::size_t p = 0; p < parts.size(); ++p) {
+      place(step, static_cast<std::int64_t>(p));
+      StepLoss result = loss_of(parts[p].to(placement_), step);
+      require(result.loss.defined() && result.loss.dim() == 0 && result.loss.requires_grad(), "the method's loss ",
+              result.loss.defined() ? "has shape " : "is undefined",
+              result.loss.defined() ? result.loss.sizes() : at::IntArrayRef(),
+              ": return one number with the gradient of the trained networks");
       (parts.size() == 1 ? result.loss : result.loss / count).backward();
       result.loss = result.loss.detach();
-      clock.first_jet += ranks_.size() * size;
       if (!all.loss.defined()) {
         all = std::move(result);
         continue;
@@ -441,7 +470,7 @@ class Trainer {
     }
     if (!ranks_.alone()) {
       // One call for all gradients: they lie one behind the other.
-      at::Tensor gradients = student_->gradients();
+      at::Tensor gradients = trained_->gradients();
       ranks_.sum_(gradients);
       gradients.div_(static_cast<double>(ranks_.size()));
       average_over_ranks(all);
@@ -449,7 +478,7 @@ class Trainer {
     return all;
   }
 
-  void average_over_ranks(MethodLoss& result) const {
+  void average_over_ranks(StepLoss& result) const {
     std::vector<at::Tensor> numbers{result.loss};
     for (const auto& [name, value] : result.metrics) {
       numbers.push_back(value);
@@ -465,7 +494,7 @@ class Trainer {
   }
 
   /// Everything that a step has computed, in one transfer from where it was computed.
-  static void read(const MethodLoss& result, const at::Tensor& norm, StepReport& report) {
+  static void read(const StepLoss& result, const at::Tensor& norm, StepReport& report) {
     std::vector<at::Tensor> computed{result.loss.detach(), norm};
     for (const auto& [name, value] : result.metrics) {
       if (value.device() == norm.device()) {
@@ -480,30 +509,35 @@ class Trainer {
     report.loss = *next++;
     report.gradient_norm = *next++;
     for (const auto& [name, value] : result.metrics) {
-      report.metrics.emplace_back(name, value.device() == norm.device() ? *next++ : value.template item<double>());
+      report.metrics.emplace_back(name, value.device() == norm.device() ? *next++ : value.item<double>());
     }
   }
 
-  /// Takes the jets of one step; what it returns makes their tokens.
-  std::function<Batch()> begin(std::int64_t number) {
+  /// Takes the jets of one step; what it returns prepares them.
+  std::function<Taken()> begin(std::int64_t number) {
     return [this, number, taken = source_->next(own_batch_)] {
-      const std::vector<Resolution> resolutions = method_.resolutions(clock_at(number));
-      Batch batch{{}, taken.jets, taken.position};
-      const std::int64_t size = own_batch_ / options_.accumulate;
-      for (std::int64_t first = 0; first < own_batch_; first += size) {
-        const Jets<Scalar> some = size == own_batch_ ? taken.jets : taken.jets.slice(first, first + size);
-        const Tokens tokens = placement_.dtype() == at::kDouble
-                                  ? tokenizer_.template operator()<double>(some, resolutions)
-                                  : tokenizer_.template operator()<float>(some, resolutions);
-        batch.parts.push_back(placement_.device().is_cuda() ? tokens.pin_memory() : tokens);
+      Step step = step_at(number);
+      Taken made{{}, taken.jets, taken.position};
+      const Jets<double> jets = method_->wants_labels() ? taken.jets : taken.jets.without_labels();
+      for (std::int64_t p = 0; p < options_.accumulate; ++p) {
+        const std::int64_t size = place(step, p);
+        const Batch part = method_->prepare(size == own_batch_ ? jets : jets.slice(p * size, (p + 1) * size), step);
+        made.parts.push_back(placement_.device().is_cuda() ? part.pin_memory() : part);
       }
-      return batch;
+      return made;
     };
   }
 
-  // Reads only what never changes during training: loader threads call it.
-  TrainingClock clock_at(std::int64_t number) const {
-    return {number, clock_.steps_per_epoch, clock_.epochs, clock_.seed};
+  // Both read only what never changes during training: loader threads call them.
+
+  Step step_at(std::int64_t number) const { return {number, clock_.steps_per_epoch, clock_.epochs, clock_.seed}; }
+
+  /// Says of a step which of this process's parts is looked at; the number of its jets.
+  std::int64_t place(Step& step, std::int64_t part) const {
+    const std::int64_t size = own_batch_ / options_.accumulate;
+    step.parts = options_.accumulate * ranks_.size();
+    step.first_jet = (part * ranks_.size() + ranks_.rank()) * size;
+    return size;
   }
 
   void advance(const StepReport& report) {
@@ -511,12 +545,12 @@ class Trainer {
       epoch_loss_ += report.loss;
       ++epoch_steps_;
     }
-    ++clock_.step;
-    if (clock_.step % clock_.steps_per_epoch == 0) {
+    ++clock_.number;
+    if (clock_.number % clock_.steps_per_epoch == 0) {
       const double mean = epoch_loss_ / static_cast<double>(epoch_steps_);
       if (mean < best_loss_) {  // never of an epoch without a finite step
         best_loss_ = mean;
-        best_epoch_ = clock_.step / clock_.steps_per_epoch - 1;
+        best_epoch_ = clock_.number / clock_.steps_per_epoch - 1;
       }
       epoch_loss_ = 0;
       epoch_steps_ = 0;
@@ -528,7 +562,7 @@ class Trainer {
     const std::int64_t width = positions.size(1);
     std::vector<std::vector<std::int64_t>> places;
     for (std::int64_t r = 0; r < positions.size(0); ++r) {
-      const auto* const begin = positions.template const_data_ptr<std::int64_t>() + r * width;
+      const auto* const begin = positions.const_data_ptr<std::int64_t>() + r * width;
       places.emplace_back(begin, begin + width);
     }
     if (positions.size(0) == ranks_.size()) {
@@ -538,11 +572,13 @@ class Trainer {
     }
   }
 
-  std::vector<std::pair<std::string, at::Tensor>> named_state() {
-    require(student_.has_value(), "this trainer was finished, its state is gone: save before finish()");
-    std::vector<std::pair<std::string, at::Tensor>> tensors = method_.state();
-    for (const TensorSlot& slot : student_->slots()) {
-      tensors.emplace_back("student." + slot.name, slot.tensor());
+  NamedTensors named_state() {
+    require(trained_.has_value(), "this trainer was finished, its state is gone: save before finish()");
+    NamedTensors tensors = method_->state();
+    for (const NamedTensors& some : {trained_->parameters(), buffers_of(method_->trained())}) {
+      for (const auto& [name, tensor] : some) {
+        tensors.emplace_back("trained." + name, tensor);
+      }
     }
     tensors.emplace_back("adamw.mean", optimizer_->mean());
     tensors.emplace_back("adamw.square", optimizer_->square());
@@ -560,10 +596,9 @@ class Trainer {
     return at::tensor(numbers, at::kLong);
   }
 
-  M method_;
+  std::shared_ptr<Method> method_;
   std::shared_ptr<Source> source_;
   std::vector<std::int64_t> position_;  // of the source behind the last step done
-  ViewTokenizer tokenizer_;
   TrainingOptions options_;
   Precision precision_;
   double peak_lr_;
@@ -571,19 +606,19 @@ class Trainer {
   Ranks ranks_;
   std::int64_t batch_ = 0;      // jets of a step
   std::int64_t own_batch_ = 0;  // those of them that this process takes
-  TrainingClock clock_;
+  Step clock_;
   std::atomic_flag busy_;
-  Jets<Scalar> jets_;  // of the last step
+  Jets<double> jets_;  // of the last step
   std::int64_t skipped_ = 0;
   std::int64_t in_a_row_ = 0;
   double epoch_loss_ = 0;
   std::int64_t epoch_steps_ = 0;
   double best_loss_ = std::numeric_limits<double>::infinity();
   std::int64_t best_epoch_ = -1;
-  std::optional<FlatParameters> student_;
+  std::optional<FlatParameters> trained_;
   std::optional<AdamW> optimizer_;
-  at::Tensor average_;                     // [P] of the student's values
-  std::unique_ptr<Loader<Batch>> loader_;  // last: its threads use the members above
+  at::Tensor average_;                     // [P] of the trained values
+  std::unique_ptr<Loader<Taken>> loader_;  // last: its threads use the members above
 };
 
 }  // namespace rino

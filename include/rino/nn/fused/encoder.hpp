@@ -10,8 +10,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <rino/nn/fused/pass.hpp>
-#include <rino/nn/tokens.hpp>
 #include <rino/simd/target.hpp>
+#include <rino/tokens/tokens.hpp>
 
 namespace rino::fused {
 

@@ -8,9 +8,9 @@
 #include <ATen/ATen.h>
 
 #include <rino/core/error.hpp>
+#include <rino/core/placement.hpp>
 #include <rino/core/random.hpp>
-#include <rino/nn/placement.hpp>
-#include <rino/nn/tokens.hpp>
+#include <rino/tokens/tokens.hpp>
 
 namespace rino {
 

@@ -16,8 +16,8 @@
 #include <rino/jets/features.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/jets/normalization.hpp>
-#include <rino/nn/tokens.hpp>
 #include <rino/simd/target.hpp>
+#include <rino/tokens/tokens.hpp>
 
 namespace rino {
 

@@ -11,7 +11,7 @@
 #include <rino/core/fields.hpp>
 #include <rino/core/named_enum.hpp>
 #include <rino/jets/jets.hpp>
-#include <rino/nn/tokenizer.hpp>
+#include <rino/tokens/tokenizer.hpp>
 #include <rino/views/algorithm.hpp>
 #include <rino/views/resolution.hpp>
 #include <rino/views/transforms/boost.hpp>
