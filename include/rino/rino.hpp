@@ -5,6 +5,7 @@
 #include <rino/core/error.hpp>
 #include <rino/core/random.hpp>
 #include <rino/core/ranks.hpp>
+#include <rino/core/sections.hpp>
 #include <rino/core/version.hpp>
 #include <rino/io/safetensors.hpp>
 #include <rino/jets/concatenate.hpp>
@@ -24,7 +25,9 @@
 #include <rino/losses/sinkhorn.hpp>
 #include <rino/losses/supcon.hpp>
 #include <rino/losses/uniformity.hpp>
+#include <rino/methods/contrastive.hpp>
 #include <rino/methods/finetuning.hpp>
+#include <rino/methods/registry.hpp>
 #include <rino/methods/self_distillation.hpp>
 #include <rino/nn/block.hpp>
 #include <rino/nn/embed.hpp>
@@ -32,13 +35,14 @@
 #include <rino/nn/jet_encoder_options.hpp>
 #include <rino/nn/layer_scale.hpp>
 #include <rino/nn/learned_tokens.hpp>
+#include <rino/nn/mlp.hpp>
 #include <rino/nn/norm.hpp>
 #include <rino/nn/polar_positions.hpp>
 #include <rino/nn/pooling.hpp>
 #include <rino/nn/precision.hpp>
 #include <rino/nn/projection_head.hpp>
 #include <rino/nn/swiglu.hpp>
-#include <rino/recipe.hpp>
+#include <rino/recipe/recipe.hpp>
 #include <rino/tokens/batch.hpp>
 #include <rino/tokens/constituent_masks.hpp>
 #include <rino/tokens/tokenizer.hpp>
@@ -48,6 +52,7 @@
 #include <rino/train/jet_source.hpp>
 #include <rino/train/loader.hpp>
 #include <rino/train/method.hpp>
+#include <rino/train/method_entry.hpp>
 #include <rino/train/parameter_groups.hpp>
 #include <rino/train/process_group.hpp>
 #include <rino/train/schedule.hpp>

@@ -26,9 +26,10 @@ from pyrino.errors import RinoError, RinoWarning, level_of_caller, unpicklable
 from pyrino.files import unfinished
 from pyrino.history import History
 from pyrino.jets import Jets
+from pyrino.methods import about
 from pyrino.nn import JetEncoder
 from pyrino.ranks import Ranks, Stopped, ranks_of
-from pyrino.recipe import Recipe
+from pyrino.recipe import TASKS, Recipe
 from pyrino.views import _core_of
 from pyrino.watch import Watch
 
@@ -183,17 +184,24 @@ class Trainer:
         """Learning rate of a step, as the schedule has it."""
         return self._core.learning_rate(step)
 
-    def encoder(self, which: str = "teacher") -> JetEncoder:
-        """A copy of the teacher's encoder as it is now, the one to use, of the student's, or of the student's moving
-        average with momentum ``training.average``.
+    def encoder(self, which: str = "encoder") -> JetEncoder:
+        """A copy of an encoder as it is now.
+
+        Parameters
+        ----------
+        which
+            "encoder": the one to use. "average": the moving average of the trained one, with momentum
+            ``training.average``. Of self-distillation also "teacher", the one to use, and "student".
         """
-        if which not in ("teacher", "student", "average"):
-            raise RinoError(f"there is no encoder {which!r}: choose 'teacher', 'student' or 'average'")
+        known = [name for name in self._core.encoders() if name != "encoder"]
+        if which not in (*known, "encoder", "average"):
+            names = ", ".join(map(repr, known or ["encoder"]))
+            raise RinoError(f"there is no encoder {which!r}: choose {names} or 'average'")
         if which != "average":
-            return JetEncoder(self.recipe, _from=self._core.product("encoder" if which == "teacher" else which))
+            return JetEncoder(self.recipe, _from=self._core.product(which))
         if not self.recipe.training.average > 0:
             raise RinoError("no moving average was made: choose training.average = 0.999, for example")
-        encoder = JetEncoder(self.recipe, _from=self._core.product("student"))
+        encoder = JetEncoder(self.recipe, _from=self._core.product("student" if "student" in known else "encoder"))
         averages = self._core.average().items()
         encoder.load_state_dict({n.removeprefix("encoder."): v for n, v in averages if n.startswith("encoder.")})
         return encoder
@@ -250,10 +258,10 @@ class PretrainingRun:
         return int(np.nansum(self.history["skipped"])) if "skipped" in self.history else 0
 
     def plot(self) -> Any:
-        """The loss, its parts, the entropies and the schedules, as a matplotlib Figure."""
+        """The loss, its parts, what the method watches and the schedules, as a matplotlib Figure."""
         from pyrino.plots import training_curves
 
-        return training_curves(self.history, n_prototypes=self.recipe.head.prototypes)
+        return training_curves(self.history, n_prototypes=about(self.recipe).prototypes)
 
     def __repr__(self) -> str:
         steps = self.history.rows
@@ -478,16 +486,24 @@ def claim_folder(out: Path, known: Sequence[str], *, overwrite: bool, remedy: st
 
 def _check_same(saved: Recipe, mine: Recipe, path: str) -> None:
     """Raise for the first number that a resumed run would silently take from elsewhere than the run it goes on with."""
-    theirs = saved.to_dict()
-    for section, values in mine.to_dict().items():
-        if section in ("preset", "finetune", "supervised"):
-            continue
+    if different := _first_difference(mine, saved):
+        name, value, theirs = different
+        raise RinoError(
+            f"{name} is {value!r} but {theirs!r} in {path}: resume with the recipe of the run, or start a new one"
+        )
+
+
+def _first_difference(one: Recipe, other: Recipe) -> tuple[str, Any, Any] | None:
+    """The first number of pretraining in which two recipes differ, if it can change a result: name and both values."""
+    if one.method != other.method:
+        return "the method", one.method, other.method
+    theirs = other.sections()
+    for section, values in one.sections().items():
         for name, value in values.items():
-            if (section, name) != ("training", "loader_threads") and theirs[section][name] != value:
-                raise RinoError(
-                    f"'{section}.{name}' is {value!r} but {theirs[section][name]!r} in {path}: "
-                    "resume with the recipe of the run, or start a new one"
-                )
+            if section not in TASKS and (section, name) != ("training", "loader_threads"):
+                if theirs[section][name] != value:
+                    return f"'{section}.{name}'", value, theirs[section][name]
+    return None
 
 
 def _check_alike(recipe: Recipe, ranks: Ranks) -> None:
@@ -499,17 +515,11 @@ def _check_alike(recipe: Recipe, ranks: Ranks) -> None:
     import torch.distributed as dist
 
     everyone: list[Any] = [None] * ranks.size
-    dist.all_gather_object(everyone, recipe.to_dict(), group=ranks.group)
+    dist.all_gather_object(everyone, recipe, group=ranks.group)
     for rank, theirs in enumerate(everyone):
-        for section, values in everyone[0].items():
-            if section in ("preset", "finetune", "supervised"):
-                continue
-            for name, value in values.items():
-                if (section, name) != ("training", "loader_threads") and theirs[section][name] != value:
-                    raise RinoError(
-                        f"'{section}.{name}' is {theirs[section][name]!r} on rank {rank} and {value!r} on rank 0: give "
-                        "all the same recipe"
-                    )
+        if different := _first_difference(everyone[0], theirs):
+            name, value, other = different
+            raise RinoError(f"{name} is {other!r} on rank {rank} and {value!r} on rank 0: give all the same recipe")
 
 
 def _replaces(out: Path, resume: bool, overwrite: bool) -> bool:

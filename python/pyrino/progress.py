@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
+from pyrino.methods import about
+
 if TYPE_CHECKING:
     from pyrino.pretrain import Trainer
 
@@ -79,7 +81,7 @@ class Display:
         self._clock = clock
         self._steps, self._batch = len(trainer), trainer.batch_size
         self._per_epoch, self._epochs = trainer.steps_per_epoch, trainer.recipe.training.epochs
-        self._ln_k = math.log(trainer.recipe.head.prototypes)
+        self._about = about(trainer.recipe)
         self._done = trainer.step_number
 
     def __enter__(self) -> Display:
@@ -104,12 +106,7 @@ class Display:
         epoch = f"epoch {self._done / self._per_epoch:.1f}/{self._epochs}"
         loss, waited = report["loss"], f"{pace.waited:.0%}"
         pieces = [(epoch, epoch), (rate, rate), (eta, eta), (f"loss {loss:.3f}", f"loss {loss:.2f}")]
-        entropy = next(
-            (report[name] for name in ("teacher_entropy", "particle_teacher_entropy") if name in report), None
-        )
-        if entropy is not None:
-            share = entropy / self._ln_k
-            pieces.append((f"entropy {share:.2f} ln K", f"H {share:.2f}"))
+        pieces += self._about.shown(report)
         pieces.append((f"waiting {waited}", f"wait {waited}"))
         if skipped:
             pieces.append((f"{skipped} skipped", f"{skipped} skip"))

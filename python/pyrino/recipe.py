@@ -22,7 +22,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Recipe", "RecipeNumber", "RecipePreset"]
+__all__ = ["Recipe", "RecipeMethod", "RecipeNumber", "RecipePreset"]
 
 _LOG = logging.getLogger("pyrino")
 
@@ -33,8 +33,15 @@ _SAID: set[str] = set()
 OWN_CHOICE = "own choice"
 CHANGED = "changed"
 
-#: Sections that the workshop paper's numbers fill in every preset: its successor's configuration has none of them.
-_FINETUNING = ("finetune", "supervised")
+#: What becomes of an encoder after pretraining. The workshop paper's numbers fill these sections in every preset: its
+#: successor's configuration has none of them.
+TASKS = ("finetune", "supervised")
+
+#: The version of what `Recipe.to_dict` and files say: 2 names the method, of 1 it is self-distillation.
+FORMAT = 2
+
+#: The method of recipes that name none.
+_FIRST_METHOD = "self-distillation"
 
 
 #: Numbers that files were written without, and what those files meant. A section that has all its other numbers is of
@@ -52,6 +59,15 @@ class RecipePreset(NamedTuple):
     name: str
     summary: str  #: what it is, in one line
     source: str  #: its publication, or "own choice"
+    method: str  #: what it trains
+
+
+class RecipeMethod(NamedTuple):
+    """A way to pretrain."""
+
+    name: str
+    summary: str  #: what it does, in one line
+    source: str  #: publication of its defaults
 
 
 class RecipeNumber(NamedTuple):
@@ -79,6 +95,15 @@ class RecipeNumber(NamedTuple):
 class Recipe:
     """Every number of a training run, by section and name.
 
+    Parameters
+    ----------
+    method
+        What is trained: `methods` has them. Numbers are the method's defaults; `preset` has recipes by name.
+    **overrides
+        Numbers by name, as `preset` takes them.
+
+    Notes
+    -----
     The numbers, their defaults and their meanings are those of the C++ config structs; `print(recipe)` shows
     them all, `describe` tells where each comes from. A bare name means the first section that has it: ``epochs``
     is ``training.epochs``; write ``recipe.finetune.epochs`` or ``{"finetune.epochs": 3}`` for the other.
@@ -95,10 +120,26 @@ class Recipe:
 
     __slots__ = ("_core", "name")
 
-    def __init__(self, **overrides: Any) -> None:
-        self._core = _core.Recipe.preset("nano")
-        self.name = "nano"
+    def __init__(self, method: str = _FIRST_METHOD, /, **overrides: Any) -> None:
+        names = [known.name for known in Recipe.methods()]
+        if method not in names:
+            raise RinoError(
+                f"there is no method {method!r}{_nearest(str(method), names)}: choose one of {', '.join(names)}"
+            )
+        self._core = _core.Recipe(method)
+        #: Of the preset that it starts from; "" for a method's defaults that are none.
+        self.name = "nano" if method == _FIRST_METHOD else ""
         self.update(overrides)
+
+    @property
+    def method(self) -> str:
+        """What is trained."""
+        return self._core.method
+
+    @staticmethod
+    def methods() -> list[RecipeMethod]:
+        """The methods with what they do and where their defaults come from."""
+        return [RecipeMethod(name, summary, _source(source)) for name, summary, source in _core.Recipe.methods()]
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> Recipe:
@@ -127,8 +168,7 @@ class Recipe:
                 f"there is no preset {name!r}{_nearest(str(name), names)}: choose one of {', '.join(names)}"
             )
         recipe = cls()
-        recipe._core = _core.Recipe.preset(name)
-        recipe.name = name
+        recipe._core, recipe.name = _core.Recipe.preset(name), name
         recipe.update(overrides)
         recipe._say_what_stays(overrides)
         return recipe
@@ -141,7 +181,10 @@ class Recipe:
     @staticmethod
     def catalogue() -> list[RecipePreset]:
         """The presets with what they are and where their numbers come from."""
-        return [RecipePreset(name, summary, _source(source)) for name, summary, source in _core.Recipe.presets()]
+        return [
+            RecipePreset(name, summary, _source(source), method)
+            for name, summary, source, method in _core.Recipe.presets()
+        ]
 
     def describe(self) -> list[RecipeNumber]:
         """Every number with its unit, its meaning and where it comes from.
@@ -153,22 +196,28 @@ class Recipe:
         ...         print(number.key, number.published, "->", number.value)
         training.epochs 100 -> 5
         """
-        (source,) = (preset.source for preset in Recipe.catalogue() if preset.name == self.name)
-        workshop = next(preset.source for preset in Recipe.catalogue() if preset.name == "nano")
-        mine, preset, nano = (r.entries() for r in (self._core, _core.Recipe.preset(self.name), Recipe()._core))
+        sources = {method.name: method.source for method in Recipe.methods()}
+        workshop = sources[_FIRST_METHOD]
+        origin_of_defaults = sources[self.method]
+        source = next((preset.source for preset in Recipe.catalogue() if preset.name == self.name), origin_of_defaults)
+        mine, preset, defaults = (r.entries() for r in (self._core, self._published(), _core.Recipe(self.method)))
         numbers = []
-        for entry, published, default in zip(mine, preset, nano, strict=True):
+        for entry, published, default in zip(mine, preset, defaults, strict=True):
             if entry.value != published.value:
                 origin = CHANGED
             elif entry.source and entry.value == default.value:
                 origin = _source(entry.source)
             elif source == OWN_CHOICE:
-                origin = workshop if entry.value == default.value else OWN_CHOICE
+                origin = origin_of_defaults if entry.value == default.value else OWN_CHOICE
             else:
-                origin = workshop if entry.section in _FINETUNING else source
+                origin = workshop if entry.section in TASKS else source
             values = (_show(entry.value), _show(published.value))
             numbers.append(RecipeNumber(entry.section, entry.name, *values, entry.unit, entry.meaning, origin))
         return numbers
+
+    def _published(self) -> Any:
+        """The numbers that it starts from."""
+        return _core.Recipe.preset(self.name) if self.name else _core.Recipe(self.method)
 
     @property
     def encoder_parameters(self) -> int:
@@ -205,13 +254,25 @@ class Recipe:
     @classmethod
     @checked
     def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
-        """The recipe of a nested dictionary {section: {name: value}}, with an optional ``preset``.
+        """The recipe of a nested dictionary {section: {name: value}}, with optional ``preset`` and ``method``.
 
-        What it does not name is the preset's, but for numbers that are younger than the dictionary: a section that has
-        all others was written before them, and they are what they were then.
+        What it does not name is the preset's, or the method's where it names no preset, but for numbers that are
+        younger than the dictionary: a section that has all others was written before them, and they are what they were
+        then. Without either it is self-distillation, as all were once.
         """
         data = dict(data)
-        recipe = cls.preset(str(data.pop("preset", "nano")))
+        version = data.pop("format", 1)
+        if version not in range(1, FORMAT + 1):
+            raise RinoError(
+                f"the recipe's format is {version!r}: this version of pyrino knows up to {FORMAT}; update it"
+            )
+        method, preset = data.pop("method", None), data.pop("preset", None)
+        recipe = cls(_FIRST_METHOD if method is None else method) if preset is None else cls.preset(str(preset))
+        if method not in (None, recipe.method):
+            raise RinoError(
+                f"the recipe's method is {method!r} but its preset {preset!r} is one of {recipe.method!r}: name one "
+                "of them"
+            )
         for section, values in data.items():
             homes = [entry.section for entry in recipe._core.entries() if entry.name == section]
             if homes and section not in recipe._sections():
@@ -224,21 +285,30 @@ class Recipe:
             if absent <= set(before):
                 values = {**values, **{name: before[name] for name in absent}}
             for name, value in values.items():
-                if name == "preset":
-                    raise RinoError(f"'preset' stands in [{section}]: write it above the first section")
+                if name in ("format", "method", "preset"):
+                    raise RinoError(f"{name!r} stands in [{section}]: write it above the first section")
                 recipe._set(section, name, value)
         return recipe
 
     def to_dict(self) -> dict[str, Any]:
-        """All numbers as a nested dictionary {section: {name: value}}, with ``preset``, the name."""
-        data: dict[str, Any] = {"preset": self.name}
+        """All numbers as a nested dictionary {section: {name: value}}, with ``method``, ``preset`` (where it is one)
+        and ``format``.
+        """
+        return self._head() | self.sections()
+
+    def sections(self) -> dict[str, dict[str, Any]]:
+        """All numbers as a nested dictionary {section: {name: value}}."""
+        data: dict[str, dict[str, Any]] = {}
         for entry in self._core.entries():
             data.setdefault(entry.section, {})[entry.name] = _show(entry.value)
         return data
 
+    def _head(self) -> dict[str, Any]:
+        return {"format": FORMAT, "method": self.method} | ({"preset": self.name} if self.name else {})
+
     def to_toml(self) -> str:
         """The recipe as TOML, every number with its meaning beside it."""
-        lines = [f'preset = "{self.name}"']
+        lines = [f"{name} = {_toml(value)}" for name, value in self._head().items()]
         section = None
         for entry in self._core.entries():
             if entry.section != section:
@@ -322,7 +392,7 @@ class Recipe:
         return self.copy()
 
     def __repr__(self) -> str:
-        lines = [f"Recipe({self.name!r})"]
+        lines = [f"Recipe({self.name or self.method!r})"]
         section = None
         for entry in self._core.entries():
             if entry.section != section:
@@ -344,7 +414,7 @@ class Recipe:
                 f"<tr><td>{entry.name}</td><td>{value}</td>"
                 f"<td style='text-align:left'>{html.escape(entry.meaning)}</td></tr>"
             )
-        return f"<b>Recipe {html.escape(self.name)}</b><table>{''.join(rows)}</table>"
+        return f"<b>Recipe {html.escape(self.name or self.method)}</b><table>{''.join(rows)}</table>"
 
     def _say_what_stays(self, overrides: Mapping[str, Any]) -> None:
         """Name the numbers of later sections that a bare name could have meant, too."""

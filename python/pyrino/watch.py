@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pyrino.collapse import STEPS, CollapseAlarm
 from pyrino.errors import RinoError, RinoWarning, level_of_caller
 from pyrino.files import whole_file
 from pyrino.jets import Jets
+from pyrino.methods import About, about
 from pyrino.progress import MINUTE, Pace, display
 
 if TYPE_CHECKING:
@@ -36,30 +36,37 @@ _SHARE, _ALLOWANCE = 0.005, 0.2
 _RANKED = 1024
 #: How the error of the last of several steps in a row that were not finite is told from all others.
 _GIVEN_UP = "in a row that were not finite"
+#: Steps whose mean a judgement of the loader rests on.
+_STEPS = 50
 
-#: TensorBoard's page "custom scalars": what belongs together in one picture.
-_LAYOUT = {
-    "loss": {
-        "loss and its parts": ["Multiline", ["^loss$", "^dino$", "^ibot$", "^koleo$", "^gram$"]],
-        "gradient norm": ["Multiline", ["^gradient_norm$"]],
-        "skipped steps": ["Multiline", ["^skipped$"]],
-    },
-    "collapse": {
-        "entropies of jets / ln K": ["Multiline", ["^collapse/(teacher|prototype)_entropy_over_ln_K$"]],
-        "entropies of particles / ln K": ["Multiline", ["^collapse/particle_.*_over_ln_K$"]],
-        "prototypes used": ["Multiline", ["^collapse/.*prototypes_used$"]],
-        "effective rank of the embeddings": ["Multiline", ["^collapse/embedding_rank$"]],
-    },
-    "speed": {
-        "jets per second": ["Multiline", ["^speed/jets_per_second$"]],
-        "share of the time that steps waited for the loader": ["Multiline", ["^waited$"]],
-    },
-    "schedules": {
-        "learning rate": ["Multiline", ["^lr$"]],
-        "momentum": ["Multiline", ["^momentum$"]],
-        "temperatures": ["Multiline", ["_temperature$"]],
-    },
-}
+
+def _pages(about: About) -> dict[str, dict[str, list[Any]]]:
+    """TensorBoard's page "custom scalars": what belongs together in one picture."""
+
+    def picture(*names: str) -> list[Any]:
+        return ["Multiline", [f"^{name}$" for name in names]]
+
+    def pictures(schedule: bool) -> dict[str, list[Any]]:
+        charts = [chart for chart in about.charts if chart.schedule == schedule and not chart.prototypes]
+        return {chart.title: picture(*(name for name, _ in chart.lines)) for chart in charts}
+
+    return {
+        "loss": {
+            "loss and its parts": picture("loss", *(name for name, _ in about.parts)),
+            "gradient norm": picture("gradient_norm"),
+            "skipped steps": picture("skipped"),
+        },
+        "method": {
+            **{title: picture(*names) for title, names in about.derived_charts},
+            **pictures(schedule=False),
+            "effective rank of the embeddings": picture("collapse/embedding_rank"),
+        },
+        "speed": {
+            "jets per second": picture("speed/jets_per_second"),
+            "share of the time that steps waited for the loader": picture("waited"),
+        },
+        "schedules": {"learning rate": picture("lr"), **pictures(schedule=True)},
+    }
 
 
 class Watch:
@@ -69,9 +76,11 @@ class Watch:
     epoch, at most every ten seconds. Rates are those of the last minute.
 
     The log has every number of a step, of at most 20,000 steps; a thousand times at most, and never for more than a
-    hundredth of the time, how often each prototype is used and the effective rank of the teacher's embeddings.
+    hundredth of the time, the effective rank of the embeddings and what the method has beside (how often each prototype
+    is used).
 
-    It warns, as `RinoWarning`, of collapse (see `CollapseAlarm`; of the rank only where there is a log) and of steps
+    It warns, as `RinoWarning`, of what the method takes for collapse (self-distillation: `CollapseAlarm`; of the rank
+    only where there is a log) and of steps
     that wait for the loader for a fifth of their time, once until that has gone away; and of every step that was
     skipped because it was not finite.
 
@@ -108,7 +117,7 @@ class Watch:
         self._pace = Pace(clock)
         self._display = display(trainer, clock) if progress and rank == 0 else None
         self._log = _Log(tensorboard, trainer) if tensorboard is not None and rank == 0 else None
-        self._alarm = CollapseAlarm(trainer.recipe, _path_so_far(trainer)) if rank == 0 else None
+        self._alarm = about(trainer.recipe).alarm(_path_so_far(trainer)) if rank == 0 else None
         self._starved = False
         self._skipped = trainer._core.skipped
         self._lost: list[str] = []
@@ -198,7 +207,7 @@ class Watch:
 
     def _of_the_loader(self) -> list[str]:
         pace, share = self._pace, self._pace.waited
-        enough = pace.lasts >= MINUTE or (pace.steps >= STEPS and pace.lasts >= MINUTE / 6)
+        enough = pace.lasts >= MINUTE or (pace.steps >= _STEPS and pace.lasts >= MINUTE / 6)
         if self._starved or share < 0.2 or not enough:
             self._starved = self._starved and share > 0.1
             return []
@@ -258,7 +267,7 @@ class _Log:
 
     def __init__(self, folder: Path, trainer: Trainer) -> None:
         self._folder, self._trainer = folder, trainer
-        self._ln_k = math.log(trainer.recipe.head.prototypes)
+        self._about = about(trainer.recipe)
         self._every = -(-len(trainer) // _SCALARS), -(-len(trainer) // _SNAPSHOTS)
         self._budgets = _Budget(), _Budget()
         self._events: _EventFile | None = None
@@ -269,7 +278,7 @@ class _Log:
 
         self._events = _EventFile(self._folder)
         self._events.begin(self._trainer.step_number)
-        self._events.add(custom_scalars(_LAYOUT), None)
+        self._events.add(custom_scalars(_pages(self._about)), None)
 
     def close(self) -> None:
         """End the file."""
@@ -302,11 +311,7 @@ class _Log:
         values = {name: value for name, value in report.items() if name not in ("step", "seconds", "waited")}
         values["waited"] = report["waited"] / report["seconds"]
         values["speed/jets_per_second"] = pace.rate
-        for name in [name for name in values if name.endswith("_entropy")]:
-            values[f"collapse/{name}_over_ln_K"] = values[name] / self._ln_k
-            if name.endswith("prototype_entropy"):
-                values[f"collapse/{name.removesuffix('_entropy')}s_used"] = math.exp(values[name])
-        return values
+        return values | self._about.derived(report)
 
     def _add(self, values: Mapping[str, float], step: int) -> None:
         """Scalars in one event: SummaryWriter's own takes seven times as long."""
@@ -320,14 +325,13 @@ class _Log:
 
         from pyrino.evaluate.embeddings import all_alike, effective_rank
 
-        found: dict[str, torch.Tensor] = self._trainer._core.snapshot()
-        for name in ("prototype_usage", "particle_prototype_usage"):
-            if name in found:  # in units of 1/K: 1 is an equal share
-                usage = found[name].double().numpy() * len(found[name])
-                self._events.add(histogram(name, usage, 30), step)
+        snapshot: dict[str, torch.Tensor] = self._trainer._core.snapshot()
+        found = {name: tensor.double().numpy() for name, tensor in snapshot.items()}
+        for name, values in self._about.histograms(found).items():
+            self._events.add(histogram(name, values, 30), step)
         if "embeddings" not in found:
             return None
-        jets = found["embeddings"][:_RANKED].double().numpy()
+        jets = found["embeddings"][:_RANKED]
         if len(jets) < 2 or not np.isfinite(jets).all():
             return None
         rank = 1.0 if all_alike(jets) else effective_rank(jets)  # all alike: the end of a collapse, not an error

@@ -14,7 +14,7 @@
 #include <torch/csrc/distributed/c10d/GroupRegistry.hpp>
 
 #include <rino/core/threads.hpp>
-#include <rino/recipe.hpp>
+#include <rino/recipe/recipe.hpp>
 #include <rino/train/process_group.hpp>
 #include <rino/train/trainer.hpp>
 
@@ -115,22 +115,23 @@ std::shared_ptr<Trainer> make_trainer(const rino::Recipe& recipe, const py::obje
   std::shared_ptr<rino::JetSource<double>> jets;
   if (py::isinstance<Jets>(source)) {
     jets = std::make_shared<rino::ShuffledJets<double>>(source.cast<Jets>(),
-                                                        static_cast<std::uint64_t>(recipe.training.seed), ranks.rank(),
-                                                        ranks.size(), recipe.training.accumulate);
+                                                        static_cast<std::uint64_t>(recipe.training().seed),
+                                                        ranks.rank(), ranks.size(), recipe.training().accumulate);
   } else {
     jets = std::make_shared<PythonSource>(source);
   }
   const py::gil_scoped_release release;
   // Its threads may be waiting for the interpreter's lock when it ends.
-  return {new Trainer(recipe.make_method(), std::move(jets), recipe.optimizer, recipe.training, device, type, ranks),
-          [](Trainer* trainer) {
-            if (PyGILState_Check() == 0) {
-              delete trainer;
-              return;
-            }
-            const py::gil_scoped_release unlocked;
-            delete trainer;
-          }};
+  return {
+      new Trainer(recipe.make_method(), std::move(jets), recipe.optimizer(), recipe.training(), device, type, ranks),
+      [](Trainer* trainer) {
+        if (PyGILState_Check() == 0) {
+          delete trainer;
+          return;
+        }
+        const py::gil_scoped_release unlocked;
+        delete trainer;
+      }};
 }
 
 }  // namespace
@@ -138,32 +139,45 @@ std::shared_ptr<Trainer> make_trainer(const rino::Recipe& recipe, const py::obje
 void bind_train(py::module_& module) {
   using rino::Recipe;
 
-  py::class_<rino::RecipeEntry>(module, "RecipeEntry")
-      .def_readonly("section", &rino::RecipeEntry::section)
-      .def_readonly("name", &rino::RecipeEntry::name)
-      .def_readonly("unit", &rino::RecipeEntry::unit)
-      .def_readonly("meaning", &rino::RecipeEntry::meaning)
-      .def_readonly("source", &rino::RecipeEntry::source)
-      .def_readonly("value", &rino::RecipeEntry::value);
+  py::class_<rino::SectionEntry>(module, "RecipeEntry")
+      .def_readonly("section", &rino::SectionEntry::section)
+      .def_readonly("name", &rino::SectionEntry::name)
+      .def_readonly("unit", &rino::SectionEntry::unit)
+      .def_readonly("meaning", &rino::SectionEntry::meaning)
+      .def_readonly("source", &rino::SectionEntry::source)
+      .def_readonly("value", &rino::SectionEntry::value);
 
   py::class_<Recipe>(module, "Recipe")
+      .def(py::init<std::string_view>(), "method"_a = "self-distillation")
       .def_static("preset", &Recipe::preset, "name"_a)
-      .def_static(
-          "presets",
-          [] {
-            std::vector<std::array<std::string, 3>> presets;
-            for (const rino::RecipePreset& preset : Recipe::kPresets) {
-              presets.push_back({std::string(preset.name), std::string(preset.summary), std::string(preset.source)});
-            }
-            return presets;
-          })
+      .def_static("presets",
+                  [] {
+                    std::vector<std::array<std::string, 4>> presets;
+                    for (const rino::MethodEntry& method : rino::Registry::methods()) {
+                      for (const rino::Preset& preset : method.presets) {
+                        presets.push_back({preset.name, preset.summary, preset.source, method.name});
+                      }
+                    }
+                    return presets;
+                  })
+      .def_static("methods",
+                  [] {
+                    std::vector<std::array<std::string, 3>> methods;
+                    for (const rino::MethodEntry& method : rino::Registry::methods()) {
+                      methods.push_back({method.name, method.summary, method.source});
+                    }
+                    return methods;
+                  })
+      .def_property_readonly("method", &Recipe::method)
       .def("entries", &Recipe::entries)
       .def("set", &Recipe::set, "section"_a, "name"_a, "value"_a)
       .def("copy", [](const Recipe& self) { return self; })
       .def("__eq__", [](const Recipe& self, const Recipe& other) { return self == other; })
-      .def("tokenizer", [](const Recipe& self) { return rino::ViewTokenizer(self.jets); })
-      .def("make_encoder", [](const Recipe& self) { return rino::JetEncoder(self.encoder).ptr(); })
-      .def("make_head", [](const Recipe& self) { return rino::ProjectionHead(self.head).ptr(); });
+      .def("tokenizer", [](const Recipe& self) { return rino::ViewTokenizer(self.jets()); })
+      .def("make_encoder", [](const Recipe& self) { return rino::JetEncoder(self.encoder()).ptr(); })
+      .def("make_head", [](const Recipe& self) {
+        return rino::ProjectionHead(self.get<rino::ProjectionHeadOptions>("head")).ptr();
+      });
 
   py::class_<Trainer, std::shared_ptr<Trainer>>(module, "Trainer")
       .def(py::init(&make_trainer), "recipe"_a, "source"_a, "device"_a, "dtype"_a, "group"_a = py::none())
@@ -195,6 +209,16 @@ void bind_train(py::module_& module) {
           "restore",
           [](Trainer& self, const std::filesystem::path& path) { self.restore(rino::read_safetensors(path)); },
           "path"_a, Release())
+      .def("encoders",
+           [](Trainer& self) {
+             std::vector<std::string> names;
+             for (const auto& [name, module] : self.method().products()) {
+               if (dynamic_cast<const rino::JetEncoderImpl*>(module.get()) != nullptr) {
+                 names.push_back(name);
+               }
+             }
+             return names;
+           })
       .def(
           "product",
           [](Trainer& self, const std::string& name) -> std::shared_ptr<torch::nn::Module> {
@@ -230,6 +254,12 @@ void bind_train(py::module_& module) {
       .def("__enter__", &OneThreadScope::enter)
       .def("__exit__", &OneThreadScope::exit);
 
+  module.def(
+      "step_seed",
+      [](std::uint64_t seed, std::int64_t number, const std::string& purpose) {
+        return rino::Step{.number = number, .seed = seed}.draws(purpose).seed;
+      },
+      "seed"_a, "number"_a, "purpose"_a);
   module.def(
       "read_metadata", [](const std::filesystem::path& path) { return rino::read_safetensors(path).metadata; },
       "path"_a, Release());

@@ -3,6 +3,6 @@
 
 rino::StepReport first_step(const rino::Jets<double>& jets) {
   const rino::Recipe recipe = rino::Recipe::preset("nano");
-  rino::Trainer trainer(recipe.make_method(), jets, recipe.optimizer, recipe.training);
+  rino::Trainer trainer(recipe.make_method(), jets, recipe.optimizer(), recipe.training());
   return trainer.step();
 }

@@ -18,7 +18,7 @@
 #include <rino/methods/self_distillation.hpp>
 #include <rino/nn/packing.hpp>
 #include <rino/nn/precision.hpp>
-#include <rino/recipe.hpp>
+#include <rino/recipe/recipe.hpp>
 #include <rino/train/trainer.hpp>
 
 #include "catch.hpp"
@@ -235,12 +235,12 @@ TEST_CASE("bf16 is refused for networks of double precision", "[precision]") {
 
 TEST_CASE("the precision is a number of the recipe", "[precision][recipe]") {
   rino::Recipe recipe = rino::Recipe::preset("nano");
-  CHECK(recipe.training.precision == Precision::float32);
+  CHECK(recipe.training().precision == Precision::float32);
   recipe.set("training", "precision", "bf16");
-  CHECK(recipe.training.precision == Precision::bf16);
+  CHECK(recipe.training().precision == Precision::bf16);
   CHECK(says(error_of([&] { recipe.set("training", "precision", "fp16"); }), "training.precision", "'fp16'",
              "'float32', 'bf16'"));
-  CHECK(recipe.training.precision == Precision::bf16);
+  CHECK(recipe.training().precision == Precision::bf16);
 }
 
 TEST_CASE("the plan for kernels of variable length counts rows and is cut where CUDA's grid ends", "[packing]") {

@@ -10,7 +10,7 @@
 
 #include <rino/core/fields.hpp>
 #include <rino/core/named_enum.hpp>
-#include <rino/recipe.hpp>
+#include <rino/recipe/recipe.hpp>
 
 #include "catch.hpp"
 
@@ -22,7 +22,7 @@ using Names = std::vector<std::string>;
 
 /// The value of one number of a recipe.
 FieldValue value_of(const Recipe& recipe, const std::string& key) {
-  for (const rino::RecipeEntry& entry : recipe.entries()) {
+  for (const rino::SectionEntry& entry : recipe.entries()) {
     if (entry.section + "." + entry.name == key) {
       return entry.value;
     }
@@ -42,7 +42,7 @@ void check_values(const Recipe& recipe, const Values& expected) {
 /// The numbers in which a recipe differs from another one, with its own values.
 std::map<std::string, FieldValue> differences(const Recipe& recipe, const Recipe& other) {
   std::map<std::string, FieldValue> found;
-  for (const rino::RecipeEntry& entry : recipe.entries()) {
+  for (const rino::SectionEntry& entry : recipe.entries()) {
     const std::string key = entry.section + "." + entry.name;
     if (value_of(other, key) != entry.value) {
       found[key] = entry.value;
@@ -52,7 +52,7 @@ std::map<std::string, FieldValue> differences(const Recipe& recipe, const Recipe
 }
 
 /// A value unlike the given one that its field takes.
-FieldValue another(const rino::RecipeEntry& entry) {
+FieldValue another(const rino::SectionEntry& entry) {
   const std::string key = entry.section + "." + entry.name;
   if (const auto* flag = std::get_if<bool>(&entry.value)) {
     return !*flag;
@@ -196,9 +196,9 @@ TEST_CASE("the paper's presets carry its numbers", "[recipe]") {
         {"supervised.lr", 1e-4},
     };
     check_values(recipe, expected);
-    CHECK(recipe.encoder.inputs == 11);
-    CHECK(recipe.head.inputs == size.width);
-    CHECK(recipe.head.hidden() == 4 * size.width);
+    CHECK(recipe.encoder().inputs == 11);
+    CHECK(recipe.get<rino::ProjectionHeadOptions>("head").inputs == size.width);
+    CHECK(recipe.get<rino::ProjectionHeadOptions>("head").hidden() == 4 * size.width);
   }
   CHECK(Recipe::preset("nano") == Recipe{});
 }
@@ -266,10 +266,10 @@ TEST_CASE("the production preset carries its numbers", "[recipe]") {
                            {"training.final_lr", 0.05},
                            {"training.precision", "bf16"},
                        });
-  CHECK(recipe.encoder.inputs == 7);
-  CHECK(recipe.head.inputs == 256);
-  CHECK(rino::parameter_count(*rino::JetEncoder(recipe.encoder)) == 8427264 + 2560000);
-  CHECK(rino::parameter_count(*rino::ProjectionHead(recipe.head)) == 2099456);
+  CHECK(recipe.encoder().inputs == 7);
+  CHECK(recipe.get<rino::ProjectionHeadOptions>("head").inputs == 256);
+  CHECK(rino::parameter_count(*rino::JetEncoder(recipe.encoder())) == 8427264 + 2560000);
+  CHECK(rino::parameter_count(*rino::ProjectionHead(recipe.get<rino::ProjectionHeadOptions>("head"))) == 2099456);
   // (mean, deviation): px, py, pz, E, log pT, log E, both relative to the jet's, dR, deta, dphi; then the jet's log E,
   // log pT, eta, phi.
   using Pairs = std::vector<std::pair<double, double>>;
@@ -280,18 +280,18 @@ TEST_CASE("the production preset carries its numbers", "[recipe]") {
     }
     return found;
   };
-  CHECK(pairs(rino::token_normalization(recipe.jets.normalization)) == Pairs{{0, 25},
-                                                                             {0, 25},
-                                                                             {0, 25},
-                                                                             {0, 25},
-                                                                             {1.7, 1.8},
-                                                                             {2.0, 1.8},
-                                                                             {-4.7, 1.8},
-                                                                             {-4.7, 1.8},
-                                                                             {0.14, 0.25},
-                                                                             {0, 0.14},
-                                                                             {0, 0.14}});
-  CHECK(pairs(rino::jet_normalization(recipe.jets.normalization)) ==
+  CHECK(pairs(rino::token_normalization(recipe.jets().normalization)) == Pairs{{0, 25},
+                                                                               {0, 25},
+                                                                               {0, 25},
+                                                                               {0, 25},
+                                                                               {1.7, 1.8},
+                                                                               {2.0, 1.8},
+                                                                               {-4.7, 1.8},
+                                                                               {-4.7, 1.8},
+                                                                               {0.14, 0.25},
+                                                                               {0, 0.14},
+                                                                               {0, 0.14}});
+  CHECK(pairs(rino::jet_normalization(recipe.jets().normalization)) ==
         Pairs{{6.7, 0.5}, {6.4, 0.25}, {0, 1.3}, {0, std::numbers::pi}});
 }
 
@@ -307,9 +307,9 @@ TEST_CASE("a variant of the production recipe differs from it in what it says al
       {"rino-antikt", {{"jets.algorithm", "antikt"}}},
       {"rino-slow-teacher", {{"loss.teacher_temperature_end", 0.07}, {"loss.momentum_end", 0.999}}},
   };
-  for (const rino::RecipePreset& preset : Recipe::kPresets) {
+  for (const rino::Preset& preset : rino::Registry::method("self-distillation").presets) {
     INFO(preset.name);
-    CHECK(variants.contains(std::string(preset.name)) == preset.name.starts_with("rino-"));
+    CHECK(variants.contains(preset.name) == preset.name.starts_with("rino-"));
   }
   const Recipe original = Recipe::preset("rino");
   for (const auto& [name, values] : variants) {
@@ -317,31 +317,43 @@ TEST_CASE("a variant of the production recipe differs from it in what it says al
     CHECK((differences(Recipe::preset(name), original) == values));
   }
   // 20 of 100 epochs
-  CHECK(Recipe::preset("rino-slow-teacher").loss.teacher_temperature_rise == 0.2);
+  CHECK(Recipe::preset("rino-slow-teacher").get<rino::SelfDistillationOptions>("loss").teacher_temperature_rise == 0.2);
 }
 
 TEST_CASE("every preset by its name makes a method, another name is an error", "[recipe]") {
-  std::set<std::string_view> names;
-  for (const rino::RecipePreset& preset : Recipe::kPresets) {
-    INFO(preset.name);
-    CHECK(names.insert(preset.name).second);
-    CHECK_FALSE(preset.summary.empty());
-    CHECK_FALSE(preset.source.empty());
-    // One of the large ones is enough: the method holds student, teacher and their gradients.
-    if (preset.name.starts_with("rino-") && preset.name != "rino-ibot") {
-      continue;
+  std::set<std::string> names;
+  for (const rino::MethodEntry& method : rino::Registry::methods()) {
+    CHECK_FALSE((method.summary.empty() || method.source.empty()));
+    for (const rino::Preset& preset : method.presets) {
+      INFO(preset.name);
+      CHECK(names.insert(preset.name).second);
+      CHECK_FALSE(preset.summary.empty());
+      CHECK_FALSE(preset.source.empty());
+      // One of the large ones is enough: the method holds student, teacher and their gradients.
+      if (preset.name.starts_with("rino-") && preset.name != "rino-ibot") {
+        continue;
+      }
+      const Recipe recipe = Recipe::preset(preset.name);
+      CHECK(recipe.method() == method.name);
+      const auto& [name, encoder] = recipe.make_method()->products().front();
+      CHECK(name == "encoder");
+      CHECK(dynamic_cast<const rino::JetEncoderImpl&>(*encoder).options == recipe.encoder());
     }
-    const Recipe recipe = Recipe::preset(std::string(preset.name));
-    CHECK(recipe.make_method()->student()->encoder->options == recipe.encoder);
   }
-  CHECK(rino::parameter_count(*Recipe::preset("nano").make_method()->student()) == 51424 + 6272);
+  std::int64_t trained = 0;
+  for (const auto& [name, tensor] : rino::parameters_of(Recipe::preset("nano").make_method()->trained())) {
+    trained += tensor.numel();
+  }
+  CHECK(trained == 51424 + 6272);
   CHECK(says(error_of([] { Recipe::preset("nanoo"); }), "'nanoo'", "nano, lite, mini, base, rino, rino-mixed",
              "demo, study"));
 }
 
 TEST_CASE("a method's initial values follow from the recipe's seed", "[recipe]") {
   Recipe recipe = Recipe::preset("nano");
-  const auto first = [&] { return recipe.make_method()->student()->encoder->embedding->weight.detach().clone(); };
+  const auto first = [&] {
+    return rino::parameters_of(recipe.make_method()->trained()).front().second.detach().clone();
+  };
   const at::Tensor weight = first();
   CHECK(first().equal(weight));
   recipe.set("training", "seed", std::int64_t{2});
@@ -353,7 +365,7 @@ TEST_CASE("the entries of a recipe have unique names, a meaning, and set themsel
   std::set<std::string> keys;
   Recipe changed = nano;
   Recipe copy = nano;
-  for (const rino::RecipeEntry& entry : nano.entries()) {
+  for (const rino::SectionEntry& entry : nano.entries()) {
     const std::string key = entry.section + "." + entry.name;
     INFO(key);
     CHECK(keys.insert(key).second);
@@ -368,7 +380,7 @@ TEST_CASE("the entries of a recipe have unique names, a meaning, and set themsel
   }
   CHECK(keys.size() == nano.entries().size());
   // All at once, on a recipe that began with other values.
-  for (const rino::RecipeEntry& entry : nano.entries()) {
+  for (const rino::SectionEntry& entry : nano.entries()) {
     changed.set(entry.section, entry.name, entry.value);
   }
   CHECK(changed == nano);
@@ -377,22 +389,22 @@ TEST_CASE("the entries of a recipe have unique names, a meaning, and set themsel
 TEST_CASE("sizes that follow from others follow", "[recipe]") {
   Recipe recipe = Recipe::preset("nano");
   recipe.set("jets", "features", "relative");
-  CHECK(recipe.encoder.inputs == 5);
+  CHECK(recipe.encoder().inputs == 5);
   recipe.set("jets", "features", "logarithmic");
-  CHECK(recipe.encoder.inputs == 7);
+  CHECK(recipe.encoder().inputs == 7);
   recipe.set("encoder", "width", std::int64_t{48});
-  CHECK(recipe.head.inputs == 48);
-  CHECK(recipe.head.hidden() == 192);
+  CHECK(recipe.get<rino::ProjectionHeadOptions>("head").inputs == 48);
+  CHECK(recipe.get<rino::ProjectionHeadOptions>("head").hidden() == 192);
   recipe.set("head", "hidden_width", std::int64_t{20});
-  CHECK(recipe.head.hidden() == 20);
+  CHECK(recipe.get<rino::ProjectionHeadOptions>("head").hidden() == 20);
 }
 
 TEST_CASE("whole numbers do where numbers are asked for, nothing else is taken for another type", "[recipe]") {
   Recipe recipe = Recipe::preset("nano");
   recipe.set("jets", "radius", std::int64_t{1});
-  CHECK(recipe.jets.radius == 1.0);
+  CHECK(recipe.jets().radius == 1.0);
   recipe.set("views", "student", Names{});
-  CHECK(recipe.views.student.empty());
+  CHECK(recipe.get<rino::ViewSetOptions>("views").student.empty());
   const Recipe before = recipe;
   const auto error = [&](const char* section, const char* name, const FieldValue& value) {
     return error_of([&] { recipe.set(section, name, value); });
@@ -428,4 +440,34 @@ TEST_CASE("fields carry texts, numbers, flags and lists by type", "[recipe][fiel
     CHECK_FALSE(std::string_view(field.name).empty());
   });
   CHECK(visited == 8);
+}
+
+TEST_CASE("sections are found by name and type, and a copy shares nothing", "[recipe][sections]") {
+  rino::Sections sections;
+  sections.add<rino::AdamWOptions>("optimizer").add<rino::ViewSetOptions>("views");
+  rino::Sections copy = sections;
+  CHECK(copy == sections);
+  copy.get<rino::AdamWOptions>("optimizer").lr = 1.0;
+  CHECK_FALSE(copy == sections);
+  CHECK(sections.get<rino::AdamWOptions>("optimizer").lr == rino::AdamWOptions{}.lr);
+  CHECK((copy.contains("views") && !copy.contains("head")));
+  CHECK(says(error_of([&] { copy.get<rino::AdamWOptions>("views"); }), "no section 'views' of that type",
+             "optimizer, views"));
+  CHECK(says(error_of([&] { copy.add<rino::AdamWOptions>("views"); }), "two sections 'views'"));
+  CHECK(says(error_of([&] { copy.set("optimizer", "rate", 1.0); }), "no 'optimizer.rate'"));
+  rino::Sections other;
+  other.add<rino::ViewSetOptions>("optimizer").add<rino::ViewSetOptions>("views");
+  CHECK_FALSE(other == sections);
+}
+
+TEST_CASE("the registry refuses names that are taken and methods that lack a part", "[recipe][registry]") {
+  using rino::Registry;
+  CHECK(says(error_of([] { Registry::method("distillation"); }), "'distillation'", "self-distillation"));
+  rino::MethodEntry entry = Registry::method("self-distillation");
+  CHECK(says(error_of([&] { Registry::add(entry); }), "method 'self-distillation' already"));
+  entry.name = "mine";
+  CHECK(says(error_of([&] { Registry::add(entry); }), "preset 'nano' already", "self-distillation"));
+  entry.presets.clear();
+  entry.resolve = nullptr;
+  CHECK(says(error_of([&] { Registry::add(entry); }), "'mine' lacks"));
 }

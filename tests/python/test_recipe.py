@@ -428,7 +428,7 @@ def test_toml_holds_every_number_exactly(tmp_path, name):
 
 def test_toml_says_what_each_number_means():
     text = Recipe().to_toml()
-    assert text.startswith('preset = "nano"\n\n[jets]\n')
+    assert text.startswith('format = 2\nmethod = "self-distillation"\npreset = "nano"\n\n[jets]\n')
     assert "batch_size = 1000  # jets of a step [jets]" in text
     assert 'student = [8, 16, 32, 64, "all"]  # ' in text
 

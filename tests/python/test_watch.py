@@ -28,7 +28,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import pyrino as rino
 from pyrino import Jets, Recipe, RinoError, RinoWarning, Trainer, pretrain
-from pyrino.collapse import CollapseAlarm
+from pyrino.methods.collapse import CollapseAlarm
 from pyrino.plots import training_curves
 from pyrino.progress import Pace
 from pyrino.watch import Watch, save_batch
@@ -347,7 +347,7 @@ def test_the_log_says_which_curves_belong_together(run):
     log = logged(run[2])
     (event,) = log.Tensors("custom_scalars__config__")
     layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
-    assert [category.title for category in layout.category] == ["loss", "collapse", "speed", "schedules"]
+    assert [category.title for category in layout.category] == ["loss", "method", "speed", "schedules"]
     import re
 
     patterns = [tag for category in layout.category for chart in category.chart for tag in chart.multiline.tag]

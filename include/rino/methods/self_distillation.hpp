@@ -22,6 +22,7 @@
 #include <rino/core/placement.hpp>
 #include <rino/core/random.hpp>
 #include <rino/core/ranks.hpp>
+#include <rino/core/sections.hpp>
 #include <rino/losses/centering.hpp>
 #include <rino/losses/dino.hpp>
 #include <rino/losses/gram.hpp>
@@ -37,8 +38,10 @@
 #include <rino/tokens/tokens.hpp>
 #include <rino/tokens/view_tokenizer.hpp>
 #include <rino/train/method.hpp>
+#include <rino/train/method_entry.hpp>
 #include <rino/train/schedule.hpp>
 #include <rino/train/teacher.hpp>
+#include <rino/train/training_options.hpp>
 #include <rino/views/resolution.hpp>
 
 namespace rino {
@@ -220,9 +223,11 @@ class SelfDistillation final : public Method {
   const EncoderWithHeads& teacher() const { return teacher_; }
   Modules trained() const override { return student_->networks(); }
 
-  /// The teacher's encoder, the one to use, and the student's.
+  /// The teacher's encoder, the one to use, under its own name too, and the student's.
   Modules products() const override {
-    return {{"encoder", teacher_->encoder.ptr()}, {"student", student_->encoder.ptr()}};
+    return {{"encoder", teacher_->encoder.ptr()},
+            {"teacher", teacher_->encoder.ptr()},
+            {"student", student_->encoder.ptr()}};
   }
 
   /// Makes assignments, neighbours and centres those of the jets of all processes.
@@ -289,7 +294,7 @@ class SelfDistillation final : public Method {
   StepLoss loss(const Batch& batch, const Step& step) override {
     const Tokens& tokens = batch.of("constituents");
     const std::int64_t views = static_cast<std::int64_t>(tokens.view_sizes().size()) - (has_particles() ? 1 : 0);
-    set_generator(*student_, make_generator(tokens.features.device(), dropout_seed(step)));
+    set_generator(*student_, make_generator(tokens.features.device(), step.dropout_seed()));
     StepLoss result{at::zeros({}, tokens.features.options()), {}};
     if (views > 0) {
       add_views(result, tokens.first_views(views), views, step);
@@ -360,7 +365,6 @@ class SelfDistillation final : public Method {
  private:
   // What random numbers are for, so that no two purposes share a sequence.
   static constexpr std::uint64_t kDrawnViews = 11;
-  static constexpr std::uint64_t kDropout = 12;
 
   /// How a teacher assigns to one head's prototypes.
   struct Targets {
@@ -405,12 +409,6 @@ class SelfDistillation final : public Method {
   }
 
   bool has_particles() const { return options_.ibot > 0 || options_.gram > 0; }
-
-  std::uint64_t dropout_seed(const Step& step) const {
-    const auto number = static_cast<std::uint64_t>(step.number);
-    return step.first_jet == 0 ? Random{step.seed, kDropout, number}.bits()
-                               : Random{step.seed, kDropout, number, static_cast<std::uint64_t>(step.first_jet)}.bits();
-  }
 
   /// [S, D] -> [V, B, D], of the tokens' type.
   static at::Tensor by_view(const at::Tensor& x, const Tokens& tokens, std::int64_t views) {
@@ -532,5 +530,141 @@ class SelfDistillation final : public Method {
   at::Tensor embeddings_;
   std::optional<Teacher> average_;
 };
+
+/// The method as the registry lists it, with the recipes of the paper, of its successor, and ours for demonstrations.
+inline MethodEntry self_distillation_entry() {
+  using Names = std::vector<std::string>;
+  const std::string workshop = "arXiv:2509.07486";
+  const std::string production = kProductionSource;
+  MethodEntry entry;
+  entry.name = "self-distillation";
+  entry.summary = "a student assigns all views of a jet to the prototypes to which its teacher assigned other ones";
+  entry.source = workshop;
+  entry.add_sections = [](Sections& sections) {
+    sections.add<ViewSetOptions>("views").add<ProjectionHeadOptions>("head").add<SelfDistillationOptions>("loss");
+  };
+  entry.resolve = [](Sections& sections) {
+    sections.get<ProjectionHeadOptions>("head").inputs = sections.get<JetEncoderOptions>("encoder").outputs();
+  };
+  entry.make = [](const Sections& sections) -> std::shared_ptr<Method> {
+    return std::make_shared<SelfDistillation>(
+        sections.get<ViewTokenizerOptions>("jets"), sections.get<JetEncoderOptions>("encoder"),
+        sections.get<ProjectionHeadOptions>("head"), sections.get<ViewSetOptions>("views"),
+        sections.get<SelfDistillationOptions>("loss"),
+        static_cast<std::uint64_t>(sections.get<TrainingOptions>("training").seed));
+  };
+  const auto size = [](int width, int heads, int layers, int feedforward, int prototypes, int hidden1, int hidden2,
+                       double encoder_lr) {
+    return std::vector<std::pair<std::string, FieldValue>>{
+        {"encoder.width", width},        {"encoder.heads", heads},
+        {"encoder.layers", layers},      {"encoder.feedforward", feedforward},
+        {"head.prototypes", prototypes}, {"finetune.hidden1", hidden1},
+        {"finetune.hidden2", hidden2},   {"finetune.encoder_lr", encoder_lr}};
+  };
+  entry.presets = {
+      {"nano", "", "the paper's smallest", workshop, {}},
+      {"lite", "nano", "the paper's second", workshop, size(64, 4, 4, 256, 32, 16, 8, 1e-5)},
+      {"mini", "nano", "the paper's third", workshop, size(128, 8, 6, 512, 64, 32, 16, 1e-6)},
+      {"base", "nano", "the paper's largest", workshop, size(256, 8, 6, 1024, 128, 64, 32, 1e-6)},
+      {"rino",
+       "nano",
+       "the production recipe: DINO and iBOT, teacher at 6, 8 and 16 subjets",
+       production,
+       {{"jets.max_constituents", 90},
+        {"jets.features", "logarithmic"},
+        {"jets.normalization", "production"},
+        {"views.teacher", Names{"6", "8", "16"}},
+        {"views.student", Names{"2", "3", "4", "all"}},
+        {"views.student_drawn", 3},
+        {"encoder.width", 256},
+        {"encoder.heads", 16},
+        {"encoder.layers", 8},
+        {"encoder.feedforward", 1024},
+        {"encoder.dropout", 0.0},
+        {"encoder.class_token", "learned"},
+        {"encoder.registers", 4},
+        {"encoder.norm", "rms"},
+        {"encoder.embedding_norm", true},
+        {"encoder.feedforward_kind", "swiglu"},
+        {"encoder.layer_scale", 0.01},
+        {"encoder.positions", "polar"},
+        {"head.prototypes", 2048},
+        {"head.hidden_layers", 2},
+        {"head.hidden_width", 1024},
+        {"head.bottleneck", 256},
+        {"loss.ibot", 1.0},
+        {"loss.koleo", 0.1},
+        {"loss.teacher_temperature_end", 0.04},
+        {"loss.momentum_start", 0.995},
+        {"loss.momentum_end", 0.997},
+        {"optimizer.lr", 3e-3},
+        {"optimizer.weight_decay", 0.05},
+        {"optimizer.layer_decay", 0.9},
+        {"training.batch_size", 3000},
+        {"training.warmup", 0.2},
+        {"training.warmup_start", 1e-6},
+        {"training.warmup_shape", "cosine"},
+        {"training.final_lr", 0.05},
+        {"training.precision", "bf16"},
+        // The paper's of its largest encoder, which is as wide.
+        {"finetune.hidden1", 64},
+        {"finetune.hidden2", 32},
+        {"finetune.encoder_lr", 1e-6}}},
+      {"rino-mixed",
+       "rino",
+       "rino with views of both roles between each other: teacher 2, 4, 8, 16, student 3, 6, all",
+       production,
+       {{"views.teacher", Names{"2", "4", "8", "16"}}, {"views.student", Names{"3", "6", "all"}}}},
+      {"rino-swapped",
+       "rino",
+       "rino with the roles swapped: teacher 2, 3, 4, student 6, 8, 16, all",
+       production,
+       {{"views.teacher", Names{"2", "3", "4"}}, {"views.student", Names{"6", "8", "16", "all"}}}},
+      {"rino-no-positions", "rino", "rino without the table of positions", production, {{"encoder.positions", "none"}}},
+      {"rino-dino", "rino", "rino with views of jets alone, no masked constituents", production, {{"loss.ibot", 0.0}}},
+      {"rino-ibot",
+       "rino",
+       "rino with masked constituents alone, no views, no class token; the embedding is the mean of registers and "
+       "constituents",
+       production,
+       // KoLeo acts on the embeddings of views, of which there are none here.
+       {{"loss.dino", 0.0}, {"loss.koleo", 0.0}, {"encoder.class_token", "none"}, {"encoder.pooling", "all"}}},
+      {"rino-cambridge", "rino", "rino with views by Cambridge/Aachen", production, {{"jets.algorithm", "cambridge"}}},
+      {"rino-antikt", "rino", "rino with views by anti-kT", production, {{"jets.algorithm", "antikt"}}},
+      {"rino-slow-teacher",
+       "rino",
+       "rino with a teacher of 0.04 -> 0.07 in temperature and of momentum up to 0.999",
+       production,
+       {{"loss.teacher_temperature_end", 0.07}, {"loss.momentum_end", 0.999}}},
+      {"demo",
+       "nano",
+       "nano with the views, class token and boost that carry over to another domain, for minutes on two cores",
+       kOwnChoice,
+       {{"jets.boost_to_pt", 750.0},
+        {"views.teacher", Names{"4", "8", "16"}},
+        {"views.student", Names{"2", "3", "all"}},
+        {"views.student_drawn", 2},
+        {"encoder.class_token", "learned"},
+        {"encoder.dropout", 0.0},
+        {"head.hidden_layers", 2},
+        {"head.hidden_width", 128},
+        {"head.bottleneck", 32},
+        {"head.prototypes", 256},
+        {"loss.koleo", 0.1},
+        {"optimizer.lr", 2e-3},
+        {"training.batch_size", 256},
+        {"training.epochs", 24},
+        {"finetune.batch_size", 256},
+        {"finetune.probe_epochs", 4},
+        {"finetune.epochs", 8},
+        {"finetune.encoder_lr", 1e-3},
+        {"finetune.positive_weight", 1.0},
+        {"supervised.lr", 1e-3},
+        {"supervised.epochs", 12},
+        {"supervised.patience", 4}}},
+      {"study", "demo", "the same for hours", kOwnChoice, {{"training.epochs", 50}}},
+  };
+  return entry;
+}
 
 }  // namespace rino

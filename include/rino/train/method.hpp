@@ -12,12 +12,22 @@
 #include <torch/nn/module.h>
 
 #include <rino/core/error.hpp>
+#include <rino/core/random.hpp>
 #include <rino/core/ranks.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/nn/flat_parameters.hpp>
 #include <rino/tokens/batch.hpp>
+#include <rino/views/transforms/draws.hpp>
 
 namespace rino {
+
+namespace detail {
+
+// What a step's random numbers are for, so that no two purposes share a sequence.
+inline constexpr std::uint64_t kDropout = 12;
+inline constexpr std::uint64_t kDraws = 14;
+
+}  // namespace detail
 
 /// Where a training run stands, and which part of the step's batch is looked at.
 struct Step {
@@ -28,6 +38,24 @@ struct Step {
   std::int64_t first_jet = 0;  ///< place of the part's first jet in the step's batch of all processes
   std::int64_t parts = 1;      ///< in which the step's batch is computed, on all processes together
   std::map<std::string, double, std::less<>> counts = {};  ///< `Batch::counts` of all parts together
+
+  /// Where a random transform of this part takes its numbers from, by its purpose: those of a jet are a function of the
+  /// run's seed, the step, the purpose and the jet's place in the step's batch, on however many processes that is.
+  Draws draws(std::string_view purpose) const {
+    std::uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a
+    for (const char character : purpose) {
+      hash = (hash ^ static_cast<unsigned char>(character)) * 0x100000001b3ULL;
+    }
+    // Below 2^63, where other languages' integers end.
+    return {Random{seed, detail::kDraws, static_cast<std::uint64_t>(number), hash}.bits() >> 1, first_jet};
+  }
+
+  /// Of the generator that dropout draws from.
+  std::uint64_t dropout_seed() const {
+    const auto step = static_cast<std::uint64_t>(number);
+    return first_jet == 0 ? Random{seed, detail::kDropout, step}.bits()
+                          : Random{seed, detail::kDropout, step, static_cast<std::uint64_t>(first_jet)}.bits();
+  }
 
   double epoch() const { return static_cast<double>(number) / static_cast<double>(steps_per_epoch); }
   std::int64_t steps() const { return steps_per_epoch * epochs; }

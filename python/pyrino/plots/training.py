@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pyrino._columns import to_float64
 from pyrino.errors import RinoError
+from pyrino.methods import Chart, all_methods
 from pyrino.plots.style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, VERMILION, new_figure, plain
 
 if TYPE_CHECKING:
@@ -18,33 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["training_curves"]
-
-_NAMES = {
-    "loss": "loss",
-    "dino": "cross-entropy",
-    "koleo": "KoLeo",
-    "ibot": "iBOT",
-    "gram": "Gram",
-    "teacher_entropy": "of one jet's assignment",
-    "prototype_entropy": "of the mean assignment",
-    "particle_teacher_entropy": "of one constituent's",
-    "particle_prototype_entropy": "of the mean assignment",
-    "lr": "learning rate",
-    "momentum": "momentum",
-    "teacher_temperature": "teacher",
-    "student_temperature": "student",
-    "gradient_norm": "gradient norm",
-}
-
-_PANELS = (
-    ("loss", ("loss", "dino", "koleo", "ibot", "gram")),
-    ("teacher entropy [nats]", ("teacher_entropy", "prototype_entropy")),
-    ("teacher entropy, particles [nats]", ("particle_teacher_entropy", "particle_prototype_entropy")),
-    ("learning rate", ("lr",)),
-    ("teacher momentum", ("momentum",)),
-    ("temperature", ("teacher_temperature", "student_temperature")),
-    ("gradient norm before clipping", ("gradient_norm",)),
-)
 
 
 def training_curves(
@@ -75,10 +49,11 @@ def training_curves(
         If the history is empty, its columns differ in length, or it holds none of the known ones.
     """
     columns = _columns(history)
-    panels = [(title, [key for key in keys if key in columns]) for title, keys in _PANELS]
-    panels = [(title, keys) for title, keys in panels if keys]
+    panels = [(chart, [line for line in chart.lines if line[0] in columns]) for chart in _charts()]
+    panels = [(chart, lines) for chart, lines in panels if lines]
     if not panels:
-        raise RinoError(f"the history has only {sorted(columns)}; it needs one of {sorted(_NAMES)}")
+        known = sorted(name for chart in _charts() for name, _ in chart.lines)
+        raise RinoError(f"the history has only {sorted(columns)}; it needs one of {known}")
     abscissa = next((name for name in ("step", "epoch") if name in columns), None)
     n = len(next(iter(columns.values())))
     x = columns[abscissa] if abscissa else np.arange(n, dtype=np.float64)
@@ -89,24 +64,25 @@ def training_curves(
     grid = figure.subplots(down, across, squeeze=False)
     for axes in list(grid.flat)[len(panels) :]:
         axes.remove()
-    for axes, (title, keys) in zip(grid.flat, panels, strict=False):
-        palette = (INK, BLUE, GREEN, ORANGE, PURPLE) if title == "loss" else (BLUE, VERMILION)
-        for key, colour in zip(keys, palette, strict=False):
+    for axes, (chart, lines) in zip(grid.flat, panels, strict=False):
+        first = lines[0][0]
+        palette = (INK, BLUE, GREEN, ORANGE, PURPLE) if first == "loss" else (BLUE, VERMILION, GREEN, ORANGE, PURPLE)
+        for (key, words), colour in zip(lines, palette, strict=False):
             y = columns[key]
-            if n > 200 and key not in ("lr", "momentum") and not key.endswith("temperature"):
+            if n > 200 and not chart.schedule:
                 axes.plot(x, y, color=colour, alpha=0.22, linewidth=0.6)
                 y = _running_mean(y, n // 50)
             marker = "o" if n == 1 else None
-            axes.plot(x, y, color=colour, linewidth=1.6, label=_NAMES[key], marker=marker)
-        entropy = title.endswith("[nats]")
+            axes.plot(x, y, color=colour, linewidth=1.6, label=words, marker=marker)
+        entropy = chart.prototypes
         if entropy:
             if n_prototypes is not None:
                 _draw_ln_k(axes, n_prototypes)
             axes.margins(y=0.08)
             axes.set_ylim(bottom=0)
-        if "skipped" in columns and keys[0] in ("loss", "gradient_norm"):
-            _mark_skipped(axes, x[columns["skipped"] > 0], named=keys[0] == "loss")
-        axes.set_title(title, fontsize=10.5, color=INK)
+        if "skipped" in columns and first in ("loss", "gradient_norm"):
+            _mark_skipped(axes, x[columns["skipped"] > 0], named=first == "loss")
+        axes.set_title(chart.title, fontsize=10.5, color=INK)
         axes.grid(True, color="#ececec", linewidth=0.8)
         entries = len(axes.get_legend_handles_labels()[0])
         if entries > 3 and not entropy:  # room for them above what falls
@@ -120,6 +96,19 @@ def training_curves(
         axes.yaxis.get_offset_text().set(fontsize=8, color=MUTED)
         plain(axes)
     return figure
+
+
+def _charts() -> list[Chart]:
+    """What is drawn, in order: what every method has, and the charts of all of them."""
+    parts = tuple(dict.fromkeys(part for known in all_methods() for part in known.parts))
+    own = list(dict.fromkeys(chart for known in all_methods() for chart in known.charts))
+    return [
+        Chart("loss", (("loss", "loss"), *parts)),
+        *[chart for chart in own if not chart.schedule],
+        Chart("learning rate", (("lr", "learning rate"),), schedule=True),
+        *[chart for chart in own if chart.schedule],
+        Chart("gradient norm before clipping", (("gradient_norm", "gradient norm"),)),
+    ]
 
 
 def _draw_ln_k(axes: Axes, n_prototypes: int) -> None:

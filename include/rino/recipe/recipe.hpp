@@ -1,0 +1,98 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <rino/core/sections.hpp>
+#include <rino/jets/feature_columns.hpp>
+#include <rino/methods/finetuning.hpp>
+#include <rino/methods/registry.hpp>
+#include <rino/nn/jet_encoder_options.hpp>
+#include <rino/tokens/view_tokenizer.hpp>
+#include <rino/train/adamw.hpp>
+#include <rino/train/trainer.hpp>
+
+namespace rino {
+
+/// Every number of a training run, by section and name: a TOML file is one of these written down. "jets", "encoder",
+/// "optimizer" and "training" are common to all methods; the method adds its own; "finetune" and "supervised" say what
+/// becomes of the encoder afterwards.
+class Recipe {
+ public:
+  /// A method's defaults. @throws rino::Error for a name that there is not.
+  explicit Recipe(std::string_view method = "self-distillation") : method_(Registry::method(method).name) {
+    sections_.add<ViewTokenizerOptions>("jets").add<JetEncoderOptions>("encoder");
+    entry().add_sections(sections_);
+    sections_.add<AdamWOptions>("optimizer").add<TrainingOptions>("training");
+    sections_.add<FinetuningOptions>("finetune").add<SupervisedOptions>("supervised");
+    resolve();
+  }
+
+  /// A recipe by its name, of the registry's.
+  /// @throws rino::Error for a name that there is not.
+  static Recipe preset(std::string_view name) {
+    const auto& [method, preset] = Registry::preset(name);
+    Recipe recipe = preset.base.empty() ? Recipe(method.name) : Recipe::preset(preset.base);
+    for (const auto& [key, value] : preset.numbers) {
+      const std::size_t dot = key.find('.');
+      recipe.set(key.substr(0, dot), key.substr(dot + 1), value);
+    }
+    return recipe;
+  }
+
+  const std::string& method() const { return method_; }
+  /// All sections; after a change of one of them by hand `resolve` is called.
+  Sections& sections() { return sections_; }
+  const Sections& sections() const { return sections_; }
+
+  /// A section as the struct that it is. @throws rino::Error if the method has none of that name and type.
+  template <typename Config>
+  Config& get(std::string_view section) {
+    return sections_.get<Config>(section);
+  }
+  template <typename Config>
+  const Config& get(std::string_view section) const {
+    return sections_.get<Config>(section);
+  }
+
+  ViewTokenizerOptions& jets() { return get<ViewTokenizerOptions>("jets"); }
+  const ViewTokenizerOptions& jets() const { return get<ViewTokenizerOptions>("jets"); }
+  JetEncoderOptions& encoder() { return get<JetEncoderOptions>("encoder"); }
+  const JetEncoderOptions& encoder() const { return get<JetEncoderOptions>("encoder"); }
+  AdamWOptions& optimizer() { return get<AdamWOptions>("optimizer"); }
+  const AdamWOptions& optimizer() const { return get<AdamWOptions>("optimizer"); }
+  TrainingOptions& training() { return get<TrainingOptions>("training"); }
+  const TrainingOptions& training() const { return get<TrainingOptions>("training"); }
+
+  /// All numbers in order.
+  std::vector<SectionEntry> entries() const { return sections_.entries(); }
+
+  /// Sets one number.
+  /// @throws rino::Error if there is none of that section and name, or for a value of the wrong type.
+  void set(std::string_view section, std::string_view name, const FieldValue& value) {
+    sections_.set(section, name, value);
+    resolve();
+  }
+
+  /// Sizes that follow from others.
+  void resolve() {
+    encoder().inputs = static_cast<std::int64_t>(feature_indices(jets().features).size());
+    entry().resolve(sections_);
+  }
+
+  /// What is trained, with new initial values.
+  std::shared_ptr<Method> make_method() const { return entry().make(sections_); }
+
+  bool operator==(const Recipe& other) const = default;
+
+ private:
+  const MethodEntry& entry() const { return Registry::method(method_); }
+
+  std::string method_;
+  Sections sections_;
+};
+
+}  // namespace rino

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <rino/core/fields.hpp>
+#include <rino/core/sections.hpp>
+#include <rino/train/method.hpp>
+
+namespace rino {
+
+/// A recipe by its name: another one, or its method's defaults, and the numbers that differ.
+struct Preset {
+  std::string name;
+  std::string base;  ///< a preset of the same method; "": the defaults
+  std::string summary;
+  std::string source;                                       ///< publication
+  std::vector<std::pair<std::string, FieldValue>> numbers;  ///< by "section.name"
+};
+
+/// What a method says of itself: all that has to be known of it elsewhere. `methods/registry.hpp` has the list.
+struct MethodEntry {
+  std::string name;
+  std::string summary;
+  std::string source;  ///< publication of its defaults
+  /// Adds the sections that it has beside "jets", "encoder", "optimizer" and "training", with its defaults.
+  std::function<void(Sections&)> add_sections;
+  /// Sets sizes that follow from other numbers, after each change of one.
+  std::function<void(Sections&)> resolve;
+  /// The method of a recipe, with new initial values.
+  std::function<std::shared_ptr<Method>(const Sections&)> make;
+  std::vector<Preset> presets;
+};
+
+}  // namespace rino

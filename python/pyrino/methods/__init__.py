@@ -1,0 +1,27 @@
+"""What methods say of themselves to people: charts, warnings, the line of the progress bar, operations of a step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyrino.methods.contrastive import AboutContrastive
+from pyrino.methods.description import About, Alarm, Chart
+from pyrino.methods.self_distillation import AboutSelfDistillation
+
+if TYPE_CHECKING:
+    from pyrino.recipe import Recipe
+
+__all__ = ["About", "Alarm", "Chart", "about", "all_methods"]
+
+#: By the method's name; one that is not here shows what every method has.
+_ABOUT: dict[str, type[About]] = {"self-distillation": AboutSelfDistillation, "contrastive": AboutContrastive}
+
+
+def about(recipe: Recipe) -> About:
+    """What the method of a recipe says of itself."""
+    return _ABOUT.get(recipe.method, About)(recipe)
+
+
+def all_methods() -> list[type[About]]:
+    """Those that say something, the oldest first."""
+    return list(_ABOUT.values())

@@ -1,0 +1,81 @@
+"""What every method says of itself to people, and what it can say in addition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pyrino.recipe import Recipe
+
+__all__ = ["About", "Alarm", "Chart"]
+
+
+class Chart(NamedTuple):
+    """Numbers of a step that belong in one picture."""
+
+    title: str
+    lines: tuple[tuple[str, str], ...]  #: each number's name in `Trainer.step`'s report, and its words in the picture
+    prototypes: bool = False  #: entropies of assignments to prototypes, in nats: their scale is ln K
+    schedule: bool = False  #: follows from the recipe, without noise
+
+
+class Alarm(Protocol):
+    """Looks for signs that training learns nothing any more."""
+
+    def step(self, report: Mapping[str, float]) -> list[str]:
+        """What is new with a step, as `Trainer.step` reports it."""
+        ...
+
+    def rank(self, rank: float, width: int) -> list[str]:
+        """What is new with an effective rank of embeddings of so many numbers."""
+        ...
+
+
+class About:
+    """What a method says of itself; this is what all have, and methods add theirs.
+
+    Parameters
+    ----------
+    recipe
+        Of the run.
+    """
+
+    #: Parts of the loss, in its picture: names and words as in `Chart.lines`.
+    parts: tuple[tuple[str, str], ...] = ()
+    #: What else belongs in a picture.
+    charts: tuple[Chart, ...] = ()
+    #: Pictures of `derived` numbers in TensorBoard, where they say more than the charts: title and tags.
+    derived_charts: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    @property
+    def prototypes(self) -> int | None:
+        """Their number, where there are any."""
+        return None
+
+    def alarm(self, path: float) -> Alarm | None:
+        """Who looks for signs that nothing is learned.
+
+        Parameters
+        ----------
+        path
+            Sum of the learning rates of the steps done so far over the peak learning rate.
+        """
+        return None
+
+    def shown(self, report: Mapping[str, float]) -> Sequence[tuple[str, str]]:
+        """What the progress bar shows of a step beside the loss: pieces, at length and in short."""
+        return ()
+
+    def derived(self, report: Mapping[str, float]) -> Mapping[str, float]:
+        """Further numbers of a step for TensorBoard, by tag."""
+        return {}
+
+    def histograms(self, snapshot: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """What TensorBoard shows the distribution of, from tensors of the last step."""
+        return {}

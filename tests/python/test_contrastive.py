@@ -1,0 +1,158 @@
+"""Contrastive learning: whole steps against plain PyTorch in float64, labels, ranks' draws, what it says to people."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+import pyrino as rino
+from pyrino import Recipe, RinoError
+
+SMALL = {"encoder.width": 8, "encoder.heads": 2, "encoder.layers": 1, "encoder.feedforward": 12, "encoder.dropout": 0.0}
+VIEWS = {"soft": 0.2, "stochastic": 0.1, "constant": 0.02, "eta": 0.01, "views.phi": 0.02, "split": 0.2}
+
+
+def recipe_of(preset: str = "contrastive", **numbers: object) -> Recipe:
+    short = {"epochs": 3, "batch_size": 12, "lr": 3e-3, "seed": 5, "precision": "float64"}
+    return Recipe.preset(preset, **{**SMALL, **VIEWS, **short, **numbers})
+
+
+@pytest.fixture(scope="module")
+def jets() -> rino.Jets:
+    return rino.toy_jets(40, seed=3, top_fraction=0.5)
+
+
+def view_of(jets: rino.Jets, recipe: Recipe, step: int, name: str) -> rino.Jets:
+    """As the recipe's [views] say, by the transforms of Python."""
+    v = recipe.views
+    augmentation = rino.Augmentation(
+        [
+            rino.rotate,
+            partial(rino.translate, max_rapidity=v.translate_rapidity, max_phi=v.translate_phi),
+            partial(rino.split_collinear, probability=v.split),
+            partial(rino.smear, stochastic=v.stochastic, constant=v.constant, eta=v.eta, phi=v.phi, soft=v.soft),
+        ]
+    )
+    return augmentation(jets, seed=rino._core.step_seed(recipe.training.seed, step, name))
+
+
+def nt_xent(z: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Row by row, as the formula stands."""
+    z = z / z.norm(dim=1, keepdim=True)
+    n = len(z) // 2
+    rows = []
+    for i in range(2 * n):
+        s = z @ z[i] / temperature
+        others = torch.cat([s[:i], s[i + 1 :]])
+        rows.append(torch.logsumexp(others, 0) - s[(i + n) % (2 * n)])
+    return torch.stack(rows).mean()
+
+
+def supcon(z: torch.Tensor, labels: list[int], temperature: float) -> torch.Tensor:
+    z = z / z.norm(dim=1, keepdim=True)
+    rows = []
+    for i in range(len(z)):
+        s = z @ z[i] / temperature
+        rest = torch.logsumexp(torch.cat([s[:i], s[i + 1 :]]), 0)
+        positives = [j for j in range(len(z)) if j != i and labels[j] == labels[i]]
+        rows.append(-torch.stack([s[p] - rest for p in positives]).mean())
+    return torch.stack(rows).mean()
+
+
+@pytest.mark.parametrize("preset", ["contrastive", "supcon"])
+def test_steps_are_those_of_plain_pytorch(jets, tmp_path, preset):
+    recipe = recipe_of(preset, **{"head.width": 6})
+    trainer = rino.Trainer(recipe, jets)
+    trainer.save(tmp_path / "start.safetensors")
+    state = safetensors.torch.load_file(tmp_path / "start.safetensors")
+    encoder = rino.JetEncoder(recipe, seed=0).double()
+    encoder.load_state_dict({k[16:]: v for k, v in state.items() if k.startswith("trained.encoder.")})
+    head = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Linear(8, 6), torch.nn.ReLU(), torch.nn.Linear(6, 6)).double()
+    head.load_state_dict(
+        {
+            f"{2 * layer + 1}.{kind}": state[f"trained.head.layers.{layer}.{kind}"]
+            for layer in (0, 1)
+            for kind in ("weight", "bias")
+        }
+    )
+    parameters = [*encoder.parameters(), *head.parameters()]
+    o = recipe.optimizer
+    optimizer = torch.optim.AdamW(parameters, o.lr, (o.beta1, o.beta2), o.eps, o.weight_decay)
+    for number in range(5):
+        report = trainer.step()
+        batch = rino.Jets._wrap(trainer._core.batch())
+        views = [view_of(batch, recipe, number, name) for name in ("first view", "second view")]
+        z = head(torch.cat([encoder(encoder.tokenize(view)).jets for view in views]))
+        loss = nt_xent(z, 0.1) if preset == "contrastive" else supcon(z, batch.labels.tolist() * 2, 0.1)
+        for group in optimizer.param_groups:
+            group["lr"] = trainer.learning_rate(number)
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(parameters, o.clip)
+        optimizer.step()
+        assert report["loss"] == pytest.approx(loss.item(), rel=1e-10)
+        assert report["gradient_norm"] == pytest.approx(norm.item(), rel=1e-8)
+        assert report["alignment"] == pytest.approx(rino.alignment(*z.chunk(2)).item(), rel=1e-9)
+        mean = np.mean([rino.uniformity(half).item() for half in z.chunk(2)])
+        assert report["uniformity"] == pytest.approx(mean, rel=1e-9)
+
+
+def test_labels_are_asked_for_only_where_they_are_used(jets):
+    bare = rino.Jets.from_columns(jets.px, jets.py, jets.pz, jets.e, jets.offsets)
+    assert np.isfinite(rino.Trainer(recipe_of(), bare).step()["loss"])
+    with pytest.raises(RinoError, match=r"loss.labels is on but the jets have no labels: give labelled jets"):
+        rino.Trainer(recipe_of("supcon", loader_threads=0), bare).step()
+
+
+def test_a_run_trains_shows_its_charts_and_leaves_an_encoder(jets, tmp_path, capsys):
+    run = rino.pretrain(recipe_of(precision="float32", epochs=12), jets, tmp_path / "run")
+    assert "loss" in capsys.readouterr().err
+    losses = run.history["loss"]
+    assert losses[-6:].mean() < losses[:6].mean()
+    again = rino.JetEncoder.load(tmp_path / "run" / "encoder.safetensors")
+    assert again.recipe.method == "contrastive" and again.recipe == run.recipe
+    np.testing.assert_array_equal(again.embed(jets), run.encoder.embed(jets))
+    titles = [axes.get_title() for axes in run.plot().axes]
+    assert {"loss", "alignment", "uniformity"} <= set(titles) and not any("teacher" in title for title in titles)
+
+
+def test_a_run_that_was_stopped_goes_on_bit_by_bit(jets, tmp_path):
+    recipe = recipe_of(precision="float32", **{"encoder.dropout": 0.2})
+    straight = rino.Trainer(recipe, jets)
+    losses = [straight.step()["loss"] for _ in range(6)]
+    first = rino.Trainer(recipe, jets)
+    assert [first.step()["loss"] for _ in range(3)] == losses[:3]
+    first.save(tmp_path / "run.safetensors")
+    second = rino.Trainer(recipe, jets)
+    second.restore(tmp_path / "run.safetensors")
+    assert [second.step()["loss"] for _ in range(3)] == losses[3:]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "match"),
+    [
+        ({"temperature": 0.0}, "temperature is 0"),
+        ({"split": 1.5}, "split is 1.5"),
+        ({"soft": -1.0}, "soft is -1"),
+        ({"accumulate": 2}, r"accumulate is 2, but this method compares the jets of a batch with each other: choose 1"),
+        (
+            {n: 0.0 for n in (*VIEWS, "translate_rapidity", "translate_phi")} | {"rotate": False},
+            "all transforms are off",
+        ),
+        ({"head.layers": -1}, "layers and width are 8, -1 and 0"),
+    ],
+)
+def test_numbers_that_make_no_method_are_refused(jets, numbers, match):
+    with pytest.raises(RinoError, match=match):
+        rino.Trainer(recipe_of(**numbers), jets)
+
+
+def test_an_encoder_of_another_name_is_refused(jets):
+    trainer = rino.Trainer(recipe_of(), jets)
+    assert trainer.encoder().recipe.method == "contrastive"
+    with pytest.raises(RinoError, match="no encoder 'teacher': choose 'encoder' or 'average'"):
+        trainer.encoder("teacher")
