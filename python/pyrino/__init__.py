@@ -38,6 +38,7 @@ from pyrino.losses import (
     supcon_loss,
     uniformity,
 )
+from pyrino.methods import Batch, Method, Step, Teacher
 from pyrino.nn import Embeddings, JetEncoder, ProjectionHead, Tokens, draw_masks, tokenize
 from pyrino.outputs import embed_files, predict_files
 from pyrino.pretrain import PretrainingRun, Trainer, pretrain
@@ -60,17 +61,21 @@ from pyrino.views import ViewGenerator, splitting_scales, toy_jets
 
 __all__ = [
     "Augmentation",
+    "Batch",
     "DomainComparison",
     "Embeddings",
     "History",
     "JetEncoder",
     "Jets",
+    "Method",
     "PretrainingRun",
     "ProjectionHead",
     "Recipe",
     "RinoError",
     "RinoWarning",
+    "Step",
     "Tagger",
+    "Teacher",
     "Tokens",
     "Trainer",
     "ViewGenerator",

@@ -159,7 +159,7 @@ class Tagger(torch.nn.Module):
             raise RinoError(
                 f"{file} is no tagger but {metadata.get('kind', 'of unknown kind')!r}: give what finetune wrote"
             )
-        tagger = cls(JetEncoder(Recipe.from_json(metadata["recipe"]), seed=0), metadata["head"])
+        tagger = cls(JetEncoder(Recipe.from_json(metadata["recipe"], weights=True), seed=0), metadata["head"])
         try:
             tagger.to(tensors["encoder.norm.weight"].dtype).load_state_dict(tensors)
         except (KeyError, RuntimeError) as error:

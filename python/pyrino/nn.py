@@ -223,7 +223,7 @@ class JetEncoder(_CppModule):
         tensors, metadata = load_weights(file)
         if "recipe" not in metadata:
             raise RinoError(f"{file} holds no recipe in its metadata: give a file that JetEncoder.save wrote")
-        encoder = cls(Recipe.from_json(metadata["recipe"]), seed=0)
+        encoder = cls(Recipe.from_json(metadata["recipe"], weights=True), seed=0)
         encoder.load_weights(tensors, file)
         return encoder.eval()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import os
 import shutil
@@ -26,7 +27,7 @@ from pyrino.errors import RinoError, RinoWarning, level_of_caller, unpicklable
 from pyrino.files import unfinished
 from pyrino.history import History
 from pyrino.jets import Jets
-from pyrino.methods import about
+from pyrino.methods import about, method_class
 from pyrino.nn import JetEncoder
 from pyrino.ranks import Ranks, Stopped, ranks_of
 from pyrino.recipe import TASKS, Recipe
@@ -110,7 +111,14 @@ class Trainer:
                 f"{ranks.size}: open it with rank={ranks.rank}, world_size={ranks.size}"
             )
         _check_alike(self.recipe, ranks)
-        self._core = _core.Trainer(self.recipe._core, source, device, dtype, ranks.group)
+        #: The object of a method that is written in Python; None for the library's own.
+        self.method = None
+        if kind := method_class(self.recipe.method):
+            self.method = kind(self.recipe)
+        method = None if self.method is None else _core.PythonMethod(self.method)
+        self._core = _core.Trainer(self.recipe._core, source, device, dtype, ranks.group, method)
+        if isinstance(jets, JetStream):
+            jets._trained_on_labels = self._core.wants_labels
         if recipe.training.precision != self._core.precision and ranks.first:
             warnings.warn(
                 f"training.precision is {recipe.training.precision!r}, which this processor computes more slowly than "
@@ -193,15 +201,19 @@ class Trainer:
             "encoder": the one to use. "average": the moving average of the trained one, with momentum
             ``training.average``. Of self-distillation also "teacher", the one to use, and "student".
         """
-        known = [name for name in self._core.encoders() if name != "encoder"]
+        own = {} if self.method is None else self.method.products()
+        known = [name for name in own or self._core.encoders() if name != "encoder"]
         if which not in (*known, "encoder", "average"):
             names = ", ".join(map(repr, known or ["encoder"]))
             raise RinoError(f"there is no encoder {which!r}: choose {names} or 'average'")
         if which != "average":
-            return JetEncoder(self.recipe, _from=self._core.product(which))
+            return _copy_of(own[which]) if own else JetEncoder(self.recipe, _from=self._core.product(which))
         if not self.recipe.training.average > 0:
             raise RinoError("no moving average was made: choose training.average = 0.999, for example")
-        encoder = JetEncoder(self.recipe, _from=self._core.product("student" if "student" in known else "encoder"))
+        if self.method is not None:
+            encoder = _copy_of(self.method.encoder)
+        else:
+            encoder = JetEncoder(self.recipe, _from=self._core.product("student" if "student" in known else "encoder"))
         averages = self._core.average().items()
         encoder.load_state_dict({n.removeprefix("encoder."): v for n, v in averages if n.startswith("encoder.")})
         return encoder
@@ -261,7 +273,8 @@ class PretrainingRun:
         """The loss, its parts, what the method watches and the schedules, as a matplotlib Figure."""
         from pyrino.plots import training_curves
 
-        return training_curves(self.history, n_prototypes=about(self.recipe).prototypes)
+        method = about(self.recipe)
+        return training_curves(self.history, method.prototypes, method)
 
     def __repr__(self) -> str:
         steps = self.history.rows
@@ -437,10 +450,12 @@ def _opened(train: Any, recipe: Recipe, ranks: Ranks) -> Jets | JetStream:
 
 
 def as_recipe(recipe: Recipe | str | os.PathLike[str]) -> Recipe:
-    """A recipe from what users say: a `Recipe`, a preset's name, a TOML file."""
+    """A recipe from what users say: a `Recipe`, a preset's or a method's name, a TOML file."""
     if isinstance(recipe, Recipe):
         return recipe
     text = os.fspath(recipe)
+    if text not in Recipe.presets() and text in [method.name for method in Recipe.methods()]:
+        return Recipe(text)
     if text in Recipe.presets() or not (text.endswith(".toml") or os.path.sep in text):
         return Recipe.preset(text)
     return Recipe.load(text)
@@ -482,6 +497,11 @@ def claim_folder(out: Path, known: Sequence[str], *, overwrite: bool, remedy: st
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def _copy_of(encoder: JetEncoder) -> JetEncoder:
+    """An encoder of its own memory, in evaluation mode."""
+    return copy.deepcopy(encoder).requires_grad_(True).eval()
 
 
 def _check_same(saved: Recipe, mine: Recipe, path: str) -> None:

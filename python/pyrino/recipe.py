@@ -37,6 +37,9 @@ CHANGED = "changed"
 #: successor's configuration has none of them.
 TASKS = ("finetune", "supervised")
 
+#: Sections that recipes of all methods have; their defaults are the workshop paper's.
+_COMMON = ("jets", "encoder", "optimizer", "training", *TASKS)
+
 #: The version of what `Recipe.to_dict` and files say: 2 names the method, of 1 it is self-distillation.
 FORMAT = 2
 
@@ -124,7 +127,8 @@ class Recipe:
         names = [known.name for known in Recipe.methods()]
         if method not in names:
             raise RinoError(
-                f"there is no method {method!r}{_nearest(str(method), names)}: choose one of {', '.join(names)}"
+                f"there is no method {method!r}{_nearest(str(method), names)}: choose one of {', '.join(names)}, or "
+                "import the module of a class of your own (--method-module FILE)"
             )
         self._core = _core.Recipe(method)
         #: Of the preset that it starts from; "" for a method's defaults that are none.
@@ -198,16 +202,16 @@ class Recipe:
         """
         sources = {method.name: method.source for method in Recipe.methods()}
         workshop = sources[_FIRST_METHOD]
-        origin_of_defaults = sources[self.method]
-        source = next((preset.source for preset in Recipe.catalogue() if preset.name == self.name), origin_of_defaults)
+        source = next((p.source for p in Recipe.catalogue() if p.name == self.name), sources[self.method])
         mine, preset, defaults = (r.entries() for r in (self._core, self._published(), _core.Recipe(self.method)))
         numbers = []
         for entry, published, default in zip(mine, preset, defaults, strict=True):
+            origin_of_defaults = workshop if entry.section in _COMMON else sources[self.method]
             if entry.value != published.value:
                 origin = CHANGED
             elif entry.source and entry.value == default.value:
                 origin = _source(entry.source)
-            elif source == OWN_CHOICE:
+            elif source == OWN_CHOICE or not self.name:
                 origin = origin_of_defaults if entry.value == default.value else OWN_CHOICE
             else:
                 origin = workshop if entry.section in TASKS else source
@@ -253,14 +257,29 @@ class Recipe:
 
     @classmethod
     @checked
-    def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
+    def from_dict(cls, data: Mapping[str, Any], *, weights: bool = False) -> Recipe:
         """The recipe of a nested dictionary {section: {name: value}}, with optional ``preset`` and ``method``.
 
         What it does not name is the preset's, or the method's where it names no preset, but for numbers that are
         younger than the dictionary: a section that has all others was written before them, and they are what they were
         then. Without either it is self-distillation, as all were once.
+
+        Parameters
+        ----------
+        data
+            What `to_dict` gives, or some of it.
+        weights
+            The recipe is only read to use weights that were trained with it: a method that is not known here, as one of
+            a user's own, is no error.
+
+        Raises
+        ------
+        RinoError
+            For names or values that there are not, and for a format of a later version.
         """
         data = dict(data)
+        if weights:
+            _stand_in(data)
         version = data.pop("format", 1)
         if version not in range(1, FORMAT + 1):
             raise RinoError(
@@ -330,15 +349,15 @@ class Recipe:
 
     @classmethod
     @checked
-    def from_json(cls, text: str) -> Recipe:
-        """The inverse of `to_json`. Raises RinoError for other text."""
+    def from_json(cls, text: str, *, weights: bool = False) -> Recipe:
+        """The inverse of `to_json`; `weights` as `from_dict` has it. Raises RinoError for other text."""
         try:
             data = json.loads(text)
         except json.JSONDecodeError as error:
             raise RinoError(f"the recipe is no JSON: {error}; give what Recipe.to_json() wrote") from error
         if not isinstance(data, dict):
             raise RinoError(f"the recipe is {data!r}: give an object of sections, as Recipe.to_json() writes it")
-        return cls.from_dict(data)
+        return cls.from_dict(data, weights=weights)
 
     def replace(self, **overrides: Any) -> Recipe:
         """A copy, some of its numbers replaced."""
@@ -488,6 +507,19 @@ class _Section:
 
     def _values(self) -> dict[str, Any]:
         return {e.name: _show(e.value) for e in self._recipe._core.entries() if e.section == self._name}
+
+
+def _stand_in(data: Mapping[str, Any]) -> None:
+    """Make a method known by its name and numbers, if it is not, so that an encoder can be read without it."""
+    name = data.get("method")
+    if not isinstance(name, str) or name in [method.name for method in Recipe.methods()]:
+        return
+    sections = {}
+    for section, values in data.items():
+        if section not in _COMMON and isinstance(values, Mapping):
+            texts = {k: [str(v) for v in value] if isinstance(value, list) else value for k, value in values.items()}
+            sections[section] = [(number, value, "", "", OWN_CHOICE) for number, value in texts.items()]
+    _core.register_method(name, f"{name}, whose code is not known here", sections, {})
 
 
 def _show(value: Any) -> Any:

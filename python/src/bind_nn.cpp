@@ -1,4 +1,5 @@
 #include <memory>
+#include <span>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -148,6 +149,14 @@ Raises RinoError for a mask of another shape or type.)")
 
   py::class_<rino::ViewTokenizer>(module, "ViewTokenizer")
       .def_property_readonly("width", &rino::ViewTokenizer::width)
+      .def(
+          "of_views",
+          [](const rino::ViewTokenizer& self, const std::vector<rino::Jets<double>>& views, const std::string& dtype,
+             int threads) {
+            const std::span<const rino::Jets<double>> all(views);
+            return dtype == "float64" ? self.of_views<double>(all, threads) : self.of_views<float>(all, threads);
+          },
+          "views"_a, "dtype"_a, "threads"_a, Release())
       .def(
           "__call__",
           [](const rino::ViewTokenizer& self, const rino::Jets<double>& jets,

@@ -108,7 +108,8 @@ py::dict as_dict(const rino::Metrics& tensors) {
 
 /// `source`: jets, or a stream (see PythonSource); `group`: a process group of torch.distributed or None.
 std::shared_ptr<Trainer> make_trainer(const rino::Recipe& recipe, const py::object& source, const at::Device& device,
-                                      const std::string& dtype, const py::object& group) {
+                                      const std::string& dtype, const py::object& group,
+                                      std::shared_ptr<rino::Method> method) {
   rino::require(dtype == "float32" || dtype == "float64", "dtype is '", dtype, "': choose float32 or float64");
   const at::ScalarType type = dtype == "float64" ? at::kDouble : at::kFloat;
   const rino::Ranks ranks = ranks_of(group);
@@ -121,17 +122,19 @@ std::shared_ptr<Trainer> make_trainer(const rino::Recipe& recipe, const py::obje
     jets = std::make_shared<PythonSource>(source);
   }
   const py::gil_scoped_release release;
+  if (!method) {
+    method = recipe.make_method();
+  }
   // Its threads may be waiting for the interpreter's lock when it ends.
-  return {
-      new Trainer(recipe.make_method(), std::move(jets), recipe.optimizer(), recipe.training(), device, type, ranks),
-      [](Trainer* trainer) {
-        if (PyGILState_Check() == 0) {
-          delete trainer;
-          return;
-        }
-        const py::gil_scoped_release unlocked;
-        delete trainer;
-      }};
+  return {new Trainer(std::move(method), std::move(jets), recipe.optimizer(), recipe.training(), device, type, ranks),
+          [](Trainer* trainer) {
+            if (PyGILState_Check() == 0) {
+              delete trainer;
+              return;
+            }
+            const py::gil_scoped_release unlocked;
+            delete trainer;
+          }};
 }
 
 }  // namespace
@@ -180,12 +183,14 @@ void bind_train(py::module_& module) {
       });
 
   py::class_<Trainer, std::shared_ptr<Trainer>>(module, "Trainer")
-      .def(py::init(&make_trainer), "recipe"_a, "source"_a, "device"_a, "dtype"_a, "group"_a = py::none())
+      .def(py::init(&make_trainer), "recipe"_a, "source"_a, "device"_a, "dtype"_a, "group"_a = py::none(),
+           "method"_a = std::shared_ptr<rino::Method>())
       .def_property_readonly("step_number", &Trainer::step_number)
       .def_property_readonly("steps", &Trainer::steps)
       .def_property_readonly("steps_per_epoch", &Trainer::steps_per_epoch)
       .def_property_readonly("batch_size", &Trainer::batch_size)
       .def_property_readonly("done", &Trainer::done)
+      .def_property_readonly("wants_labels", [](Trainer& self) { return self.method().wants_labels(); })
       .def_property_readonly("precision", [](const Trainer& self) { return rino::to_string(self.precision()); })
       .def_property_readonly("best_loss", &Trainer::best_loss)
       .def_property_readonly("best_epoch", &Trainer::best_epoch)

@@ -33,4 +33,5 @@ void bind_clustering(pybind11::module_& module);
 void bind_transforms(pybind11::module_& module);
 void bind_nn(pybind11::module_& module);
 void bind_losses(pybind11::module_& module);
+void bind_method(pybind11::module_& module);
 void bind_train(pybind11::module_& module);

@@ -27,5 +27,6 @@ PYBIND11_MODULE(_core, module) {
   bind_transforms(module);
   bind_nn(module);
   bind_losses(module);
+  bind_method(module);
   bind_train(module);
 }

@@ -882,9 +882,9 @@ TEST_CASE("flat parameters ask for one floating-point type and for something to 
 
 TEST_CASE("modules of any leaves train in a flat buffer, as the tensors that they are", "[nn][flat]") {
   const auto foreign = std::make_shared<torch::nn::Module>();
-  const rino::Linear ours = foreign->register_module("ours", rino::Linear(rino::LinearOptions{2, 3}));
+  rino::Linear ours = foreign->register_module("ours", rino::Linear(rino::LinearOptions{2, 3}));
   const auto theirs = foreign->register_module("theirs", std::make_shared<Foreign>());
-  const rino::Linear tied = foreign->register_module("tied", rino::Linear(rino::LinearOptions{2, 3}));
+  rino::Linear tied = foreign->register_module("tied", rino::Linear(rino::LinearOptions{2, 3}));
   tied->rebind("weight", ours->weight);
   ours->bias.requires_grad_(false);
   foreign->register_buffer("average", at::ones({2}));

@@ -52,6 +52,40 @@ SMALL = {
     "training.precision": "float32",
 }
 
+CONTRASTIVE = {"encoder.width": 8, "encoder.heads": 2, "encoder.layers": 1, "encoder.feedforward": 16}
+
+
+class OfTheTests(rino.Method):
+    """Every part that knows of other jets and ranks: a mean over unequal counts, gathered rows, a teacher, labels."""
+
+    name = "of-the-tests"
+    wants_labels = True
+    accumulates = False
+
+    def networks(self):
+        encoder = rino.JetEncoder(self.recipe)
+        self.teacher = rino.Teacher(encoder, momentum=0.9)
+        return {"encoder": encoder, "head": torch.nn.Linear(8, 4)}
+
+    def views(self, jets, step):
+        return [rino.smear(jets, **step.draws("a")), rino.rotate(jets, **step.draws("b"))]
+
+    def prepare(self, jets, step):
+        batch = super().prepare(jets, step)
+        counts = {"constituents": float(len(batch.tokens.features))}
+        return rino.Batch(batch.tokens, batch.labels, {"label": batch.labels.double()}, counts)
+
+    def loss(self, batch, step):
+        found = self.encoder(batch.tokens)
+        wanted = self.teacher(batch.tokens)
+        distance = step.mean((found.constituents - wanted.constituents).square().sum(), "constituents")
+        z = self.head(found.jets)
+        everyone = self.ranks.gather(z[: len(z) // 2])
+        spread = rino.uniformity(everyone)
+        hits = (z[: len(z) // 2, 0] - batch["label"].to(z.dtype)).square().mean()
+        return distance + spread + hits, {"distance": distance, "spread": spread}
+
+
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "workshop": lambda: tiny(**STEPS, student_drawn=2),
     "centering": lambda: tiny(**STEPS, assignment="centering", koleo=0.0),
@@ -60,6 +94,9 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "in parts": lambda: tiny(**STEPS | {"training.batch_size": 12}, accumulate=2),
     "production": lambda: Recipe.preset("rino", **SMALL),
     "production, centering": lambda: Recipe.preset("rino", **SMALL, assignment="centering", koleo=0.0),
+    "contrastive": lambda: Recipe.preset("contrastive", **STEPS, **CONTRASTIVE),
+    "supcon": lambda: Recipe.preset("supcon", **STEPS, **CONTRASTIVE),
+    "written in Python": lambda: Recipe("of-the-tests", **STEPS, **CONTRASTIVE),
     "production, masks alone": lambda: Recipe.preset("rino-ibot", **SMALL),
 }
 
@@ -78,10 +115,9 @@ def in_step(ranks: Ranks, name: str, state: str, first: str | None = None, steps
         trainer.restore(first)
     reports = [trainer.step() for _ in range(len(trainer) - trainer.step_number if steps is None else steps)]
     trainer.save(state)
-    return {
-        "reports": numbers(reports),
-        "weights": float(sum(value.double().sum() for value in trainer.encoder("student").state_dict().values())),
-    }
+    trained = trainer.encoder("student" if trainer.recipe.method == "self-distillation" else "encoder")
+    weights = sum(float(value.double().sum()) for value in trained.state_dict().values())
+    return {"reports": numbers(reports), "weights": weights}
 
 
 def pretrained(ranks: Ranks, out: str, train: str, elsewhere: bool = False, **arguments: Any) -> Any:

@@ -189,8 +189,9 @@ def test_the_production_preset_has_its_numbers():
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_variant_is_one_setting_away_and_differs_in_what_it_says_alone(tmp_path, name):
     (tmp_path / "r.toml").write_text(f'preset = "{name}"\n')
-    variant, original = (recipe.to_dict() for recipe in (Recipe.load(tmp_path / "r.toml"), Recipe.preset("rino")))
-    assert (variant.pop("preset"), original.pop("preset")) == (name, "rino")
+    mine = Recipe.load(tmp_path / "r.toml")
+    assert mine.name == name
+    variant, original = mine.sections(), Recipe.preset("rino").sections()
     found = {
         f"{section}.{key}": value
         for section, numbers in variant.items()
@@ -201,8 +202,9 @@ def test_a_variant_is_one_setting_away_and_differs_in_what_it_says_alone(tmp_pat
 
 
 def test_every_preset_makes_its_networks():
-    assert Recipe.presets() == [*SIZES, "rino", *VARIANTS, "demo", "study"]
-    for name in Recipe.presets():
+    mine = [preset.name for preset in Recipe.catalogue() if preset.method == "self-distillation"]
+    assert mine == [*SIZES, "rino", *VARIANTS, "demo", "study"]
+    for name in mine:
         recipe = Recipe.preset(name)
         assert recipe.name == name
         if not name.startswith("rino-"):
@@ -254,6 +256,29 @@ def test_a_number_of_the_demonstration_is_the_papers_unless_it_differs():
     for key, source in sources(Recipe.preset("demo")).items():
         section, name = key.split(".")
         assert source == (from_nano[key] if demo[section][name] == nano[section][name] else "own choice")
+
+
+def test_a_method_has_sections_of_its_own_and_defaults_of_its_publication():
+    recipe = Recipe("contrastive", temperature=0.2)
+    assert list(recipe.sections()) == [
+        "jets",
+        "encoder",
+        "views",
+        "head",
+        "loss",
+        "optimizer",
+        "training",
+        "finetune",
+        "supervised",
+    ]
+    assert recipe.method == "contrastive" and recipe.name == "" and "preset" not in recipe.to_dict()
+    found = {number.key: number for number in recipe.describe()}
+    assert found["loss.temperature"].changed and found["loss.temperature"].published == 0.1
+    assert found["head.layers"].source == "arXiv:2108.04253" and found["views.split"].source == "own choice"
+    assert found["finetune.epochs"].source == WORKSHOP_PAPER
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    assert {method.name for method in Recipe.methods()} >= {"self-distillation", "contrastive"}
+    assert Recipe.preset("supcon").loss.labels and Recipe.preset("supcon").method == "contrastive"
 
 
 def test_a_changed_number_says_so_with_what_was_published(tmp_path):
@@ -459,6 +484,10 @@ def test_a_file_names_only_what_differs(tmp_path):
         ("[views]\nteacher = [[1]]", "1"),
         ('preset = "huge"', "no preset 'huge'"),
         ("preset = 3", "no preset '3'"),
+        ('method = "distillation"', r"no method 'distillation' \(did you mean 'self-distillation'\?\): choose one of"),
+        ('method = "contrastive"\npreset = "nano"', "method is 'contrastive' but its preset 'nano' is one of 'self-di"),
+        ("format = 3", "format is 3: this version of pyrino knows up to 2; update it"),
+        ('[training]\nmethod = "contrastive"', r"'method' stands in \[training\]: write it above"),
     ],
 )
 def test_faulty_files_are_named(tmp_path, text, match):
@@ -497,6 +526,7 @@ def test_json_is_a_dictionary_of_sections():
     data = json.loads(Recipe(epochs=3).to_json())
     assert data["preset"] == "nano" and data["training"]["epochs"] == 3
     assert data == Recipe(epochs=3).to_dict()
+    assert data["method"] == "self-distillation" and data["format"] == 2
     for text in ("{", "[1]", "3", '{"training": 3}'):
         with pytest.raises(RinoError):
             Recipe.from_json(text)
@@ -505,9 +535,8 @@ def test_json_is_a_dictionary_of_sections():
 def test_a_recipe_shows_all_its_numbers():
     recipe = Recipe.preset("lite")
     for text in (repr(recipe), recipe._repr_html_()):
-        for section, values in recipe.to_dict().items():
-            if section != "preset":
-                assert section in text and all(name in text for name in values)
+        for section, values in recipe.sections().items():
+            assert section in text and all(name in text for name in values)
     assert "boost_to_pt               0.0 GeV" in repr(recipe)
     assert "epochs = 100" in repr(recipe.training)
 

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include <rino/core/error.hpp>
@@ -31,6 +33,19 @@ class Sections {
   Sections& add(std::string name, Config config = {}) {
     require(find(name) == nullptr, "there are two sections '", name, "': give one of them another name");
     sections_.emplace_back(std::move(name), std::make_unique<Of<Config>>(std::move(config)));
+    return *this;
+  }
+
+  /// Adds a section of numbers that are known at run time alone, whose defaults and types are those of the entries.
+  /// @throws rino::Error as `add`, or if two have one name.
+  Sections& add(const std::string& name, std::vector<SectionEntry> numbers) {
+    require(find(name) == nullptr, "there are two sections '", name, "': give one of them another name");
+    for (std::size_t i = 0; i < numbers.size(); ++i) {
+      require(std::none_of(numbers.begin(), numbers.begin() + static_cast<std::ptrdiff_t>(i),
+                           [&](const SectionEntry& other) { return other.name == numbers[i].name; }),
+              "section '", name, "' has two numbers '", numbers[i].name, "': give one of them another name");
+    }
+    sections_.emplace_back(name, std::make_unique<Listed>(std::move(numbers)));
     return *this;
   }
 
@@ -130,6 +145,39 @@ class Sections {
     }
 
     Config config;
+  };
+
+  /// Numbers without a struct.
+  struct Listed final : Base {
+    explicit Listed(std::vector<SectionEntry> given) : numbers(std::move(given)) {}
+
+    std::unique_ptr<Base> clone() const override { return std::make_unique<Listed>(numbers); }
+
+    void append(std::vector<SectionEntry>& all, const std::string& section) const override {
+      for (const SectionEntry& number : numbers) {
+        all.push_back(number);
+        all.back().section = section;
+      }
+    }
+
+    bool set(std::string_view section, std::string_view name, const FieldValue& value) override {
+      const auto number = std::find_if(numbers.begin(), numbers.end(), [&](const auto& n) { return n.name == name; });
+      if (number == numbers.end()) {
+        return false;
+      }
+      const std::string what = std::string(section).append(".").append(name);
+      std::visit([&]<typename Type>(Type& held) { held = FieldCodec<Type>::decode(value, what); }, number->value);
+      return true;
+    }
+
+    bool equals(const Base& other) const override {
+      const auto* const same = dynamic_cast<const Listed*>(&other);
+      return same != nullptr &&
+             std::equal(numbers.begin(), numbers.end(), same->numbers.begin(), same->numbers.end(),
+                        [](const auto& a, const auto& b) { return a.name == b.name && a.value == b.value; });
+    }
+
+    std::vector<SectionEntry> numbers;
   };
 
   Base* find(std::string_view name) const {

@@ -16,7 +16,6 @@
 #include <rino/core/placement.hpp>
 #include <rino/core/ranks.hpp>
 #include <rino/core/sections.hpp>
-#include <rino/jets/concatenate.hpp>
 #include <rino/losses/alignment.hpp>
 #include <rino/losses/nt_xent.hpp>
 #include <rino/losses/supcon.hpp>
@@ -138,14 +137,9 @@ class Contrastive final : public Method {
   Batch prepare(const Jets<double>& jets, const Step& step) const override {
     const std::vector<Jets<double>> views{view(jets, step.draws("first view")), view(jets, step.draws("second view"))};
     Batch batch;
-    // Each view is a jet of its own, whose axis and pT its features refer to.
-    Tokens tokens = type() == at::kDouble ? tokenizer_.operator()<double>(concatenate(std::span(views)), {particles()})
-                                          : tokenizer_.operator()<float>(concatenate(std::span(views)), {particles()});
-    for (std::size_t s = 0; s < tokens.jet.size(); ++s) {
-      tokens.view[s] = tokens.jet[s] / jets.size();
-      tokens.jet[s] %= jets.size();
-    }
-    batch.tokens["constituents"] = std::move(tokens);
+    batch.tokens["constituents"] = type() == at::kDouble
+                                       ? tokenizer_.of_views<double>(std::span<const Jets<double>>(views))
+                                       : tokenizer_.of_views<float>(std::span<const Jets<double>>(views));
     if (options_.labels) {
       require(jets.labels() != nullptr, "loss.labels is on but the jets have no labels: give labelled jets, or switch ",
               "it off");
@@ -154,7 +148,8 @@ class Contrastive final : public Method {
     return batch;
   }
 
-  /// Metrics: alignment and uniformity of the head's outputs (arXiv:2005.10242), the latter the mean over both views.
+  /// Metrics: alignment and uniformity of the head's outputs (arXiv:2005.10242), of the jets of all processes, the latter
+  /// the mean over both views.
   StepLoss loss(const Batch& batch, const Step& step) override {
     const Tokens& tokens = batch.of("constituents");
     set_generator(*encoder_, make_generator(tokens.features.device(), step.dropout_seed()));
@@ -167,9 +162,9 @@ class Contrastive final : public Method {
                                   : nt_xent_loss(views[0], views[1], options_.temperature, ranks_);
     const at::NoGradGuard no_grad;
     result.metrics.emplace_back("alignment", alignment(views[0], views[1]));
-    if (views[0].size(0) >= 2) {
-      result.metrics.emplace_back("uniformity", (uniformity(views[0]) + uniformity(views[1])) / 2);
-    }
+    const at::Tensor first = ranks_.gather(views[0].detach());
+    const at::Tensor second = ranks_.gather(views[1].detach());
+    result.metrics.emplace_back("uniformity", (uniformity(first) + uniformity(second)) / 2);
     embeddings_ = embeddings.detach().narrow(0, 0, views[0].size(0));
     return result;
   }

@@ -45,10 +45,14 @@ class Registry {
   }
 
   /// Adds a method of a user's. Before anybody trains: it is not locked.
+  /// @param replace  one of the same name that was added before, as a notebook's cell does that is run again.
   /// @throws rino::Error for a name, of method or preset, that there is, and for one that lacks a function.
-  static void add(MethodEntry entry) {
+  static void add(MethodEntry entry, bool replace = false) {
     require(entry.add_sections && entry.resolve && entry.make, "the method '", entry.name,
             "' lacks add_sections, resolve or make: give all three");
+    if (replace) {
+      std::erase_if(entries(), [&](const MethodEntry& known) { return known.added && known.name == entry.name; });
+    }
     for (const MethodEntry& known : entries()) {
       require(known.name != entry.name, "there is a method '", entry.name, "' already: choose another name");
       for (const Preset& preset : known.presets) {
@@ -57,6 +61,7 @@ class Registry {
                 "there is a preset '", preset.name, "' already, of the method '", known.name, "': choose another name");
       }
     }
+    entry.added = true;
     entries().push_back(std::move(entry));
   }
 

@@ -10,6 +10,7 @@
 
 #include <rino/core/fields.hpp>
 #include <rino/core/named_enum.hpp>
+#include <rino/jets/concatenate.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/tokens/tokenizer.hpp>
 #include <rino/views/algorithm.hpp>
@@ -101,6 +102,29 @@ class ViewTokenizer {
     const std::vector<Jets<Scalar>> views = make_views(kept, resolutions, threads);
     return tokenize<Out>(whole, std::span<const Jets<Scalar>>(views),
                          {.features = options_.features, .normalization = options_.normalization}, threads);
+  }
+
+  /// Tokens of views of the same n jets that are jets of their own, as transforms make them: the features of each refer
+  /// to itself. views.size() * n sequences of `Out`, views in their order, on the CPU.
+  /// @throws rino::Error as the above, or if the views have unequal numbers of jets.
+  template <typename Out = float, std::floating_point Scalar>
+  Tokens of_views(std::span<const Jets<Scalar>> views, int threads = 1) const {
+    require(!views.empty(), "there are no views: give one or more");
+    const std::int64_t jets = views.front().size();
+    for (const Jets<Scalar>& view : views) {
+      require(view.size() == jets, "views of ", jets, " and of ", view.size(),
+              " jets were given: give views of the same");
+    }
+    std::vector<Jets<Scalar>> bare;  // what jets carry is not asked for, and may differ
+    for (const Jets<Scalar>& view : views) {
+      bare.push_back(Jets<Scalar>::borrow_unchecked(view.columns(), view.offsets(), view.owner()));
+    }
+    Tokens tokens = operator()<Out>(concatenate(std::span<const Jets<Scalar>>(bare)), {particles()}, threads);
+    for (std::size_t s = 0; s < tokens.jet.size(); ++s) {
+      tokens.view[s] = tokens.jet[s] / jets;
+      tokens.jet[s] %= jets;
+    }
+    return tokens;
   }
 
  private:

@@ -111,6 +111,12 @@ class Method {
   /// The networks whose parameters the optimiser moves, those that require a gradient.
   virtual Modules trained() const = 0;
 
+  /// Their parameters, "network.layer.name", which are gathered into one buffer; where networks are no modules of
+  /// LibTorch, `trained` is empty and these two say what there is.
+  virtual NamedTensors parameters() const { return trainable_parameters_of(trained()); }
+  /// What belongs into a checkpoint beside them.
+  virtual NamedTensors buffers() const { return buffers_of(trained()); }
+
   /// The networks that leave: "encoder" first, the one to use; others by their names.
   virtual Modules products() const { return trained(); }
 

@@ -33,6 +33,7 @@ struct MethodEntry {
   /// The method of a recipe, with new initial values.
   std::function<std::shared_ptr<Method>(const Sections&)> make;
   std::vector<Preset> presets;
+  bool added = false;  ///< by a user
 };
 
 }  // namespace rino

@@ -98,7 +98,7 @@ class Trainer {
             ", but this method compares the jets of a batch with each other: choose 1");
     method_->connect(ranks_);
     method_->to(placement_);
-    trained_.emplace(trainable_parameters_of(method_->trained()), /*trainable=*/true);
+    trained_.emplace(method_->parameters(), /*trainable=*/true);
     method_->start();
     optimizer_.emplace(*trained_, optimizer);
     if (options.average > 0) {
@@ -537,7 +537,7 @@ class Trainer {
   NamedTensors named_state() {
     require(trained_.has_value(), "this trainer was finished, its state is gone: save before finish()");
     NamedTensors tensors = method_->state();
-    for (const NamedTensors& some : {trained_->parameters(), buffers_of(method_->trained())}) {
+    for (const NamedTensors& some : {trained_->parameters(), method_->buffers()}) {
       for (const auto& [name, tensor] : some) {
         tensors.emplace_back("trained." + name, tensor);
       }

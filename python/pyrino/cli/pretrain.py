@@ -14,6 +14,7 @@ from pyrino.data import JetStream, open_dataset
 from pyrino.data.opening import IN_MEMORY, open_jets
 from pyrino.errors import RinoError
 from pyrino.jets import Jets
+from pyrino.methods.method import import_file
 from pyrino.pretrain import as_recipe, pretrain
 from pyrino.ranks import Ranks, Stopped, joined
 from pyrino.recipe import Recipe
@@ -24,6 +25,7 @@ _EXAMPLE = """
 pyrino pretrain nano --train data/qcd --epochs 5 --out runs/nano
 pyrino pretrain demo --train data/qcd --set optimizer.lr=1e-3 --set views.student=2,3,all --out runs/mine
 pyrino pretrain mine.toml --train data/qcd data/more --device cuda --out runs/mine --resume
+pyrino pretrain alignment --method-module alignment.py --train data/qcd --out runs/alignment
 torchrun --nproc-per-node 4 -m pyrino pretrain rino --train data/jets --device cuda --out runs/rino --resume
 """
 
@@ -45,6 +47,11 @@ def add(commands: Any) -> None:
         example=_EXAMPLE,
     )
     parser.add_argument("recipe", metavar="RECIPE", help=f"preset ({', '.join(Recipe.presets())}) or TOML file")
+    parser.add_argument(
+        "--method-module",
+        metavar="FILE",
+        help="Python file with the class of a method of your own, which the recipe names",
+    )
     parser.add_argument("--train", required=True, nargs="+", metavar="PATH", help="files, folders, patterns, @LIST.txt")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where the run goes")
     add_recipe_numbers(
@@ -113,10 +120,17 @@ def _say(error: BaseException) -> None:
     print(f"pyrino: {kind}{message}", file=sys.stderr, flush=True)
 
 
+def _recipe(args: argparse.Namespace) -> Recipe:
+    """The recipe with its numbers changed, once the method of a user's own is known."""
+    if args.method_module is not None:
+        import_file(args.method_module)
+    return change_recipe(as_recipe(args.recipe), args)
+
+
 def _pretrain(args: argparse.Namespace, ranks: Ranks) -> None:
     if not ranks.first:
         logging.getLogger("pyrino").setLevel(logging.WARNING)
-    recipe = ranks.each(lambda: change_recipe(as_recipe(args.recipe), args))
+    recipe = ranks.each(lambda: _recipe(args))
     device = ranks.each(lambda: checked_device(str(ranks.device)))
     jets = ranks.each(lambda: _open(args, recipe.training.seed, ranks))
     if ranks.first:

@@ -11,6 +11,7 @@ from pyrino.cli.common import table
 from pyrino.cli.parser import add_command, add_overwrite
 from pyrino.errors import RinoError
 from pyrino.files import whole_file
+from pyrino.methods import about
 from pyrino.pretrain import as_recipe
 from pyrino.recipe import CHANGED, Recipe
 
@@ -80,9 +81,14 @@ def _presets() -> str:
         rows.append([preset.name, f"{Recipe.preset(preset.name).encoder_parameters:,} parameters", preset.summary])
     header, *lines = table(rows, numbers=(1,)).splitlines()
     shown = [header]
-    for number, (preset, line) in enumerate(zip(catalogue, lines, strict=True)):
-        if number == 0 or preset.source != catalogue[number - 1].source:
+    summaries = {method.name: method.summary for method in Recipe.methods()}
+    said = ("", "")
+    for preset, line in zip(catalogue, lines, strict=True):
+        if preset.method != said[0]:
+            shown += ["", f"{preset.method}: {summaries[preset.method]}"]
+        if (preset.method, preset.source) != said:
             shown += ["", f"{preset.source}:"]
+        said = preset.method, preset.source
         shown.append(line)
     example = next((preset.name for preset in catalogue if "-" in preset.name), catalogue[-1].name)
     return "\n".join(
@@ -97,11 +103,15 @@ def _presets() -> str:
 
 def _numbers(name: str) -> str:
     recipe = as_recipe(name)
-    preset = name in Recipe.presets()
-    # A file is compared with the preset it starts from, a variant with its original, another preset with nano.
-    base = Recipe.preset((recipe.name.partition("-")[0] if "-" in recipe.name else "nano") if preset else recipe.name)
+    # A file is compared with what it starts from, a variant of a preset with that, others with their method's first.
+    if name in Recipe.presets() and "-" in recipe.name and recipe.name.partition("-")[0] in Recipe.presets():
+        base = Recipe.preset(recipe.name.partition("-")[0])
+    elif name in Recipe.presets() or not recipe.name:
+        base = Recipe(recipe.method)
+    else:
+        base = Recipe.preset(recipe.name)
     differs = recipe != base
-    header = ["number", "value", *([f"in {base.name}"] if differs else []), "unit", "source", "meaning"]
+    header = ["number", "value", *([f"in {base.name or base.method}"] if differs else []), "unit", "source", "meaning"]
     rows = [header]
     for number, other in zip(recipe.describe(), base.describe(), strict=True):
         cells = [number.key, _text(number.value)]
@@ -117,7 +127,7 @@ def _networks(recipe: Recipe) -> str:
     size = recipe.encoder
     positions = size.radial_bins * size.angular_bins * size.width if size.positions == "polar" else 0
     inside = f", {positions:,} of them in the table of positions" if positions else ""
-    return f"encoder: {recipe.encoder_parameters:,} parameters{inside}; a head: {recipe.head_parameters:,}"
+    return f"encoder: {recipe.encoder_parameters:,} parameters{inside}{about(recipe).networks}"
 
 
 def _text(value: Any) -> str:

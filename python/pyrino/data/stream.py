@@ -127,8 +127,11 @@ class JetStream(ABC):
         return len(self)
 
     def _want_labels(self, wanted: bool) -> None:
-        """Whether who asks for the next jets wants their labels, which are checked then; trainers do not."""
+        """Whether who asks for the next jets wants their labels, which are checked then."""
         return
+
+    #: Whether a trainer wants labels: few methods do.
+    _trained_on_labels = False
 
     def _take_or_go_back(self, count: int) -> tuple[_core.Jets, list[int]]:
         before = self.position
@@ -144,14 +147,14 @@ class JetStream(ABC):
         return len(self)
 
     def _next(self, count: int) -> tuple[_core.Jets, list[int]]:
-        self._want_labels(False)
+        self._want_labels(self._trained_on_labels)
         return self._take_or_go_back(count)
 
     def _position(self) -> list[int]:
         return list(self.position)
 
     def _seek(self, position: Sequence[int]) -> None:
-        self._want_labels(False)
+        self._want_labels(self._trained_on_labels)
         self.seek(position)
 
     def _seek_others(self, positions: Sequence[Sequence[int]]) -> None:

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from pyrino.methods.contrastive import AboutContrastive
 from pyrino.methods.description import About, Alarm, Chart
+from pyrino.methods.method import AboutPythonMethod, Batch, Method, Step, method_class
 from pyrino.methods.self_distillation import AboutSelfDistillation
+from pyrino.methods.teacher import Teacher
 
 if TYPE_CHECKING:
     from pyrino.recipe import Recipe
 
-__all__ = ["About", "Alarm", "Chart", "about", "all_methods"]
+__all__ = ["About", "Alarm", "Batch", "Chart", "Method", "Step", "Teacher", "about", "all_methods", "method_class"]
 
 #: By the method's name; one that is not here shows what every method has.
 _ABOUT: dict[str, type[About]] = {"self-distillation": AboutSelfDistillation, "contrastive": AboutContrastive}
@@ -19,7 +21,8 @@ _ABOUT: dict[str, type[About]] = {"self-distillation": AboutSelfDistillation, "c
 
 def about(recipe: Recipe) -> About:
     """What the method of a recipe says of itself."""
-    return _ABOUT.get(recipe.method, About)(recipe)
+    kind = AboutPythonMethod if method_class(recipe.method) else _ABOUT.get(recipe.method, About)
+    return kind(recipe)
 
 
 def all_methods() -> list[type[About]]:

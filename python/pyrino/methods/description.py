@@ -58,6 +58,11 @@ class About:
         """Their number, where there are any."""
         return None
 
+    @property
+    def networks(self) -> str:
+        """How large the networks beside the encoder are, in words that follow on the encoder's."""
+        return ""
+
     def alarm(self, path: float) -> Alarm | None:
         """Who looks for signs that nothing is learned.
 

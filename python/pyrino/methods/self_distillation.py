@@ -49,6 +49,11 @@ class AboutSelfDistillation(About):
         """K."""
         return self.recipe.head.prototypes
 
+    @property
+    def networks(self) -> str:
+        """The heads."""
+        return f"; a head: {self.recipe.head_parameters:,}"
+
     def alarm(self, path: float) -> Alarm:
         """Collapse: assignments or embeddings that tell nothing."""
         return CollapseAlarm(self.recipe, path)

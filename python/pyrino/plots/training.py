@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pyrino._columns import to_float64
 from pyrino.errors import RinoError
-from pyrino.methods import Chart, all_methods
+from pyrino.methods import About, Chart, all_methods
 from pyrino.plots.style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, VERMILION, new_figure, plain
 
 if TYPE_CHECKING:
@@ -22,9 +22,11 @@ __all__ = ["training_curves"]
 
 
 def training_curves(
-    history: Mapping[str, Sequence[float]] | Sequence[Mapping[str, float]], n_prototypes: int | None = None
+    history: Mapping[str, Sequence[float]] | Sequence[Mapping[str, float]],
+    n_prototypes: int | None = None,
+    method: About | None = None,
 ) -> Figure:
-    """Loss and its parts, entropies against ln K, learning rate, momentum and temperatures.
+    """Loss and its parts, what the method watches, learning rate and schedules.
 
     Parameters
     ----------
@@ -38,6 +40,8 @@ def training_curves(
         with their running mean on top.
     n_prototypes : int, optional
         K, for the line at ln K and the scale relative to it.
+    method : About, optional
+        Whose charts are drawn (`pyrino.methods.about`); None: those of all the library's methods.
 
     Returns
     -------
@@ -49,10 +53,11 @@ def training_curves(
         If the history is empty, its columns differ in length, or it holds none of the known ones.
     """
     columns = _columns(history)
-    panels = [(chart, [line for line in chart.lines if line[0] in columns]) for chart in _charts()]
+    charts = _charts(all_methods() if method is None else [method])
+    panels = [(chart, [line for line in chart.lines if line[0] in columns]) for chart in charts]
     panels = [(chart, lines) for chart, lines in panels if lines]
     if not panels:
-        known = sorted(name for chart in _charts() for name, _ in chart.lines)
+        known = sorted(name for chart in charts for name, _ in chart.lines)
         raise RinoError(f"the history has only {sorted(columns)}; it needs one of {known}")
     abscissa = next((name for name in ("step", "epoch") if name in columns), None)
     n = len(next(iter(columns.values())))
@@ -98,10 +103,10 @@ def training_curves(
     return figure
 
 
-def _charts() -> list[Chart]:
-    """What is drawn, in order: what every method has, and the charts of all of them."""
-    parts = tuple(dict.fromkeys(part for known in all_methods() for part in known.parts))
-    own = list(dict.fromkeys(chart for known in all_methods() for chart in known.charts))
+def _charts(methods: Sequence[About] | Sequence[type[About]]) -> list[Chart]:
+    """What is drawn, in order: what every method has, and the charts of these."""
+    parts = tuple(dict.fromkeys(part for known in methods for part in known.parts))
+    own = list(dict.fromkeys(chart for known in methods for chart in known.charts))
     return [
         Chart("loss", (("loss", "loss"), *parts)),
         *[chart for chart in own if not chart.schedule],

@@ -1,0 +1,340 @@
+"""Methods that users write in Python: their networks, views and loss, trained as the library's own are."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from pyrino import _core
+from pyrino.errors import RinoError
+from pyrino.jets import Jets
+from pyrino.methods.description import About, Chart
+from pyrino.methods.teacher import Teacher
+from pyrino.nn import JetEncoder, Tokens
+
+if TYPE_CHECKING:
+    from pyrino.recipe import Recipe
+
+__all__ = ["Batch", "Method", "Step", "method_class"]
+
+Batch = _core.Batch
+Step = _core.Step
+
+#: Methods of Python, by name.
+_CLASSES: dict[str, type[Method]] = {}
+
+#: Types that a number of a recipe can have.
+_TYPES = (bool, int, float, str, list, tuple)
+
+
+class Method:
+    """A method of your own: subclass it, give it a name, networks, views and a loss.
+
+    A subclass with a `name` is known from then on wherever methods are chosen: ``Recipe("mine")``, a TOML file with
+    ``method = "mine"``, `pretrain`, the command line (``--method-module mine.py``). It trains as the library's methods
+    do: from streams, on several processes, with checkpoints from which a run goes on bit by bit.
+
+    The networks are attributes by their names. Random numbers of torch (dropout, ``torch.rand``) are drawn in `loss`
+    from a generator that is seeded anew in every step; transforms take theirs from ``step.draws("a name")``.
+
+    Attributes
+    ----------
+    name : str
+        Of the method, and of its section in recipes.
+    Options : dataclass, optional
+        Its numbers: bool, int, float, str or a list of str, each with a default; ``field(metadata={"unit": "GeV",
+        "meaning": "..", "source": "arXiv:.."})`` says what they are. They become a section of the recipe, and are
+        ``self.options``.
+    wants_labels : bool
+        Whether `prepare` and `loss` need the jets' labels; they are taken away otherwise.
+    accumulates : bool
+        Whether the loss of a batch may be computed in parts (``training.accumulate``): not where jets are compared with
+        each other.
+    charts : mapping
+        What TensorBoard and the pictures show: title and the names of numbers that `loss` returns.
+    presets : mapping
+        Recipes by name: numbers by "section.name".
+
+    Examples
+    --------
+    >>> @dataclass
+    ... class AlignmentOptions:
+    ...     uniformity: float = 1.0
+    >>> class Alignment(rino.Method):
+    ...     name = "alignment"
+    ...     Options = AlignmentOptions
+    ...     def networks(self):
+    ...         return {"encoder": rino.JetEncoder(self.recipe)}
+    ...     def views(self, jets, step):
+    ...         return [rino.rotate(jets, **step.draws("a")), rino.smear(jets, soft=0.1, **step.draws("b"))]
+    ...     def loss(self, batch, step):
+    ...         a, b = self.encoder(batch.tokens, constituents=False).jets.chunk(2)
+    ...         spread = rino.uniformity(a)
+    ...         return rino.alignment(a, b) + self.options.uniformity * spread, {"uniformity": spread}
+    >>> run = rino.pretrain(rino.Recipe("alignment", epochs=5), train=jets, out="runs/alignment")
+    """
+
+    name: ClassVar[str] = ""
+    Options: ClassVar[type | None] = None
+    wants_labels: ClassVar[bool] = False
+    accumulates: ClassVar[bool] = True
+    charts: ClassVar[Mapping[str, Sequence[str]]] = {}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if not cls.name:
+            return
+        text = (cls.__doc__ or "").strip().split("\n")[0] or f"{cls.__module__}.{cls.__qualname__}"
+        numbers = _numbers(cls)
+        _core.register_method(cls.name, text, {section_of(cls.name): numbers} if numbers else {}, cls.presets)
+        _CLASSES[cls.name] = cls
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe.copy()
+        #: The method's numbers, an object of `Options`.
+        self.options = None
+        if self.Options is not None and dataclasses.fields(self.Options):
+            numbers = recipe.sections()[section_of(self.name)]
+            self.options = self.Options(**numbers)
+        #: The processes that train together: ``rank``, ``size``, ``gather``, ``sum``.
+        self.ranks = _core.StepRanks()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.training.seed)
+            self._networks = dict(self.networks())
+        if not isinstance(self._networks.get("encoder"), JetEncoder):
+            raise RinoError(
+                f"{type(self).__name__}.networks has {sorted(self._networks)}: one of them, 'encoder', has to be a "
+                "JetEncoder"
+            )
+        for name, network in self._networks.items():
+            if not isinstance(network, torch.nn.Module):
+                raise RinoError(
+                    f"{type(self).__name__}.networks: {name!r} is of type {type(network).__name__}; give a "
+                    "torch.nn.Module"
+                )
+            if getattr(self, name, network) is not network:
+                raise RinoError(f"{type(self).__name__}.networks: {name!r} is something else here; name it otherwise")
+            setattr(self, name, network)
+        self._dtype = "float32"
+        self._device = torch.device("cpu")
+
+    # --- what a method says ---
+
+    def networks(self) -> Mapping[str, torch.nn.Module]:
+        """The networks by name, made once; "encoder" is a `JetEncoder`. Drawn from the run's seed."""
+        raise NotImplementedError(f"{type(self).__name__} has no networks: define networks(self)")
+
+    def views(self, jets: Jets, step: Step) -> Sequence[Jets]:
+        """What the networks see of these jets: one or more `Jets` of the same jets, in their order.
+
+        Called on the loader's threads: it must change nothing, and draw from ``step.draws`` alone.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no views: define views(self, jets, step)")
+
+    def prepare(self, jets: Jets, step: Step) -> Batch:
+        """Tokens of `views`, and labels where they are wanted; called as `views` is.
+
+        The sequences of the first view stand before those of the second, each in the order of the jets.
+        """
+        return Batch(self.tokens(self.views(jets, step)), self.labels(jets))
+
+    def loss(self, batch: Batch, step: Step) -> torch.Tensor | tuple[torch.Tensor, Mapping[str, torch.Tensor | float]]:
+        """The loss of what `prepare` made, a scalar with a gradient; with it numbers by name, for the charts.
+
+        Of several processes, and of accumulated parts, the mean is taken of losses and numbers.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no loss: define loss(self, batch, step)")
+
+    def after_step(self, step: Step) -> None:
+        """After the optimiser's step; a `Teacher` that is an attribute follows by itself before."""
+
+    def state(self) -> Mapping[str, torch.Tensor]:
+        """Tensors that a checkpoint must hold beside networks and teachers, to be copied into on resume."""
+        return {}
+
+    def snapshot(self) -> Mapping[str, torch.Tensor]:
+        """Tensors of the last step that show how training goes: "embeddings" [B, D] is what the rank is taken of."""
+        return {}
+
+    def products(self) -> Mapping[str, JetEncoder]:
+        """The encoders that leave by name, "encoder" first: what `pretrain` saves, `Trainer.encoder` copies."""
+        return {"encoder": self._networks["encoder"]}
+
+    # --- what it may use ---
+
+    def tokens(self, views: Jets | Sequence[Jets]) -> Tokens:
+        """Tokens of views of the same jets, as the recipe makes them and of the networks' type."""
+        views = [views] if isinstance(views, Jets) else list(views)
+        wrong = next((view for view in views if not isinstance(view, Jets)), None)
+        if wrong is not None or not views:
+            what = "no view" if not views else f"a view of type {type(wrong).__name__}"
+            raise RinoError(f"{type(self).__name__}.views returned {what}: give a list of Jets")
+        return self.recipe._core.tokenizer().of_views([view._core for view in views], self._dtype, 1)
+
+    def labels(self, jets: Jets) -> torch.Tensor | None:
+        """[B] int64, or None where no labels are wanted.
+
+        Raises
+        ------
+        RinoError
+            If they are wanted and the jets have none.
+        """
+        if not self.wants_labels:
+            return None
+        if jets.labels is None:
+            raise RinoError(f"the method {self.name!r} needs labels and the jets have none: give labelled jets")
+        return torch.tensor(jets.labels)
+
+    # --- what the trainer calls ---
+
+    @property
+    def _teachers(self) -> dict[str, Teacher]:
+        return {name: value for name, value in vars(self).items() if isinstance(value, Teacher)}
+
+    def _prepare(self, jets: _core.Jets, step: Step) -> Batch:
+        batch = self.prepare(Jets._wrap(jets), step)
+        if not isinstance(batch, Batch):
+            raise RinoError(f"{type(self).__name__}.prepare returned {type(batch).__name__}: give a Batch")
+        return batch
+
+    def _loss(self, batch: Batch, step: Step) -> tuple[torch.Tensor, list[tuple[str, torch.Tensor]]]:
+        state = torch.get_rng_state()
+        torch.manual_seed(step._dropout_seed)
+        try:
+            found = self.loss(batch, step)
+        finally:
+            torch.set_rng_state(state)
+        loss, numbers = found if isinstance(found, tuple) else (found, {})
+        if not isinstance(loss, torch.Tensor):
+            raise RinoError(f"{type(self).__name__}.loss returned {type(loss).__name__}: give a torch.Tensor")
+        device = loss.device
+        metrics = [
+            (name, value.detach() if isinstance(value, torch.Tensor) else torch.tensor(float(value), device=device))
+            for name, value in numbers.items()
+        ]
+        wrong = next((name for name, value in metrics if value.numel() != 1), None)
+        if wrong is not None:
+            raise RinoError(f"{type(self).__name__}.loss: {wrong!r} is not one number: give its mean, for example")
+        return loss, [(name, value.reshape(())) for name, value in metrics]
+
+    def _parameters(self) -> list[tuple[str, torch.Tensor]]:
+        return [(name, p) for name, p in _each(self._networks, "named_parameters") if p.requires_grad]
+
+    def _buffers(self) -> list[tuple[str, torch.Tensor]]:
+        return _each(self._networks, "named_buffers")
+
+    def _state(self) -> list[tuple[str, torch.Tensor]]:
+        tensors = list(self.state().items())
+        for name, teacher in self._teachers.items():
+            tensors += [(f"{name}.{key}", value) for key, value in teacher.state()]
+        return tensors
+
+    def _snapshot(self) -> list[tuple[str, torch.Tensor]]:
+        return [(name, tensor.detach()) for name, tensor in self.snapshot().items()]
+
+    def _to(self, device: torch.device, dtype: str) -> None:
+        self._device, self._dtype = device, dtype
+        for network in [*self._networks.values(), *(t.module for t in self._teachers.values())]:
+            network.to(device=device, dtype=getattr(torch, dtype))
+
+    def _connect(self, ranks: Any) -> None:
+        self.ranks = ranks
+
+    def _start(self) -> None:
+        for network in self._networks.values():
+            network.train()
+
+    def _after_step(self, step: Step) -> None:
+        with torch.no_grad():
+            for teacher in self._teachers.values():
+                teacher.update(step)
+            self.after_step(step)
+
+    def _release(self) -> None:
+        pass
+
+
+class AboutPythonMethod(About):
+    """What a method of Python says of itself, from its class."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        charts = _CLASSES[recipe.method].charts
+        parts = charts.get("loss", ())
+        self.parts = tuple((name, name) for name in parts)
+        self.charts = tuple(
+            Chart(title, tuple((name, name) for name in names)) for title, names in charts.items() if title != "loss"
+        )
+
+
+def method_class(name: str) -> type[Method] | None:
+    """The class of a method that is written in Python, None for others."""
+    return _CLASSES.get(name)
+
+
+def import_file(path: str | os.PathLike[str]) -> None:
+    """Run a Python file, so that the methods that it defines are known.
+
+    Raises
+    ------
+    RinoError
+        If there is no such file, or it defines no method.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RinoError(f"there is no file {path}: give the Python file of a method's class")
+    known = dict(_CLASSES)
+    name = f"pyrino_method_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise RinoError(f"{path} is no Python file: give one that defines a subclass of pyrino.Method")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # for dataclasses and pickle
+    spec.loader.exec_module(module)
+    if _CLASSES == known:
+        raise RinoError(f"{path} defines no method: give a subclass of pyrino.Method a name")
+
+
+def section_of(name: str) -> str:
+    """The section of a method's numbers, an attribute of recipes."""
+    return name.replace("-", "_")
+
+
+def _each(networks: Mapping[str, torch.nn.Module], what: str) -> list[tuple[str, torch.Tensor]]:
+    """Tensors of networks as "network.layer.name"; one that several have is there once."""
+    tensors: dict[int, tuple[str, torch.Tensor]] = {}
+    for prefix, network in networks.items():
+        for name, tensor in getattr(network, what)():
+            tensors.setdefault(id(tensor), (f"{prefix}.{name}", tensor))
+    return list(tensors.values())
+
+
+def _numbers(cls: type[Method]) -> list[tuple[str, Any, str, str, str]]:
+    """The fields of `Options` with unit, meaning and source."""
+    if cls.Options is None:
+        return []
+    if not dataclasses.is_dataclass(cls.Options):
+        raise RinoError(f"{cls.__name__}.Options is of type {type(cls.Options).__name__}: give a dataclass")
+    numbers = []
+    for field in dataclasses.fields(cls.Options):
+        default = field.default
+        if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if not isinstance(default, _TYPES):
+            raise RinoError(
+                f"{cls.__name__}.Options.{field.name} has no default that a recipe can hold: give a bool, int, float, "
+                "str or list of str"
+            )
+        if isinstance(default, (list, tuple)):
+            default = [str(item) for item in default]
+        meta = field.metadata
+        numbers.append((field.name, default, meta.get("unit", ""), meta.get("meaning", ""), meta.get("source", "rino")))
+    return numbers

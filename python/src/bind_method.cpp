@@ -1,0 +1,230 @@
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <pybind11/stl.h>
+#include <torch/csrc/utils/pybind.h>
+
+#include <rino/methods/registry.hpp>
+#include <rino/train/method.hpp>
+
+#include "bindings.hpp"
+#include "keep_alive.hpp"
+
+namespace py = pybind11;
+using namespace pybind11::literals;
+
+namespace {
+
+using rino::Batch;
+using rino::NamedTensors;
+using rino::Step;
+
+/// A method that Python has: an object with the functions below, called with the interpreter's lock. What it raises
+/// comes back to who called the trainer, with its traceback.
+class PythonMethod final : public rino::Method {
+ public:
+  explicit PythonMethod(py::object method)
+      : method_(std::static_pointer_cast<const py::object>(keep(std::move(method)))),
+        labels_(method_->attr("wants_labels").cast<bool>()),
+        parts_(method_->attr("accumulates").cast<bool>()) {}
+
+  Batch prepare(const rino::Jets<double>& jets, const Step& step) const override {
+    const py::gil_scoped_acquire lock;
+    return method_->attr("_prepare")(jets, step).cast<Batch>();
+  }
+
+  rino::StepLoss loss(const Batch& batch, const Step& step) override {
+    const py::gil_scoped_acquire lock;
+    const auto [loss, metrics] = method_->attr("_loss")(batch, step).cast<std::pair<at::Tensor, NamedTensors>>();
+    return {loss, metrics};
+  }
+
+  rino::Modules trained() const override { return {}; }
+  NamedTensors parameters() const override { return ask("_parameters"); }
+  NamedTensors buffers() const override { return ask("_buffers"); }
+  NamedTensors state() override { return ask("_state"); }
+  bool wants_labels() const override { return labels_; }
+  bool accumulates() const override { return parts_; }
+
+  void to(const at::TensorOptions& options) override {
+    Method::to(options);
+    const py::gil_scoped_acquire lock;
+    method_->attr("_to")(options.device(), type() == at::kDouble ? "float64" : "float32");
+  }
+
+  void connect(const rino::Ranks& ranks) override {
+    const py::gil_scoped_acquire lock;
+    method_->attr("_connect")(ranks);
+  }
+
+  void start() override { tell("_start"); }
+  void release() override { tell("_release"); }
+
+  void after_step(const rino::FlatParameters& /*trained*/, const Step& step) override {
+    const py::gil_scoped_acquire lock;
+    method_->attr("_after_step")(step);
+  }
+
+  rino::Metrics snapshot() const override { return ask("_snapshot"); }
+
+ private:
+  void tell(const char* what) {
+    const py::gil_scoped_acquire lock;
+    method_->attr(what)();
+  }
+
+  NamedTensors ask(const char* what) const {
+    const py::gil_scoped_acquire lock;
+    return method_->attr(what)().cast<NamedTensors>();
+  }
+
+  std::shared_ptr<const py::object> method_;
+  bool labels_;
+  bool parts_;
+};
+
+/// None where a tensor is undefined.
+py::object tensor_or_none(const at::Tensor& tensor) {
+  return tensor.defined() ? py::cast(tensor) : py::none();
+}
+
+}  // namespace
+
+void bind_method(py::module_& module) {
+  py::class_<rino::Method, std::shared_ptr<rino::Method>>(module, "Method");
+  py::class_<PythonMethod, rino::Method, std::shared_ptr<PythonMethod>>(module, "PythonMethod")
+      .def(py::init<py::object>(), "method"_a);
+
+  py::class_<rino::Ranks>(module, "StepRanks", R"(The processes that train together, of which this is one.
+
+`gather` and `sum` are collective: all processes call them in the same order with tensors of the same shapes.)")
+      .def(py::init<>())
+      .def_property_readonly("rank", &rino::Ranks::rank, "Number of this process.")
+      .def_property_readonly("size", &rino::Ranks::size, "How many there are.")
+      .def(
+          "gather", [](const rino::Ranks& self, const at::Tensor& tensor) { return self.gather(tensor); }, "tensor"_a,
+          py::call_guard<py::gil_scoped_release>(),
+          "The tensors of all processes, one behind the other; gradients go back to where a row came from.")
+      .def(
+          "sum", [](const rino::Ranks& self, const at::Tensor& tensor) { return self.sum(tensor); }, "tensor"_a,
+          py::call_guard<py::gil_scoped_release>(), "The sum over all processes, without a gradient.");
+
+  py::class_<Step>(module, "Step", R"(Where a training run stands, and which part of the step's batch is looked at.)")
+      .def(py::init([](std::int64_t number, std::int64_t steps_per_epoch, std::int64_t epochs, std::uint64_t seed,
+                       std::int64_t first_jet) {
+             return Step{.number = number,
+                         .steps_per_epoch = steps_per_epoch,
+                         .epochs = epochs,
+                         .seed = seed,
+                         .first_jet = first_jet};
+           }),
+           "number"_a = 0, "steps_per_epoch"_a = 1, "epochs"_a = 1, "seed"_a = 0, "first_jet"_a = 0)
+      .def_readonly("number", &Step::number, "Of the step, from 0.")
+      .def_readonly("seed", &Step::seed, "Of the run.")
+      .def_readonly("first_jet", &Step::first_jet, "Place of the part's first jet in the batch of all processes.")
+      .def_readonly("parts", &Step::parts, "In which the step's batch is computed, on all processes together.")
+      .def_readonly("steps_per_epoch", &Step::steps_per_epoch, "Steps of a pass through the jets.")
+      .def_property_readonly("steps", &Step::steps, "Of the whole run.")
+      .def_property_readonly("epoch", &Step::epoch, "Epochs done when the step began.")
+      .def(
+          "draws",
+          [](const Step& self, const std::string& purpose) {
+            const rino::Draws draws = self.draws(purpose);
+            return py::dict("seed"_a = draws.seed, "first_jet"_a = draws.first_jet);
+          },
+          "purpose"_a, R"(``seed`` and ``first_jet`` for a transform, by the run's seed, the step and the purpose.
+
+Several processes draw with them what one alone would.)")
+      .def("mean", &Step::mean, "sum"_a, "count"_a,
+           R"(A mean over all parts of the step, which have unequal numbers of summands.
+
+Parameters
+----------
+sum
+    Over the summands of this part.
+count
+    Name of their number in `Batch.counts`.)")
+      .def_property_readonly("_dropout_seed", [](const Step& self) { return self.dropout_seed() >> 1; });
+
+  py::class_<Batch>(module, "Batch", R"(What a method prepared of a batch of jets.
+
+Made by `Method.prepare`; it goes to the device as one.
+
+Parameters
+----------
+tokens
+    `Tokens` of the views, or a dictionary of several by name.
+labels
+    [B] int64, or None.
+tensors
+    Further tensors by name.
+counts
+    How many summands a mean has, by the mean's name, where the number differs from batch to batch: `Step.mean`.)")
+      .def(py::init([](const std::variant<rino::Tokens, std::map<std::string, rino::Tokens>>& tokens,
+                       const std::optional<at::Tensor>& labels, const std::map<std::string, at::Tensor>& tensors,
+                       const std::map<std::string, double>& counts) {
+             Batch batch;
+             if (const auto* const some = std::get_if<rino::Tokens>(&tokens)) {
+               batch.tokens["constituents"] = *some;
+             } else {
+               const auto& several = std::get<1>(tokens);
+               batch.tokens = {several.begin(), several.end()};
+             }
+             batch.labels = labels.value_or(at::Tensor());
+             batch.tensors = {tensors.begin(), tensors.end()};
+             batch.counts = {counts.begin(), counts.end()};
+             return batch;
+           }),
+           "tokens"_a, "labels"_a = py::none(), "tensors"_a = py::dict(), "counts"_a = py::dict())
+      .def_property_readonly(
+          "tokens", [](const Batch& self) { return self.of("constituents"); },
+          "`Tokens` of the views of the jets: those named \"constituents\".")
+      .def(
+          "of", [](const Batch& self, const std::string& name) { return self.of(name); }, "name"_a,
+          "`Tokens` of a name.")
+      .def_property_readonly(
+          "labels", [](const Batch& self) { return tensor_or_none(self.labels); },
+          "[B] int64 class numbers; None unless the method asks for them.")
+      .def(
+          "__getitem__", [](const Batch& self, const std::string& name) { return self.tensor(name); }, "name"_a,
+          "One of the further tensors.");
+
+  // A method of Python's: its own sections, and nothing to be made without Python.
+  using Number = std::tuple<std::string, rino::FieldValue, std::string, std::string, std::string>;
+  module.def(
+      "register_method",
+      [](const std::string& name, const std::string& summary,
+         const std::map<std::string, std::vector<Number>>& sections,
+         const std::map<std::string, std::map<std::string, rino::FieldValue>>& presets) {
+        rino::MethodEntry entry;
+        entry.name = name;
+        entry.summary = summary;
+        entry.source = rino::kOwnChoice;
+        rino::Sections own;
+        for (const auto& [section, numbers] : sections) {
+          std::vector<rino::SectionEntry> entries;
+          for (const auto& [number, value, unit, meaning, source] : numbers) {
+            entries.push_back({section, number, unit, meaning, source, value});
+          }
+          own.add(section, std::move(entries));
+        }
+        entry.add_sections = [own](rino::Sections& all) { all.add(own); };
+        entry.resolve = [](rino::Sections&) {};
+        entry.make = [name](const rino::Sections&) -> std::shared_ptr<rino::Method> {
+          rino::fail("the method '", name, "' is written in Python and not known here: import the module of its class ",
+                     "(on the command line --method-module FILE) and train it with pyrino.Trainer or pyrino.pretrain");
+        };
+        for (const auto& [preset, values] : presets) {
+          entry.presets.push_back({preset, "", summary, rino::kOwnChoice, {values.begin(), values.end()}});
+        }
+        rino::Registry::add(std::move(entry), /*replace=*/true);
+      },
+      "name"_a, "summary"_a, "sections"_a, "presets"_a);
+}
