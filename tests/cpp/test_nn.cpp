@@ -877,7 +877,7 @@ TEST_CASE("flat parameters ask for one floating-point type and for something to 
   mixed->register_module("first", rino::Linear(rino::LinearOptions{2, 3}).ptr());
   mixed->register_module("second", rino::Linear(rino::LinearOptions{3, 2}).ptr())->to(at::kDouble);
   CHECK(says(error_of([&] { rino::FlatParameters(*mixed, true); }), "'second.weight'", "Double", "'first.weight'",
-             "Float", "one type"));
+             "Float", "one floating-point type"));
 }
 
 TEST_CASE("modules of any leaves train in a flat buffer, as the tensors that they are", "[nn][flat]") {

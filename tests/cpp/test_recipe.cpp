@@ -335,9 +335,9 @@ TEST_CASE("every preset by its name makes a method, another name is an error", "
       }
       const Recipe recipe = Recipe::preset(preset.name);
       CHECK(recipe.method() == method.name);
-      const auto& [name, encoder] = recipe.make_method()->products().front();
-      CHECK(name == "encoder");
-      CHECK(dynamic_cast<const rino::JetEncoderImpl&>(*encoder).options == recipe.encoder());
+      const auto products = recipe.make_method()->products();
+      CHECK(products.front().first == "encoder");
+      CHECK(dynamic_cast<const rino::JetEncoderImpl&>(*products.front().second).options == recipe.encoder());
     }
   }
   std::int64_t trained = 0;

@@ -821,7 +821,7 @@ TEST_CASE("the average of the weights follows them with its momentum", "[train][
     wanted = 0.8 * wanted + 0.2 * values_of(*trainer.method().trained().front().second);
   }
   CHECK(largest_difference(average(trainer), wanted) < 1e-14);
-  CHECK(trainer.average().front().first == "weight");
+  CHECK(trainer.average().front().first == "layer.weight");
   Trainer resumed(std::make_shared<MeanRegression>(), some_jets(), brisk(), options, at::kCPU, at::kDouble);
   resumed.restore(trainer.state());
   CHECK(average(resumed).equal(average(trainer)));
@@ -1230,13 +1230,13 @@ TEST_CASE("a checkpoint that does not fit is an error and changes nothing", "[tr
       }
     };
   };
-  CHECK(says(error(without("student.encoder.norm.weight")), "'student.encoder.norm.weight'", "another architecture"));
+  CHECK(says(error(without("trained.encoder.norm.weight")), "'trained.encoder.norm.weight'", "another architecture"));
   CHECK(says(error(without("teacher.head.prototypes.weight")), "'teacher.head.prototypes.weight'"));
   CHECK(says(error(without("adamw.square")), "'adamw.square'"));
   CHECK(says(error(without("center")), "'center'"));
   CHECK(says(error(without("trainer.progress")), "no training state", "checkpoint"));
   CHECK(says(error(without("trainer.data")), "no training state"));
-  CHECK(says(error(replaced("student.encoder.norm.weight", at::zeros({9}))), "[9]", "[8]", "recipe"));
+  CHECK(says(error(replaced("trained.encoder.norm.weight", at::zeros({9}))), "[9]", "[8]", "recipe"));
   CHECK(says(error(replaced("trainer.progress", at::zeros({2}, at::kDouble))), "'trainer.progress'", "[2]",
              "another version"));
   CHECK(says(error([](auto& tensors) { tensors.clear(); }), "another architecture"));

@@ -36,6 +36,14 @@ TESTED = {"scores": SCORES, "labels": LABELS}
 PROBED = {"embeddings": POINTS, "labels": CLASSES, "folds": 2}
 SEEDED = {"jets": JETS, "seed": 1}
 
+
+class OfTheTable(rino.Method):
+    """A method that makes its networks."""
+
+    def networks(self) -> dict[str, torch.nn.Module]:
+        return {"encoder": rino.JetEncoder(self.recipe)}
+
+
 Case = tuple[Callable[..., Any], dict[str, Any]]
 
 
@@ -117,6 +125,11 @@ def cases(files: Path) -> dict[str, Case]:
         "ViewGenerator": (rino.ViewGenerator, {"resolutions": [1, 2]}),
         "ViewGenerator.__call__": (generator.__call__, {"jets": JETS}),
         "ViewGenerator.subjet_of_constituent": (generator.subjet_of_constituent, {"jets": JETS, "jet": 0, "point": 2}),
+        "Batch": (rino.Batch, {"tokens": TOKENS, "labels": None, "tensors": {}, "counts": {}}),
+        "Method": (OfTheTable, {"recipe": RECIPE}),
+        "Step": (rino.Step, {"number": 1, "steps_per_epoch": 1, "epochs": 1, "seed": 1, "first_jet": 0}),
+        "Teacher": (rino.Teacher, {"student": torch.nn.Linear(2, 2), "momentum": 0.5}),
+        "alignment": (rino.alignment, {"a": torch.rand(4, 3), "b": torch.rand(4, 3)}),
         "boost_along_beam": (rino.boost_along_beam, SEEDED),
         "boost_jet": (rino.boost_jet, SEEDED),
         "boost_to_pt": (rino.boost_to_pt, {"jets": JETS, "reference_pt": 500}),
@@ -151,6 +164,12 @@ def cases(files: Path) -> dict[str, Case]:
         ),
         "koleo_loss": (rino.koleo_loss, {"embeddings": torch.rand(4, 3)}),
         "mask_constituents": (rino.mask_constituents, SEEDED | {"fraction": 0.5}),
+        "nt_xent_loss": (rino.nt_xent_loss, {"a": torch.rand(4, 3), "b": torch.rand(4, 3), "temperature": 0.1}),
+        "supcon_loss": (
+            rino.supcon_loss,
+            {"z": torch.rand(4, 3), "labels": torch.tensor([0, 0, 1, 1]), "temperature": 0.1},
+        ),
+        "uniformity": (rino.uniformity, {"x": torch.rand(4, 3)}),
         "open_dataset": (rino.open_dataset, {"path": jets, **selection}),
         "pack": (rino.pack, {"paths": jets, "out": "p.arrow", "overwrite": True, **QUIET}),
         "predict": (rino.predict, {"tagger": TAGGER, "jets": JETS}),

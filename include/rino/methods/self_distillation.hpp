@@ -211,6 +211,7 @@ class SelfDistillation final : public Method {
     check(encoder);
     initialize(*student_, seed);
     teacher_ = EncoderWithHeads(std::dynamic_pointer_cast<EncoderWithHeadsImpl>(student_->clone()));
+    teacher_->eval();
     average_.emplace(student_->networks(), teacher_->networks());
     jets_.center = at::zeros({head.prototypes});
     particles_.center = at::zeros({head.prototypes});

@@ -50,7 +50,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--method-module",
         metavar="FILE",
-        help="Python file with the class of a method of your own, which the recipe names",
+        help="Python file with the class of a method of your own, which the recipe names (default: none)",
     )
     parser.add_argument("--train", required=True, nargs="+", metavar="PATH", help="files, folders, patterns, @LIST.txt")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where the run goes")

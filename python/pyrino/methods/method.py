@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from pyrino import _core
+from pyrino._arguments import checked, translated
 from pyrino.errors import RinoError
 from pyrino.jets import Jets
 from pyrino.methods.description import About, Chart
@@ -26,6 +27,8 @@ __all__ = ["Batch", "Method", "Step", "method_class"]
 
 Batch = _core.Batch
 Step = _core.Step
+translated(Batch, "__init__", "of", "__getitem__")
+translated(Step, "__init__", "draws", "mean")
 
 #: Methods of Python, by name.
 _CLASSES: dict[str, type[Method]] = {}
@@ -97,6 +100,7 @@ class Method:
         _core.register_method(cls.name, text, {section_of(cls.name): numbers} if numbers else {}, cls.presets)
         _CLASSES[cls.name] = cls
 
+    @checked
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe.copy()
         #: The method's numbers, an object of `Options`.

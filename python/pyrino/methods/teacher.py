@@ -32,7 +32,7 @@ class Teacher:
     Raises
     ------
     RinoError
-        For a momentum outside [0, 1].
+        For a momentum outside [0, 1], or where the student is no network.
 
     Examples
     --------
@@ -49,8 +49,11 @@ class Teacher:
     """
 
     def __init__(self, student: torch.nn.Module, momentum: float | tuple[float, float] = 0.99) -> None:
-        self._momentum = momentum if isinstance(momentum, tuple) else (momentum, momentum)
-        if len(self._momentum) != 2 or not all(0 <= m <= 1 for m in self._momentum):
+        if not isinstance(student, torch.nn.Module):
+            raise RinoError(f"Teacher: student is of type {type(student).__name__}: give a torch.nn.Module")
+        self._momentum = tuple(momentum) if isinstance(momentum, (tuple, list)) else (momentum, momentum)
+        numbers = all(isinstance(m, (int, float)) and 0 <= m <= 1 for m in self._momentum)
+        if len(self._momentum) != 2 or not numbers:
             raise RinoError(f"the teacher's momentum is {momentum!r}: give a number from 0 to 1, or two")
         self.student = student
         self.module = copy.deepcopy(student).requires_grad_(False).eval()
