@@ -48,14 +48,24 @@ def checked(function: Function) -> Function:
     }
     positional = list(inspect.signature(function).parameters)
     place = function.__qualname__.removesuffix(".__init__")
+    tests = {name: tuple(kind.values()) for name, kind in kinds.items()}
+
+    def look_at(name: str, value: Any) -> None:
+        for test in tests[name]:
+            if test(name, value):
+                return
+        least = f" >= {_LEAST[name]}" if name in _LEAST else ""
+        wanted = " or ".join(kinds[name]).replace("a whole number", f"a whole number{least}")
+        raise RinoError(f"{place}: {name} = {reprlib.repr(value)}: give {wanted}")
 
     @functools.wraps(function)
     def looked_at(*args: Any, **kwargs: Any) -> Any:
-        for name, value in (*zip(positional, args, strict=False), *kwargs.items()):
-            if name in kinds and not any(kind(name, value) for kind in kinds[name].values()):
-                least = f" >= {_LEAST[name]}" if name in _LEAST else ""
-                wanted = " or ".join(kinds[name]).replace("a whole number", f"a whole number{least}")
-                raise RinoError(f"{place}: {name} = {reprlib.repr(value)}: give {wanted}")
+        for name, value in zip(positional, args, strict=False):
+            if name in tests:
+                look_at(name, value)
+        for name, value in kwargs.items():
+            if name in tests:
+                look_at(name, value)
         return function(*args, **kwargs)
 
     return cast(Function, looked_at)
@@ -152,10 +162,15 @@ def _number(_: str, value: Any) -> bool:
     return not isinstance(value, (str, bytes))
 
 
-def _own(base: str, _: str, value: Any) -> bool:
+@functools.cache
+def _class_of(base: str) -> type:
     import pyrino
 
-    return isinstance(value, getattr(pyrino, base, None) or getattr(pyrino.data, base))
+    return getattr(pyrino, base, None) or getattr(pyrino.data, base)
+
+
+def _own(base: str, _: str, value: Any) -> bool:
+    return isinstance(value, _class_of(base))
 
 
 def _device(_: str, value: Any) -> bool:

@@ -60,7 +60,8 @@ class _Binding:
 
     def __init__(self) -> None:
         self.sides: dict[bool, _Side] = {}  # by whether they train
-        self.links: list[tuple[dict[str, Any], str, torch.nn.Module]] | None = None  # all nodes, with where they hang
+        # Where all nodes hang, under which names, and they: apart, for functions that go through them in C.
+        self.links: tuple[list[dict[str, Any]], list[str], list[torch.nn.Module]] | None = None
         self.slots: list[tuple[dict[str, Any], str]] = []  # where each tensor hangs
         self.lock = threading.RLock()  # of all of these: several threads may embed with one encoder
 
@@ -126,7 +127,7 @@ class _CppModule(torch.nn.Module):
     def _tensors(self) -> list[torch.Tensor]:
         """The tensors that the tree holds now, in the order of the C++ module's."""
         links = self._binding.links
-        if links is None or any(children.get(name) is not node for children, name, node in links):
+        if links is None or not all(map(operator.is_, map(dict.get, links[0], links[1]), links[2])):
             self._walk()
         try:
             return [parameters[leaf] for parameters, leaf in self._binding.slots]
@@ -135,7 +136,7 @@ class _CppModule(torch.nn.Module):
 
     def _walk(self) -> None:
         """Remember where every node and tensor hangs, so that looking at all of them takes microseconds."""
-        links = {}
+        links: dict[int, tuple[dict[str, Any], str, torch.nn.Module]] = {}
         slots = []
         for path, leaf in self._places:
             node: torch.nn.Module = self
@@ -144,7 +145,8 @@ class _CppModule(torch.nn.Module):
                 links[id(child)] = (node._modules, part, child)
                 node = child
             slots.append((node._parameters, leaf))
-        self._binding.links = list(links.values())
+        dicts, names, nodes = (list(column) for column in zip(*links.values(), strict=True)) if links else ([], [], [])
+        self._binding.links = dicts, names, nodes
         self._binding.slots = slots
 
     @property
