@@ -280,7 +280,13 @@ def step_flops(recipe: Recipe, jets: Jets, batch: int | None = None) -> Flops:
     ----------
     batch
         Jets among which KoLeo looks for neighbours; None: the recipe's.
+
+    Raises
+    ------
+    RinoError
+        For a recipe of another method than self-distillation.
     """
+    recipe.require_method("self-distillation", "step_flops")
     found, loss, size = Flops(), recipe.loss, recipe.encoder
     d, jet_inputs = size.width, 4 if size.class_token == "jet" else 0
     both = 3  # the forward product and two of the backward pass
@@ -346,6 +352,7 @@ def bench(
         If an argument is out of range, or the two clusterings do not agree.
     """
     recipe = Recipe.preset(preset) if isinstance(preset, str) else preset.copy()
+    recipe.require_method("self-distillation", "pyrino bench")
     counts = list(dict.fromkeys([1, available_cores()])) if threads is None else list(threads)
     if not counts or min(counts) < 1:
         raise RinoError(f"threads = {counts}: give numbers of threads, 1 or more")

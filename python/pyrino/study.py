@@ -495,7 +495,9 @@ def _recipes(plan: Study, recipe: Recipe | None) -> dict[str, Recipe]:
     if not plan.recipes:
         if plan.pretraining_seeds != 1:
             raise RinoError(f"pretraining_seeds is {plan.pretraining_seeds}: only a study with recipes takes several")
-        return {plan.preset: recipe or Recipe.preset(plan.preset)}
+        chosen = recipe or Recipe.preset(plan.preset)
+        chosen.require_method("self-distillation", "the study")
+        return {plan.preset: chosen}
     if recipe is not None:
         raise RinoError("the study compares recipes of its own: change them in Study.recipes")
     if plan.pretraining_seeds < 1 or plan.finetuning_seeds != 1:
@@ -510,6 +512,7 @@ def _recipes(plan: Study, recipe: Recipe | None) -> dict[str, Recipe]:
         if "preset" not in numbers:
             raise RinoError(f"the recipe {name!r} has no preset: give the name of one that it starts from")
         recipes[name] = Recipe.preset(numbers["preset"], **{k: v for k, v in numbers.items() if k != "preset"})
+        recipes[name].require_method("self-distillation", "the study")
     (first, model), *others = recipes.items()
     for name, other in others:
         for key in ("epochs", "batch_size"):

@@ -156,3 +156,13 @@ def test_an_encoder_of_another_name_is_refused(jets):
     assert trainer.encoder().recipe.method == "contrastive"
     with pytest.raises(RinoError, match="no encoder 'teacher': choose 'encoder' or 'average'"):
         trainer.encoder("teacher")
+
+
+def test_what_knows_self_distillation_alone_says_so(jets, tmp_path):
+    for call in (
+        lambda: rino.bench.bench("contrastive", threads=[1], jets=8),
+        lambda: rino.bench.step_flops(recipe_of(), jets),
+        lambda: rino.study.run_study("demo", tmp_path / "study", recipe=recipe_of()),
+    ):
+        with pytest.raises(RinoError, match="knows self-distillation alone and the recipe's method is 'contrastive'"):
+            call()

@@ -1,4 +1,4 @@
-"""The notebook for the first steps: stored without outputs, and what somebody who runs it sees."""
+"""The notebooks: stored without outputs, and what somebody who runs them sees."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
 NOTEBOOK = ROOT / "examples" / "notebooks" / "first_steps.ipynb"
+OWN_METHOD = NOTEBOOK.with_name("05_a_method_of_your_own.ipynb")
 
 #: What each cell shows; the cells that are not named show nothing, or only progress.
 SHOWN = {
@@ -35,7 +37,9 @@ def stored() -> nbformat.NotebookNode:
     return nbformat.read(NOTEBOOK, as_version=4)
 
 
-def test_it_is_valid_and_stored_without_outputs(stored):
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_they_are_valid_and_stored_without_outputs(path):
+    stored = nbformat.read(path, as_version=4)
     nbformat.validate(stored)
     code = [cell for cell in stored.cells if cell.cell_type == "code"]
     assert [cell.id for cell in code if cell.outputs or cell.execution_count is not None] == []
@@ -86,3 +90,25 @@ def test_it_runs(stored, tmp_path, monkeypatch):
     for row in rows:
         accuracy = float(row[2].split(" ± ")[0])
         assert 0 < accuracy <= 1
+
+
+@pytest.mark.slow
+def test_a_method_of_ones_own_trains_in_a_notebook(tmp_path, monkeypatch):
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("RINO_NOTEBOOK_JETS", "60")
+    monkeypatch.setenv("RINO_NOTEBOOK_EPOCHS", "2")
+    notebook = nbformat.read(OWN_METHOD, as_version=4)
+    NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+    cells = {cell.id: cell for cell in notebook.cells if cell.cell_type == "code"}
+    kinds = {name: {k for o in cell.outputs for k in o.get("data", {})} for name, cell in cells.items()}
+    assert "text/plain" in kinds["recipe"] and "image/png" in kinds["curves"]
+    said = "".join(output.text for output in cells["probe"].outputs)
+    assert said.startswith("linear probe: 0.") and said.rstrip().endswith("after")
+    streams = "".join(o.text for cell in cells.values() for o in cell.outputs if o.output_type == "stream")
+    assert "Warning" not in streams
+    import pyrino as rino
+
+    assert rino.JetEncoder.load(tmp_path / "runs" / "alignment").recipe.method == "alignment"

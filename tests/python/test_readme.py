@@ -59,7 +59,7 @@ def test_the_python_runs_as_it_stands(tmp_path, monkeypatch):
     what_make_demo_leaves(tmp_path)
     target, source = small_jets(40, seed=1), small_jets(40, seed=2)
     names: dict[str, Any] = {}
-    first, second, third = blocks("python")
+    first, own_method, second, third = blocks("python")
     assert "import pyrino as rino" in first
     exec(compile(first, str(ROOT / "README.md"), "exec"), names)
 
@@ -71,6 +71,10 @@ def test_the_python_runs_as_it_stands(tmp_path, monkeypatch):
     assert z.shape == (n, names["encoder"].width) and np.isfinite(z).all()
     assert p.shape == (n,) and ((p >= 0) & (p <= 1)).all()
     np.testing.assert_array_equal(rino.Tagger.load("runs/tagger").predict(names["jets"]), p)
+
+    exec(compile(own_method, str(ROOT / "README.md"), "exec"), names)
+    assert names["own"].history.rows == 5 and names["own"].encoder.recipe.method == "alignment"
+    assert rino.JetEncoder.load("runs/alignment").embed(names["jets"]).shape == (n, 32)
 
     write_root(tmp_path / "val" / "a.root", target)
     write_root(tmp_path / "train_100M" / "a.root", source)
