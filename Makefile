@@ -16,9 +16,10 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 .PHONY: all demo study test test-cpp test-python headers bench cuda-build lint format deps build clean
 all: build
 
-# Debian's Catch2 has no wheel; ccache is only for speed. Only what is missing is asked for.
+# Debian's Catch2 and toml++ have no wheels; ccache is only for speed. Only what is missing is asked for.
 APT_NEEDED := $(shell command -v g++ >/dev/null || echo g++) \
               $(if $(wildcard /usr/include/catch2 /usr/local/include/catch2),,catch2) \
+              $(if $(wildcard /usr/include/toml++ /usr/local/include/toml++),,libtomlplusplus-dev) \
               $(shell command -v ccache >/dev/null || echo ccache)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -n)
 
@@ -30,7 +31,7 @@ apt:
 	  $(SUDO) apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$* >/dev/null; \
 	else \
-	  echo "please install: apt-get install $$*   (catch2 and ccache are not needed for 'make demo')"; \
+	  echo "please install: apt-get install $$*   (none but g++ is needed for 'make demo')"; \
 	fi
 
 deps: apt $(VENV)/.installed

@@ -41,19 +41,10 @@ TASKS = ("finetune", "supervised")
 _COMMON = ("jets", "encoder", "optimizer", "training", *TASKS)
 
 #: The version of what `Recipe.to_dict` and files say: 2 names the method, of 1 it is self-distillation.
-FORMAT = 2
+FORMAT: int = _core.Recipe.format
 
 #: The method of recipes that name none.
 _FIRST_METHOD = "self-distillation"
-
-
-#: Numbers that files were written without, and what those files meant. A section that has all its other numbers is of
-#: such a file; one that names only what differs leaves them to its preset.
-_BEFORE: dict[str, dict[str, Any]] = {
-    "jets": {"relative_to": "kept"},
-    "encoder": {"bins": "floor"},
-    "finetune": {"eps": 1e-8, "warmup_shape": "linear"},
-}
 
 
 class RecipePreset(NamedTuple):
@@ -304,10 +295,7 @@ class Recipe:
             recipe._known_section(section)
             if not isinstance(values, Mapping):
                 raise RinoError(f"{section!r} is {values!r}: it is a section, write [{section}] and its numbers below")
-            absent = recipe._names(section) - set(values)
-            before = _BEFORE.get(section, {})
-            if absent <= set(before):
-                values = {**values, **{name: before[name] for name in absent}}
+            values = {**values, **dict(recipe._core.meant_before(section, {str(name) for name in values}))}
             for name, value in values.items():
                 if name in ("format", "method", "preset"):
                     raise RinoError(f"{name!r} stands in [{section}]: write it above the first section")
@@ -456,9 +444,6 @@ class Recipe:
 
     def _sections(self) -> list[str]:
         return list(dict.fromkeys(entry.section for entry in self._core.entries()))
-
-    def _names(self, section: str) -> set[str]:
-        return {entry.name for entry in self._core.entries() if entry.section == section}
 
     def _known_section(self, section: str) -> None:
         if section not in self._sections():

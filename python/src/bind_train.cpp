@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -172,6 +173,13 @@ void bind_train(py::module_& module) {
                     return methods;
                   })
       .def_property_readonly("method", &Recipe::method)
+      .def_property_readonly_static("format", [](const py::object&) { return Recipe::kFormat; })
+      .def(
+          "meant_before",
+          [](const Recipe& self, const std::string& section, const std::set<std::string>& named) {
+            return self.meant_before(section, [&](const std::string& name) { return named.contains(name); });
+          },
+          "section"_a, "named"_a)
       .def("entries", &Recipe::entries)
       .def("set", &Recipe::set, "section"_a, "name"_a, "value"_a)
       .def("copy", [](const Recipe& self) { return self; })

@@ -11,6 +11,7 @@
 #include <rino/core/fields.hpp>
 #include <rino/core/named_enum.hpp>
 #include <rino/recipe/recipe.hpp>
+#include <rino/recipe/toml.hpp>
 
 #include "catch.hpp"
 
@@ -470,4 +471,51 @@ TEST_CASE("the registry refuses names that are taken and methods that lack a par
   entry.presets.clear();
   entry.resolve = nullptr;
   CHECK(says(error_of([&] { Registry::add(entry); }), "'mine' lacks"));
+}
+
+TEST_CASE("a recipe of TOML is the same as Python's", "[recipe][toml]") {
+  CHECK(rino::parse_recipe("") == Recipe());
+  const Recipe lite = rino::parse_recipe(
+      "preset = \"lite\"\n[training]\nepochs = 7  # a few\n[views]\n"
+      "teacher = [2, \"kt:5\"]\n[jets]\nradius = 1\n");
+  Recipe wanted = Recipe::preset("lite");
+  wanted.set("training", "epochs", std::int64_t{7});
+  wanted.set("views", "teacher", Names{"2", "kt:5"});
+  wanted.set("jets", "radius", 1.0);
+  CHECK(lite == wanted);
+  CHECK(rino::parse_recipe("method = \"contrastive\"\n[loss]\ntemperature = 0.3").method() == "contrastive");
+
+  // A section that has all numbers but the young ones is of a file from before them.
+  std::string old = "[jets]\n";
+  for (const rino::SectionEntry& entry : Recipe().entries()) {
+    if (entry.section == "jets" && entry.name != "relative_to") {
+      old += entry.name + " = ";
+      std::visit(
+          [&]<typename Type>(const Type& value) {
+            if constexpr (std::is_same_v<Type, std::string>) {
+              old += '"' + value + '"';
+            } else if constexpr (std::is_same_v<Type, Names>) {
+              old += "[]";
+            } else {
+              old += std::to_string(value);
+            }
+          },
+          entry.value);
+      old += "\n";
+    }
+  }
+  CHECK(rino::parse_recipe(old).jets().relative_to == rino::RelativeTo::kept);
+  CHECK(rino::parse_recipe("[jets]\nradius = 0.4").jets().relative_to == rino::RelativeTo::jet);
+
+  const auto error = [](const char* text) { return error_of([&] { rino::parse_recipe(text, "r.toml"); }); };
+  CHECK(says(error("epochs = "), "r.toml is no TOML", "line 1"));
+  CHECK(says(error("epochs = 5"), "'epochs' stands above all sections"));
+  CHECK(says(error("format = 3"), "format is 3", "up to 2"));
+  CHECK(says(error("method = \"x\""), "no method 'x'"));
+  CHECK(says(error("method = \"contrastive\"\npreset = \"nano\""), "'contrastive'", "'nano'", "'self-distillation'"));
+  CHECK(says(error("[training]\nepochs = 5.5"), "training.epochs", "whole number"));
+  CHECK(says(error("[training]\nepochs = 1979-05-27"), "training.epochs is a date"));
+  CHECK(says(error("[trainin]\nepochs = 5"), "no section 'trainin'"));
+  CHECK(says(error("[views]\nteacher = [[1]]"), "views.teacher is a list with something else"));
+  CHECK(says(error_of([] { rino::read_recipe("/nowhere/r.toml"); }), "/nowhere/r.toml cannot be read"));
 }

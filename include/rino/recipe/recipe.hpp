@@ -1,5 +1,8 @@
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -22,6 +25,9 @@ namespace rino {
 /// becomes of the encoder afterwards.
 class Recipe {
  public:
+  /// The version of what files say of a recipe: 2 names the method; of 1 it is self-distillation.
+  static constexpr std::int64_t kFormat = 2;
+
   /// A method's defaults. @throws rino::Error for a name that there is not.
   explicit Recipe(std::string_view method = "self-distillation") : method_(Registry::method(method).name) {
     sections_.add<ViewTokenizerOptions>("jets").add<JetEncoderOptions>("encoder");
@@ -75,6 +81,35 @@ class Recipe {
   void set(std::string_view section, std::string_view name, const FieldValue& value) {
     sections_.set(section, name, value);
     resolve();
+  }
+
+  /// Numbers that are younger than a file's section, with what the file meant: a section that has all numbers but these
+  /// was written before them; one that names only what differs leaves them to its preset.
+  /// @param has  whether the file's section has a number of a name.
+  std::vector<std::pair<std::string, FieldValue>> meant_before(
+      std::string_view section, const std::function<bool(const std::string&)>& has) const {
+    struct Young {
+      std::string_view section;
+      const char* number;
+      FieldValue meant;
+    };
+    static const std::vector<Young> young{{"jets", "relative_to", "kept"},
+                                          {"encoder", "bins", "floor"},
+                                          {"finetune", "eps", 1e-8},
+                                          {"finetune", "warmup_shape", "linear"}};
+    std::vector<std::pair<std::string, FieldValue>> absent;
+    for (const SectionEntry& entry : entries()) {
+      if (entry.section == section && !has(entry.name)) {
+        const auto known = std::find_if(young.begin(), young.end(), [&](const Young& one) {
+          return one.section == section && entry.name == one.number;
+        });
+        if (known == young.end()) {
+          return {};
+        }
+        absent.emplace_back(entry.name, known->meant);
+      }
+    }
+    return absent;
   }
 
   /// Sizes that follow from others.
