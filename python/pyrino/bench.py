@@ -20,8 +20,10 @@ import torch
 from pyrino import _core
 from pyrino._arguments import checked
 from pyrino.errors import RinoError
+from pyrino.flops import Flops, encoder_flops, head_flops
 from pyrino.jets import Jets
-from pyrino.nn import JetEncoder, tokenize
+from pyrino.methods import about
+from pyrino.nn import JetEncoder
 from pyrino.pretrain import Trainer
 from pyrino.recipe import Recipe
 from pyrino.views import ViewGenerator, toy_jets
@@ -202,123 +204,23 @@ def matrix_product(
     return lambda: torch.mm(a, b), 2.0 * size**3
 
 
-def encoder_flops(recipe: Recipe, lengths: np.ndarray, features: int, *, jets_only: bool = True) -> float:
-    """Floating-point operations of the encoder's matrix products, forward.
-
-    With width d, hidden width f, F features, R registers and class tokens, n tokens and L = n + R rows in a sequence,
-    and m = 2 products with the hidden layer (GELU) or 3 (SwiGLU), a multiplication and its addition counted as two:
-
-    ================================  ================================
-    embedding                         2 d F n, and 8 d where the class token is the jet's
-    a block                           L (8 d^2 + 2 m d f) + 4 d L^2
-    the last, where jets are wanted   4 d^2 (L + 1) + 2 m d f + 4 d L
-    ================================  ================================
-
-    In that one only the class token asks: keys and values of all rows, all else of one row. Padding, norms,
-    activations, softmax, positions, pooling and biases are not counted.
-
-    Parameters
-    ----------
-    recipe
-        Its ``encoder`` section gives the sizes.
-    lengths
-        (S,) tokens n of every sequence.
-    features
-        F.
-    jets_only
-        Whether nothing but the class tokens' embeddings is wanted.
-    """
-    size = recipe.encoder
-    d, f = size.width, size.feedforward
-    hidden = 2 * (3 if size.feedforward_kind == "swiglu" else 2) * d * f
-    n = np.asarray(lengths, dtype=np.float64)
-    rows = n + _own_rows(recipe)
-    short = jets_only and size.pooling == "token" and size.layers > 0
-    flops = 2 * d * features * n + (8 * d if size.class_token == "jet" else 0)
-    flops += (size.layers - short) * (rows * (8 * d**2 + hidden) + 4 * d * rows**2)
-    if short:
-        flops += 4 * d**2 * (rows + 1) + hidden + 4 * d * rows
-    return float(flops.sum())
-
-
-def _own_rows(recipe: Recipe) -> int:
-    """Rows of a sequence that are no tokens: its class token, its registers."""
-    return (recipe.encoder.class_token != "none") + recipe.encoder.registers
-
-
-def head_flops(recipe: Recipe) -> float:
-    """Floating-point operations of the projection head for one embedding, matrix products only."""
-    head, d = recipe.head, recipe.encoder.width
-    widths = [d, *[head.hidden_width or 4 * d] * head.hidden_layers, *([head.bottleneck] if head.bottleneck else [])]
-    return 2.0 * sum(a * b for a, b in zip(widths, [*widths[1:], head.prototypes], strict=True))
-
-
-@dataclass
-class Flops:
-    """Of a step, for one jet of the sample on average; rows are tokens, class tokens and registers."""
-
-    student: float = 0
-    teacher: float = 0
-    heads: float = 0
-    koleo: float = 0
-    student_rows: float = 0
-    teacher_rows: float = 0
-
-    @property
-    def total(self) -> float:
-        return self.student + self.teacher + self.heads + self.koleo
-
-
 def step_flops(recipe: Recipe, jets: Jets, batch: int | None = None) -> Flops:
-    """Floating-point operations of a pretraining step for one of these jets.
-
-    The backward pass has two products for each of the forward's, but for the embedding, whose input has no gradient.
-    The teacher goes forward. Drawn views count with the share of steps in which they are seen. iBOT is a further pass
-    of student and teacher over all constituents, in which the heads see the masked ones.
+    """Floating-point operations of a pretraining step for one of these jets, as the recipe's method counts them.
 
     Parameters
     ----------
     batch
-        Jets among which KoLeo looks for neighbours; None: the recipe's.
+        Jets that are compared with each other, where the method does that; None: the recipe's batch.
 
     Raises
     ------
     RinoError
-        For a recipe of another method than self-distillation.
+        For a method that does not say.
     """
-    recipe.require_method("self-distillation", "step_flops")
-    found, loss, size = Flops(), recipe.loss, recipe.encoder
-    d, jet_inputs = size.width, 4 if size.class_token == "jet" else 0
-    both = 3  # the forward product and two of the backward pass
-    teacher, student = list(recipe.views.teacher), list(recipe.views.student)
-    drawn = recipe.views.student_drawn / len(student) if recipe.views.student_drawn else 1.0
-    passes = [(teacher, 1.0, True, True), (student, drawn, False, True)] if loss.dino > 0 else []
-    if loss.ibot > 0 or loss.gram > 0:
-        passes.append((["all"], 1.0, True, False))
-    for views, share, taught, jets_only in passes:
-        tokens = tokenize(jets, views, recipe)
-        lengths, features = np.diff(tokens.offsets), tokens.features.shape[1]
-        forward = encoder_flops(recipe, lengths, features, jets_only=jets_only)
-        inputs = 2 * d * (features * lengths.sum() + jet_inputs * len(lengths))
-        rows = float((lengths + _own_rows(recipe)).sum())
-        heads = len(lengths) if jets_only else float(masked_counts(lengths, loss.mask_fraction).sum())
-        found.student += share * (both * forward - inputs)
-        found.student_rows += share * rows
-        found.heads += share * both * heads * head_flops(recipe)
-        if taught:
-            found.teacher += forward
-            found.teacher_rows += rows
-            found.heads += heads * head_flops(recipe)
-    for name in vars(found):
-        setattr(found, name, getattr(found, name) / len(jets))
-    if loss.koleo > 0:
-        found.koleo = 2.0 * (batch or recipe.training.batch_size) * d * len(teacher)
+    found = about(recipe).operations(jets, batch)
+    if found is None:
+        raise RinoError(f"the method {recipe.method!r} does not say how many operations a step has")
     return found
-
-
-def masked_counts(lengths: np.ndarray, fraction: float) -> np.ndarray:
-    """Constituents that iBOT masks: whole ones of a share, at least one and not all; none of a jet of one."""
-    return np.where(lengths > 1, np.clip(np.floor(fraction * lengths), 1, np.maximum(lengths - 1, 1)), 0)
 
 
 @checked

@@ -213,7 +213,9 @@ class Recipe:
     def require_method(self, method: str, who: str) -> None:
         """Raise `RinoError` unless this is the method: `who` knows no other."""
         if self.method != method:
-            raise RinoError(f"{who} knows {method} alone and the recipe's method is {self.method!r}: give another recipe")
+            raise RinoError(
+                f"{who} knows {method} alone and the recipe's method is {self.method!r}: give another recipe"
+            )
 
     def _published(self) -> Any:
         """The numbers that it starts from."""

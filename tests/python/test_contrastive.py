@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 import pyrino as rino
-from pyrino import Recipe, RinoError
+from pyrino import Recipe, RinoError, bench, study
 
 SMALL = {"encoder.width": 8, "encoder.heads": 2, "encoder.layers": 1, "encoder.feedforward": 12, "encoder.dropout": 0.0}
 VIEWS = {"soft": 0.2, "stochastic": 0.1, "constant": 0.02, "eta": 0.01, "views.phi": 0.02, "split": 0.2}
@@ -160,9 +160,25 @@ def test_an_encoder_of_another_name_is_refused(jets):
 
 def test_what_knows_self_distillation_alone_says_so(jets, tmp_path):
     for call in (
-        lambda: rino.bench.bench("contrastive", threads=[1], jets=8),
-        lambda: rino.bench.step_flops(recipe_of(), jets),
-        lambda: rino.study.run_study("demo", tmp_path / "study", recipe=recipe_of()),
+        lambda: bench.bench("contrastive", threads=[1], jets=8),
+        lambda: study.run_study("demo", tmp_path / "study", recipe=recipe_of()),
     ):
         with pytest.raises(RinoError, match="knows self-distillation alone and the recipe's method is 'contrastive'"):
             call()
+
+
+def test_operations_of_a_step_are_those_that_torch_counts(jets):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    recipe = recipe_of(precision="float32", split=0.0, batch_size=40, **{"encoder.class_token": "learned"})
+    tokens = rino.tokenize(jets, ["all"], recipe)
+    head = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8))
+    with FlopCounterMode(display=False) as counter:
+        z = head(torch.zeros(80, 8))
+        (z @ z.T).sum().backward()
+    # In training the head's input has a gradient, too. The encoder's operations have a test of their own.
+    heads = counter.get_total_flops() + 2 * 80 * 8 * 8
+    forward = bench.encoder_flops(recipe, np.diff(tokens.offsets), tokens.features.shape[1])
+    inputs = 2 * 8 * tokens.features.shape[1] * len(tokens.features)
+    wanted = (2 * (3 * forward - inputs) + heads) / 40
+    assert bench.step_flops(recipe, jets).total == pytest.approx(wanted, rel=1e-9)

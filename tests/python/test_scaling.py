@@ -15,7 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import pyrino as rino
-from pyrino.bench import masked_counts
+from pyrino.methods.self_distillation import masked_counts
 
 ROOT = Path(__file__).resolve().parents[2]
 

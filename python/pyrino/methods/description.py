@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
+    from pyrino.flops import Flops
+    from pyrino.jets import Jets
     from pyrino.recipe import Recipe
 
 __all__ = ["About", "Alarm", "Chart"]
@@ -80,6 +82,16 @@ class About:
     def derived(self, report: Mapping[str, float]) -> Mapping[str, float]:
         """Further numbers of a step for TensorBoard, by tag."""
         return {}
+
+    def operations(self, jets: Jets, batch: int | None) -> Flops | None:
+        """Floating-point operations of a step for one of these jets, None where the method does not say.
+
+        Parameters
+        ----------
+        batch
+            Jets that are compared with each other, where the method does that; None: the recipe's batch.
+        """
+        return None
 
     def histograms(self, snapshot: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """What TensorBoard shows the distribution of, from tensors of the last step."""

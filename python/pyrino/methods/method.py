@@ -210,12 +210,9 @@ class Method:
         return batch
 
     def _loss(self, batch: Batch, step: Step) -> tuple[torch.Tensor, list[tuple[str, torch.Tensor]]]:
-        state = torch.get_rng_state()
-        torch.manual_seed(step._dropout_seed)
-        try:
+        with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
+            torch.manual_seed(step._dropout_seed)
             found = self.loss(batch, step)
-        finally:
-            torch.set_rng_state(state)
         loss, numbers = found if isinstance(found, tuple) else (found, {})
         if not isinstance(loss, torch.Tensor):
             raise RinoError(f"{type(self).__name__}.loss returned {type(loss).__name__}: give a torch.Tensor")

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyrino.flops import Flops, encoder_flops, head_flops, own_rows
 from pyrino.methods.collapse import CollapseAlarm
 from pyrino.methods.description import About, Alarm, Chart
+from pyrino.nn import tokenize
+
+if TYPE_CHECKING:
+    from pyrino.jets import Jets
 
 __all__ = ["AboutSelfDistillation"]
 
@@ -75,7 +81,47 @@ class AboutSelfDistillation(About):
                 values[f"collapse/{name.removesuffix('_entropy')}s_used"] = math.exp(report[name])
         return values
 
+    def operations(self, jets: Jets, batch: int | None) -> Flops:
+        """Of a step.
+
+        The backward pass has two products for each of the forward's, but for the embedding, whose input has no
+        gradient. The teacher goes forward. Drawn views count with the share of steps in which they are seen. iBOT is a
+        further pass of student and teacher over all constituents, in which the heads see the masked ones.
+        """
+        found, loss, size = Flops(), self.recipe.loss, self.recipe.encoder
+        d, jet_inputs = size.width, 4 if size.class_token == "jet" else 0
+        both = 3  # the forward product and two of the backward pass
+        teacher, student = list(self.recipe.views.teacher), list(self.recipe.views.student)
+        drawn = self.recipe.views.student_drawn / len(student) if self.recipe.views.student_drawn else 1.0
+        passes = [(teacher, 1.0, True, True), (student, drawn, False, True)] if loss.dino > 0 else []
+        if loss.ibot > 0 or loss.gram > 0:
+            passes.append((["all"], 1.0, True, False))
+        for views, share, taught, jets_only in passes:
+            tokens = tokenize(jets, views, self.recipe)
+            lengths, features = np.diff(tokens.offsets), tokens.features.shape[1]
+            forward = encoder_flops(self.recipe, lengths, features, jets_only=jets_only)
+            inputs = 2 * d * (features * lengths.sum() + jet_inputs * len(lengths))
+            rows = float((lengths + own_rows(self.recipe)).sum())
+            heads = len(lengths) if jets_only else float(masked_counts(lengths, loss.mask_fraction).sum())
+            found.student += share * (both * forward - inputs)
+            found.student_rows += share * rows
+            found.heads += share * both * heads * head_flops(self.recipe)
+            if taught:
+                found.teacher += forward
+                found.teacher_rows += rows
+                found.heads += heads * head_flops(self.recipe)
+        for name in vars(found):
+            setattr(found, name, getattr(found, name) / len(jets))
+        if loss.koleo > 0:
+            found.koleo = 2.0 * (batch or self.recipe.training.batch_size) * d * len(teacher)
+        return found
+
     def histograms(self, snapshot: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """How often each prototype is assigned, in units of 1/K: 1 is an equal share."""
         names = ("prototype_usage", "particle_prototype_usage")
         return {name: snapshot[name] * len(snapshot[name]) for name in names if name in snapshot}
+
+
+def masked_counts(lengths: np.ndarray, fraction: float) -> np.ndarray:
+    """Constituents that iBOT masks: whole ones of a share, at least one and not all; none of a jet of one."""
+    return np.where(lengths > 1, np.clip(np.floor(fraction * lengths), 1, np.maximum(lengths - 1, 1)), 0)

@@ -1,0 +1,80 @@
+"""Floating-point operations of networks: matrix products of packed rows, the jets' own constituents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pyrino.recipe import Recipe
+
+__all__ = ["Flops", "encoder_flops", "head_flops", "own_rows"]
+
+
+def encoder_flops(recipe: Recipe, lengths: np.ndarray, features: int, *, jets_only: bool = True) -> float:
+    """Floating-point operations of the encoder's matrix products, forward.
+
+    With width d, hidden width f, F features, R registers and class tokens, n tokens and L = n + R rows in a sequence,
+    and m = 2 products with the hidden layer (GELU) or 3 (SwiGLU), a multiplication and its addition counted as two:
+
+    ================================  ================================
+    embedding                         2 d F n, and 8 d where the class token is the jet's
+    a block                           L (8 d^2 + 2 m d f) + 4 d L^2
+    the last, where jets are wanted   4 d^2 (L + 1) + 2 m d f + 4 d L
+    ================================  ================================
+
+    In that one only the class token asks: keys and values of all rows, all else of one row. Padding, norms,
+    activations, softmax, positions, pooling and biases are not counted.
+
+    Parameters
+    ----------
+    recipe
+        Its ``encoder`` section gives the sizes.
+    lengths
+        (S,) tokens n of every sequence.
+    features
+        F.
+    jets_only
+        Whether nothing but the class tokens' embeddings is wanted.
+    """
+    size = recipe.encoder
+    d, f = size.width, size.feedforward
+    hidden = 2 * (3 if size.feedforward_kind == "swiglu" else 2) * d * f
+    n = np.asarray(lengths, dtype=np.float64)
+    rows = n + own_rows(recipe)
+    short = jets_only and size.pooling == "token" and size.layers > 0
+    flops = 2 * d * features * n + (8 * d if size.class_token == "jet" else 0)
+    flops += (size.layers - short) * (rows * (8 * d**2 + hidden) + 4 * d * rows**2)
+    if short:
+        flops += 4 * d**2 * (rows + 1) + hidden + 4 * d * rows
+    return float(flops.sum())
+
+
+def own_rows(recipe: Recipe) -> int:
+    """Rows of a sequence that are no tokens: its class token, its registers."""
+    return (recipe.encoder.class_token != "none") + recipe.encoder.registers
+
+
+def head_flops(recipe: Recipe) -> float:
+    """Floating-point operations of the projection head for one embedding, matrix products only."""
+    head, d = recipe.head, recipe.encoder.width
+    widths = [d, *[head.hidden_width or 4 * d] * head.hidden_layers, *([head.bottleneck] if head.bottleneck else [])]
+    return 2.0 * sum(a * b for a, b in zip(widths, [*widths[1:], head.prototypes], strict=True))
+
+
+@dataclass
+class Flops:
+    """Of a step, for one jet of the sample on average; rows are tokens, class tokens and registers."""
+
+    student: float = 0
+    teacher: float = 0
+    heads: float = 0
+    koleo: float = 0
+    student_rows: float = 0
+    teacher_rows: float = 0
+
+    @property
+    def total(self) -> float:
+        return self.student + self.teacher + self.heads + self.koleo
