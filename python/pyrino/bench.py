@@ -254,7 +254,8 @@ def bench(
         If an argument is out of range, or the two clusterings do not agree.
     """
     recipe = Recipe.preset(preset) if isinstance(preset, str) else preset.copy()
-    recipe.require_method("self-distillation", "pyrino bench")
+    if not about(recipe).resolutions:
+        raise RinoError(f"pyrino bench measures clustered views, and the method {recipe.method!r} has none")
     counts = list(dict.fromkeys([1, available_cores()])) if threads is None else list(threads)
     if not counts or min(counts) < 1:
         raise RinoError(f"threads = {counts}: give numbers of threads, 1 or more")
@@ -284,7 +285,7 @@ def bench(
 def _rates(
     recipe: Recipe, encoder: JetEncoder, jets: Jets, batch: int, threads: int, repetitions: int
 ) -> dict[str, Any]:
-    points = [*recipe.views.teacher, *recipe.views.student]
+    points = about(recipe).resolutions
     settings = {"radius": recipe.jets.radius, "algorithm": recipe.jets.algorithm, "threads": threads}
     ours = ViewGenerator(points, **settings)
     fastjet = ViewGenerator(points, **settings, backend="fastjet")

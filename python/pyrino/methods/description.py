@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pyrino.jets import Jets
     from pyrino.recipe import Recipe
 
-__all__ = ["About", "Alarm", "Chart"]
+__all__ = ["About", "Alarm", "Chart", "listed"]
 
 
 class Chart(NamedTuple):
@@ -61,6 +61,21 @@ class About:
         return None
 
     @property
+    def resolutions(self) -> Sequence[int | str]:
+        """At which a jet is clustered in a step; none where its views are others."""
+        return ()
+
+    @property
+    def views(self) -> str:
+        """What is seen of a jet, in words."""
+        return ""
+
+    @property
+    def losses(self) -> Sequence[str]:
+        """The losses that are on with their weights, in words."""
+        return ()
+
+    @property
     def networks(self) -> str:
         """How large the networks beside the encoder are, in words that follow on the encoder's."""
         return ""
@@ -96,3 +111,7 @@ class About:
     def histograms(self, snapshot: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """What TensorBoard shows the distribution of, from tensors of the last step."""
         return {}
+
+
+def listed(values: Sequence[object]) -> str:
+    return ", ".join(str(value) for value in values)

@@ -10,7 +10,7 @@ import numpy as np
 
 from pyrino.flops import Flops, encoder_flops, head_flops, own_rows
 from pyrino.methods.collapse import CollapseAlarm
-from pyrino.methods.description import About, Alarm, Chart
+from pyrino.methods.description import About, Alarm, Chart, listed
 from pyrino.nn import tokenize
 
 if TYPE_CHECKING:
@@ -54,6 +54,25 @@ class AboutSelfDistillation(About):
     def prototypes(self) -> int:
         """K."""
         return self.recipe.head.prototypes
+
+    @property
+    def resolutions(self) -> Sequence[int | str]:
+        """The teacher's, then the student's own."""
+        return [*self.recipe.views.teacher, *self.recipe.views.student]
+
+    @property
+    def views(self) -> str:
+        """Who sees which resolutions."""
+        student, drawn = self.recipe.views.student, self.recipe.views.student_drawn
+        more = f" and {listed(student)}" + (f", {drawn} drawn a step" if drawn else "") if student else ""
+        return f"teacher {listed(self.recipe.views.teacher)}; student those{more}"
+
+    @property
+    def losses(self) -> Sequence[str]:
+        """DINO, iBOT, Gram, KoLeo."""
+        loss = self.recipe.loss
+        weights = {"DINO": loss.dino, "iBOT": loss.ibot, "Gram": loss.gram, "KoLeo": loss.koleo}
+        return [f"{weight:g} {name}" for name, weight in weights.items() if weight]
 
     @property
     def networks(self) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyrino.methods import about
+from pyrino.methods.description import listed
 from pyrino.recipe import Recipe
 from pyrino.report.schema import ComparedRecipe, Domain, FlowJet, Pretraining
 
@@ -23,10 +25,8 @@ _TUNES = {14: "Monash", 21: "A14"}
 
 def pretraining_entry(run: PretrainingRun, domain: str, n_jets: int) -> Pretraining:
     """How an encoder was pretrained on so many jets of a domain; at most a thousand steps of its history."""
-    recipe, history = run.recipe, run.history
+    recipe, history, method = run.recipe, run.history, about(run.recipe)
     every = max(1, history.rows // 1000)
-    student, drawn = recipe.views.student, recipe.views.student_drawn
-    more = f" and {_list(student)}" + (f", {drawn} drawn a step" if drawn else "") if student else ""
     boost = f"; every jet boosted to pT = {recipe.jets.boost_to_pt:g} GeV" if recipe.jets.boost_to_pt else ""
     columns = {name: history[name][::every].tolist() for name in history if name not in ("waited", "seconds")}
     return {
@@ -35,11 +35,8 @@ def pretraining_entry(run: PretrainingRun, domain: str, n_jets: int) -> Pretrain
         "n_parameters": recipe.encoder_parameters,
         "n_jets": n_jets,
         "jets_seen": run.jets_seen,
-        "n_prototypes": recipe.head.prototypes,
-        "views": (
-            f"teacher {_list(recipe.views.teacher)}; student those{more}"
-            f"; {recipe.encoder.class_token.replace('none', 'no')} class token{boost}"
-        ),
+        "n_prototypes": method.prototypes,
+        "views": (f"{method.views}; {recipe.encoder.class_token.replace('none', 'no')} class token{boost}"),
         "history": {name: [x if math.isfinite(x) else None for x in column] for name, column in columns.items()},
     }
 
@@ -51,13 +48,12 @@ def compared_entry(name: str, runs: Sequence[PretrainingRun], domain: str, n_jet
     """
     recipe = runs[0].recipe
     preset = next(preset for preset in Recipe.catalogue() if preset.name == recipe.name)
-    losses = {"DINO": recipe.loss.dino, "iBOT": recipe.loss.ibot, "Gram": recipe.loss.gram, "KoLeo": recipe.loss.koleo}
     return {
         "name": name,
         "preset": preset.name,
         "summary": preset.summary,
         "source": preset.source,
-        "losses": _list([f"{weight:g} {loss}" for loss, weight in losses.items() if weight]),
+        "losses": listed(about(recipe).losses),
         "published_parameters": Recipe.preset(recipe.name).encoder_parameters,
         "steps": runs[0].history.rows,
         "batch_size": recipe.training.batch_size,
@@ -118,10 +114,6 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def _list(values: Sequence[object]) -> str:
-    return ", ".join(str(value) for value in values)
-
-
 def _words(value: Any) -> str:
     """A number of a recipe as it stands in a table."""
-    return (_list(value) or "none") if isinstance(value, list) else str(value)
+    return (listed(value) or "none") if isinstance(value, list) else str(value)
