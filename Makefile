@@ -16,20 +16,23 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 .PHONY: all demo study test test-cpp test-python headers bench cuda-build lint format deps build clean
 all: build
 
-# Debian's Catch2 and toml++ have no wheels; ccache is only for speed. Only what is missing is asked for.
+# Debian's Catch2 and toml++ have no wheels; ccache is only for speed. Only what is missing is asked for, and without
+# toml++ C++ does not read TOML, which is tested no more.
 APT_NEEDED := $(shell command -v g++ >/dev/null || echo g++) \
               $(if $(wildcard /usr/include/catch2 /usr/local/include/catch2),,catch2) \
-              $(if $(wildcard /usr/include/toml++ /usr/local/include/toml++),,libtomlplusplus-dev) \
               $(shell command -v ccache >/dev/null || echo ccache)
+APT_WANTED := $(if $(wildcard /usr/include/toml++ /usr/local/include/toml++),,libtomlplusplus-dev)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -n)
+APT_INSTALL = DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends
 
 .PHONY: apt
 apt:
-	@set -- $(APT_NEEDED); test $$# != 0 || exit 0; \
+	@set -- $(APT_NEEDED) $(APT_WANTED); test $$# != 0 || exit 0; \
 	if command -v apt-get >/dev/null && $(SUDO) true 2>/dev/null; then \
 	  echo "installing $$*"; \
-	  $(SUDO) apt-get update -qq && \
-	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$* >/dev/null; \
+	  $(SUDO) apt-get update -qq; \
+	  test -z "$(strip $(APT_NEEDED))" || $(APT_INSTALL) $(APT_NEEDED) >/dev/null || exit 1; \
+	  test -z "$(APT_WANTED)" || $(APT_INSTALL) $(APT_WANTED) >/dev/null || echo "going on without $(APT_WANTED)"; \
 	else \
 	  echo "please install: apt-get install $$*   (none but g++ is needed for 'make demo')"; \
 	fi

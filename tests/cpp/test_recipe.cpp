@@ -11,9 +11,13 @@
 #include <rino/core/fields.hpp>
 #include <rino/core/named_enum.hpp>
 #include <rino/recipe/recipe.hpp>
-#include <rino/recipe/toml.hpp>
 
 #include "catch.hpp"
+
+#if __has_include(<toml++/toml.h>)
+#include <rino/recipe/toml.hpp>
+#define RINO_TEST_TOML
+#endif
 
 namespace {
 
@@ -474,6 +478,9 @@ TEST_CASE("the registry refuses names that are taken and methods that lack a par
 }
 
 TEST_CASE("a recipe of TOML is the same as Python's", "[recipe][toml]") {
+#ifndef RINO_TEST_TOML
+  WARN("toml++ is not here: recipes of TOML are not tested");
+#else
   CHECK(rino::parse_recipe("") == Recipe());
   const Recipe lite = rino::parse_recipe(
       "preset = \"lite\"\n[training]\nepochs = 7  # a few\n[views]\n"
@@ -518,4 +525,5 @@ TEST_CASE("a recipe of TOML is the same as Python's", "[recipe][toml]") {
   CHECK(says(error("[trainin]\nepochs = 5"), "no section 'trainin'"));
   CHECK(says(error("[views]\nteacher = [[1]]"), "views.teacher is a list with something else"));
   CHECK(says(error_of([] { rino::read_recipe("/nowhere/r.toml"); }), "/nowhere/r.toml cannot be read"));
+#endif
 }
