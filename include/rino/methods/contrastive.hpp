@@ -148,8 +148,8 @@ class Contrastive final : public Method {
     return batch;
   }
 
-  /// Metrics: alignment and uniformity of the head's outputs (arXiv:2005.10242), of the jets of all processes, the latter
-  /// the mean over both views.
+  /// Metrics: alignment and uniformity of the head's outputs (arXiv:2005.10242), of the jets of all processes, the
+  /// latter the mean over both views.
   StepLoss loss(const Batch& batch, const Step& step) override {
     const Tokens& tokens = batch.of("constituents");
     set_generator(*encoder_, make_generator(tokens.features.device(), step.dropout_seed()));
