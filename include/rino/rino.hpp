@@ -29,6 +29,7 @@
 #include <rino/methods/finetuning.hpp>
 #include <rino/methods/registry.hpp>
 #include <rino/methods/self_distillation.hpp>
+#include <rino/methods/self_distillation_options.hpp>
 #include <rino/nn/block.hpp>
 #include <rino/nn/embed.hpp>
 #include <rino/nn/jet_encoder.hpp>

@@ -44,8 +44,12 @@ class ConstituentMean final : public rino::Method {
     }
     norm(tokens.features.detach());
     const at::Tensor error = layer(tokens.features).squeeze(1) - at::cat(wanted);
-    const at::Tensor mean = step.mean(error.square().sum(), "constituents");
-    return {mean, {{"mean", mean.detach()}}};
+    const at::Tensor mean = step.mean(error.square().sum(), "constituents") * factor;
+    rino::StepLoss result{mean, {{"mean", mean.detach()}}};
+    if (step.first_jet >= more_from) {
+      result.metrics.emplace_back("more", mean.detach());
+    }
+    return result;
   }
 
   rino::Modules trained() const override { return {{"layer", layer.ptr()}, {"norm", norm.ptr()}}; }
@@ -55,6 +59,8 @@ class ConstituentMean final : public rino::Method {
   torch::nn::Linear layer;
   torch::nn::BatchNorm1d norm;
   at::Tensor seen_labels;
+  double factor = 1.0;               ///< of the loss
+  std::int64_t more_from = 1 << 30;  ///< first jet of the parts that have one more metric
 
  private:
   bool labels_;

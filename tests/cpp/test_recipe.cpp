@@ -524,6 +524,9 @@ TEST_CASE("a recipe of TOML is the same as Python's", "[recipe][toml]") {
   CHECK(says(error("[training]\nepochs = 1979-05-27"), "training.epochs is a date"));
   CHECK(says(error("[trainin]\nepochs = 5"), "no section 'trainin'"));
   CHECK(says(error("[views]\nteacher = [[1]]"), "views.teacher is a list with something else"));
+  CHECK(says(error("format = \"x\""), "format is not a whole number"));
+  CHECK(says(error("method = 3"), "method is not text"));
   CHECK(says(error_of([] { rino::read_recipe("/nowhere/r.toml"); }), "/nowhere/r.toml cannot be read"));
+  CHECK(says(error_of([] { rino::read_recipe("/tmp"); }), "/tmp cannot be read"));
 #endif
 }

@@ -1467,3 +1467,26 @@ TEST_CASE("a loss that is no number with a gradient is refused", "[train][traine
   CHECK(says(error(true), "has shape [3]", "one number"));
   CHECK(says(error(false), "no tokens 'subjets'", "only: none"));
 }
+
+TEST_CASE("a step that is skipped changes no buffer", "[train][trainer]") {
+  const auto method = std::make_shared<ConstituentMean>();
+  Trainer trainer(method, some_jets(), brisk(), short_run(), at::kCPU, at::kDouble);
+  trainer.step();
+  const at::Tensor before = method->norm->running_mean.clone();
+  method->factor = std::numeric_limits<double>::quiet_NaN();
+  CHECK(trainer.step().skipped);
+  CHECK(method->norm->running_mean.equal(before));
+  CHECK(method->norm->num_batches_tracked.item<std::int64_t>() == 1);
+  method->factor = 1.0;
+  CHECK_FALSE(trainer.step().skipped);
+  CHECK_FALSE(method->norm->running_mean.equal(before));
+}
+
+TEST_CASE("parts with other metrics than the first are refused", "[train][trainer]") {
+  const auto method = std::make_shared<ConstituentMean>();
+  method->more_from = 4;
+  TrainingOptions options = short_run();
+  options.accumulate = 2;
+  Trainer trainer(method, some_jets(), brisk(), options, at::kCPU, at::kDouble);
+  CHECK(says(error_of([&] { trainer.step(); }), "2 metrics for one part", "1 for another", "the same ones"));
+}

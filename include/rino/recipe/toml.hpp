@@ -62,6 +62,10 @@ inline Recipe parse_recipe(std::string_view text, const std::string& name = "the
   } catch (const toml::parse_error& error) {
     fail(name, " is no TOML: ", error.description(), " (line ", error.source().begin.line, ")");
   }
+  for (const char* const key : {"method", "preset"}) {
+    require(!table.contains(key) || table[key].is_string(), name, ": ", key, " is not text: give a name");
+  }
+  require(!table.contains("format") || table["format"].is_integer(), name, ": format is not a whole number");
   const auto format = table["format"].value_or(std::int64_t{1});
   require(1 <= format && format <= Recipe::kFormat, name, ": the recipe's format is ", format,
           ": this version of rino knows up to ", Recipe::kFormat, "; update it");
@@ -94,7 +98,9 @@ inline Recipe parse_recipe(std::string_view text, const std::string& name = "the
 /// @throws rino::Error as `parse_recipe`, or if the file cannot be read.
 inline Recipe read_recipe(const std::filesystem::path& path) {
   const std::ifstream file(path, std::ios::binary);
-  require(file.good(), "the recipe ", path.string(), " cannot be read: give a TOML file");
+  // A folder opens, too, and is read as an empty file.
+  require(file.good() && !std::filesystem::is_directory(path), "the recipe ", path.string(),
+          " cannot be read: give a TOML file");
   std::ostringstream text;
   text << file.rdbuf();
   return parse_recipe(text.str(), path.string());

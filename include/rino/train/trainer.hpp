@@ -188,6 +188,7 @@ class Trainer {
     const at::AutoGradMode with_gradient(true);
     const OneThread one_thread(OneThread::pays(trained_->values().numel(), own_batch_));
     const Autocast outside(Precision::float32, placement_.device().type());
+    const NamedTensors buffers = copies_of(method_->buffers());
     const StepLoss result = loss_and_gradient(taken.parts);
     trained_->check();
     const at::Tensor norm = optimizer_->gradient_norm();
@@ -195,6 +196,7 @@ class Trainer {
     report.skipped = !std::isfinite(report.loss) || !std::isfinite(report.gradient_norm);
     if (report.skipped) {
       trained_->gradients().zero_();
+      put_back(buffers);
       require(in_a_row_ + 1 < kPatience, "the loss was ", report.loss, " and the norm of the gradient ",
               report.gradient_norm, " in step ", clock_.number, ", the last of ", kPatience,
               " in a row that were not finite: look at its jets, and start again with a lower learning rate or higher ",
@@ -372,6 +374,22 @@ class Trainer {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
 
+  /// What a forward pass changes, as a batch norm's averages, and a step that is skipped must not have changed.
+  static NamedTensors copies_of(NamedTensors tensors) {
+    for (auto& [name, tensor] : tensors) {
+      tensor = tensor.detach().clone();
+    }
+    return tensors;
+  }
+
+  void put_back(const NamedTensors& buffers) {
+    const at::NoGradGuard no_grad;
+    const NamedTensors mine = method_->buffers();
+    for (std::size_t i = 0; i < mine.size() && i < buffers.size(); ++i) {
+      mine[i].second.copy_(buffers[i].second);
+    }
+  }
+
   /// The method's loss, its networks in the precision that was asked for.
   StepLoss loss_of(const Batch& batch, const Step& step) {
     const Autocast autocast(precision_, placement_.device().type());
@@ -419,6 +437,9 @@ class Trainer {
         all = std::move(result);
         continue;
       }
+      require(result.metrics.size() == all.metrics.size(), "the method has ", result.metrics.size(),
+              " metrics for one part of the batch and ", all.metrics.size(),
+              " for another: return the same ones in every call, on every process");
       all.loss = all.loss + result.loss;
       for (std::size_t m = 0; m < all.metrics.size(); ++m) {
         all.metrics[m].second = all.metrics[m].second + result.metrics[m].second;
