@@ -51,16 +51,16 @@ _REMEDY = "give resume=True to go on, overwrite=True to replace it, or another f
 
 
 class Trainer:
-    """Self-distillation step by step; `pretrain` is this with files around it.
+    """Pretraining step by step, of any method; `pretrain` is this with files around it.
 
     Parameters
     ----------
     recipe
         Every number of the run.
     jets
-        What to train on: `Jets`, or a stream of `open_dataset`, which nobody else may use meanwhile. Labels are not
-        looked at. Where there are fewer than ``training.batch_size``, a step takes all of them, which is said (on the
-        logger "pyrino").
+        What to train on: `Jets`, or a stream of `open_dataset`, which nobody else may use meanwhile. Labels are
+        looked at where the method needs them, as SupCon does. Where there are fewer than ``training.batch_size``, a
+        step takes all of them, which is said (on the logger "pyrino").
     device
         "cpu", "cuda", "cuda:1".
     dtype
@@ -300,7 +300,8 @@ def pretrain(
     tensorboard: bool = True,
     checkpoint_minutes: float = 5.0,
 ) -> PretrainingRun:
-    """Pretrain an encoder on jets without labels, along the renormalisation-group flow (arXiv:2509.07486).
+    """Pretrain an encoder on jets without labels: along the renormalisation-group flow (arXiv:2509.07486), or by
+    another method that the recipe names.
 
     Parameters
     ----------
@@ -308,11 +309,12 @@ def pretrain(
         A `Recipe`, a preset's name or a TOML file.
     train
         Jets; files and folders that `read_jets` reads, which are read into memory up to a million jets and streamed
-        above; or a stream of `open_dataset`. Labels are not looked at.
+        above; or a stream of `open_dataset`. Labels are looked at where the method needs them.
     out
-        Folder for ``encoder.safetensors`` (the teacher), ``average.safetensors`` (the student's moving average, where
-        ``training.average`` asks for it), ``checkpoint.safetensors``, ``recipe.toml``, ``history.parquet``,
-        TensorBoard's log, and in ``failed`` the jets of a step that stopped the run.
+        Folder for ``encoder.safetensors`` (of self-distillation the teacher), ``average.safetensors`` (the moving
+        average of the trained one, where ``training.average`` asks for it), ``checkpoint.safetensors``,
+        ``recipe.toml``, ``history.parquet``, TensorBoard's log, and in ``failed`` the jets of a step that stopped the
+        run.
     resume
         Go on from the checkpoint in `out`; with none there, start. The number of processes may be another one.
     overwrite
@@ -446,7 +448,10 @@ def _opened(train: Any, recipe: Recipe, ranks: Ranks) -> Jets | JetStream:
     """The jets that users name, of a stream this rank's share."""
     if isinstance(train, (Jets, JetStream)):
         return train
-    return open_jets(train, shuffle_seed=recipe.training.seed, rank=ranks.rank, world_size=ranks.size)
+    labelled = about(recipe).wants_labels
+    return open_jets(
+        train, shuffle_seed=recipe.training.seed, rank=ranks.rank, world_size=ranks.size, labelled=labelled
+    )
 
 
 def as_recipe(recipe: Recipe | str | os.PathLike[str]) -> Recipe:

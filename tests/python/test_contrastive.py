@@ -108,6 +108,45 @@ def test_labels_are_asked_for_only_where_they_are_used(jets):
         rino.Trainer(recipe_of("supcon", loader_threads=0), bare).step()
 
 
+@pytest.fixture
+def files(jets, tmp_path):
+    """Two files with labels."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = ("part_px", "part_py", "part_pz", "part_energy")
+    columns = zip(names, (jets.px, jets.py, jets.pz, jets.e), strict=True)
+    table = pa.table({n: np.split(np.asarray(c), jets.offsets[1:-1]) for n, c in columns} | {"jet_label": jets.labels})
+    (tmp_path / "files").mkdir()
+    for number in range(2):
+        pq.write_table(table.slice(20 * number, 20), tmp_path / "files" / f"{number}.parquet")
+    return tmp_path / "files"
+
+
+def test_labels_come_from_a_stream(files, jets):
+    with rino.open_dataset(files, window=20) as stream:
+        trainer = rino.Trainer(recipe_of("supcon"), stream)
+        assert np.isfinite(trainer.step()["loss"])
+        batch = rino.Jets._wrap(trainer._core.batch())
+        labels = {float(pt): label for pt, label in zip(jets.pt, jets.labels, strict=True)}
+        assert [labels[float(pt)] for pt in batch.pt] == batch.labels.tolist()
+        del trainer
+
+
+@pytest.mark.parametrize("stream", ["yes", "no"])
+def test_files_that_are_named_are_read_with_their_labels(files, tmp_path, stream):
+    from pyrino.cli import main
+
+    numbers = [f"--set={name}={value}" for name, value in SMALL.items()]
+    arguments = ["--train", str(files), "--epochs", "1", "--batch-size", "8", "--stream", stream, *numbers]
+    assert main(["pretrain", "supcon", *arguments, "--out", str(tmp_path / "run")]) == 0
+    assert rino.JetEncoder.load(tmp_path / "run").recipe.name == "supcon"
+    run = rino.pretrain(
+        recipe_of("supcon", precision="float32"), files, tmp_path / "other", progress=False, tensorboard=False
+    )
+    assert np.isfinite(run.history["loss"]).all()
+
+
 def test_a_run_trains_shows_its_charts_and_leaves_an_encoder(jets, tmp_path, capsys):
     run = rino.pretrain(recipe_of(precision="float32", epochs=12), jets, tmp_path / "run")
     assert "loss" in capsys.readouterr().err

@@ -127,6 +127,7 @@ class Odd(rino.Method):
             torch.nn.Linear(width, width),
         )
         head[3].weight = head[0].weight
+        head.register_buffer("scratch", torch.zeros(2), persistent=False)
         frozen = torch.nn.Linear(width, 3).requires_grad_(False)
         self.teacher = rino.Teacher(head, momentum=0.8)
         return {"encoder": rino.JetEncoder(self.recipe), "head": head, "frozen": frozen}
@@ -151,7 +152,7 @@ def test_a_run_that_was_stopped_goes_on_bit_by_bit(jets, tmp_path):
     first.save(tmp_path / "run.safetensors")
     state = safetensors.torch.load_file(tmp_path / "run.safetensors")
     assert {"trained.head.0.weight", "trained.head.1.running_mean", "teacher.0.weight"} <= set(state)
-    assert "trained.head.3.weight" not in state and not any("frozen" in name for name in state)
+    assert "trained.head.3.weight" not in state and not any("frozen" in name or "scratch" in name for name in state)
     second = rino.Trainer(recipe, jets)
     second.restore(tmp_path / "run.safetensors")
     assert [second.step()["loss"] for _ in range(5)] == losses[4:]
@@ -316,6 +317,9 @@ def broken(name: str, **parts: object) -> type[rino.Method]:
             {"networks": lambda self: {"encoder": rino.JetEncoder(self.recipe), "views": torch.nn.Linear(2, 2)}},
             "'views' is something else here",
         ),
+        ({"networks": rino.Method.networks}, r"Broken has no networks: define networks\(self\)"),
+        ({"views": rino.Method.views}, "Broken has no views: define views"),
+        ({"loss": rino.Method.loss}, "Broken has no loss: define loss"),
         ({"views": lambda self, jets, step: []}, "Broken.views returned no view: give a list of Jets"),
         ({"views": lambda self, jets, step: [3]}, "returned a view of type int"),
         ({"views": lambda self, jets, step: [jets, jets[:2]]}, "views of 8 and of 2 jets"),

@@ -14,6 +14,7 @@ from pyrino.data import JetStream, open_dataset
 from pyrino.data.opening import IN_MEMORY, open_jets
 from pyrino.errors import RinoError
 from pyrino.jets import Jets
+from pyrino.methods import about
 from pyrino.methods.method import import_file
 from pyrino.pretrain import as_recipe, pretrain
 from pyrino.ranks import Ranks, Stopped, joined
@@ -40,7 +41,7 @@ def add(commands: Any) -> None:
         summary="pretrain an encoder on jets without labels",
         description="Writes the encoder, checkpoints, the recipe, the numbers of every step and a log for TensorBoard\n"
         "to FOLDER. Ctrl-C, SIGTERM and SIGUSR1 leave a checkpoint from which --resume goes on, with exit status 130,\n"
-        "143 and 138. Labels are not looked at.\n\n"
+        "143 and 138. Labels are looked at where the method needs them.\n\n"
         "On several GPUs or machines start it with torchrun: every process takes its part of each batch of\n"
         "training.batch_size jets, reads its own share of a stream, and all read all jets that are kept in memory.\n"
         "--device cuda gives each its own GPU; on CPUs set OMP_NUM_THREADS to the cores of a process.",
@@ -132,7 +133,7 @@ def _pretrain(args: argparse.Namespace, ranks: Ranks) -> None:
         logging.getLogger("pyrino").setLevel(logging.WARNING)
     recipe = ranks.each(lambda: _recipe(args))
     device = ranks.each(lambda: checked_device(str(ranks.device)))
-    jets = ranks.each(lambda: _open(args, recipe.training.seed, ranks))
+    jets = ranks.each(lambda: _open(args, recipe, ranks))
     if ranks.first:
         total, how = (len(jets), "") if isinstance(jets, Jets) else (jets._total(), ", streamed")
         where = f"device {device}" if ranks.alone else f"{ranks.size} processes, device {device.type}"
@@ -160,9 +161,10 @@ def _pretrain(args: argparse.Namespace, ranks: Ranks) -> None:
     print(f"the encoder is in {run.out}; next: pyrino finetune {run.out} --train PATH --out FOLDER")
 
 
-def _open(args: argparse.Namespace, seed: int, ranks: Ranks) -> Jets | JetStream:
-    """The jets in memory, or a stream of this rank's share of them."""
-    streaming = {"window": args.window, "threads": args.reader_threads, "shuffle_seed": seed}
+def _open(args: argparse.Namespace, recipe: Recipe, ranks: Ranks) -> Jets | JetStream:
+    """The jets in memory, or a stream of this rank's share of them; with labels where the method needs them."""
+    streaming = {"window": args.window, "threads": args.reader_threads, "shuffle_seed": recipe.training.seed}
+    labelled = about(recipe).wants_labels
     share = {"rank": ranks.rank, "world_size": ranks.size}
     if args.weights is not None:
         if len(args.weights) != len(args.train):
@@ -170,8 +172,8 @@ def _open(args: argparse.Namespace, seed: int, ranks: Ranks) -> Jets | JetStream
         if args.max_jets is not None:
             raise RinoError("--max-jets and --weights exclude each other: a stream has no last jet; use --fraction")
         paths = dict(zip(args.train, args.weights, strict=True))
-        return open_dataset(paths, labelled=False, **share, **streaming, **reading_of(args))
+        return open_dataset(paths, labelled=labelled, **share, **streaming, **reading_of(args))
     if args.max_jets is not None:
-        return read(args.train, args, labelled=False)
+        return read(args.train, args, labelled=labelled)
     stream = {"auto": None, "yes": True, "no": False}[args.stream]
-    return open_jets(args.train, stream=stream, **share, **streaming, **reading_of(args))
+    return open_jets(args.train, stream=stream, labelled=labelled, **share, **streaming, **reading_of(args))

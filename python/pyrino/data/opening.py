@@ -108,9 +108,10 @@ def open_jets(
     world_size: int = 1,
     layout: str | None = None,
     on_error: str = "raise",
+    labelled: bool | None = False,
     **selection: Any,
 ) -> Jets | Dataset:
-    """Jets of files without labels, in memory where they are few, else as a stream.
+    """Jets of files, without labels unless they are asked for, in memory where they are few, else as a stream.
 
     In memory are all jets on every rank, of which `Trainer` takes the rank's share batch by batch; a stream is the
     rank's share of the jets.
@@ -125,7 +126,7 @@ def open_jets(
     files = find_files(path)
     dataset = Dataset(
         files,
-        Selection.of(labelled=False, **selection),
+        Selection.of(labelled=labelled, **selection),
         layout=layout,
         on_error=on_error,
         seed=shuffle_seed,
@@ -138,4 +139,4 @@ def open_jets(
         _LOG.info("streaming %r", dataset)
         return dataset
     dataset.close()
-    return read_jets([str(f) for f in files], layout=layout, on_error=on_error, labelled=False, **selection)
+    return read_jets([str(f) for f in files], layout=layout, on_error=on_error, labelled=labelled, **selection)

@@ -24,6 +24,11 @@ class AboutContrastive(About):
         Chart("uniformity", (("uniformity", "ln of the mean Gaussian potential"),)),
     )
 
+    @property
+    def wants_labels(self) -> bool:
+        """With SupCon."""
+        return self.recipe.loss.labels
+
     def operations(self, jets: Jets, batch: int | None) -> Flops:
         """Of a step: two views forward and backward, through encoder and head, and all of their cosines.
 

@@ -61,6 +61,11 @@ class About:
         return None
 
     @property
+    def wants_labels(self) -> bool:
+        """Whether it needs the jets' labels."""
+        return False
+
+    @property
     def resolutions(self) -> Sequence[int | str]:
         """At which a jet is clustered in a step; none where its views are others."""
         return ()

@@ -134,14 +134,14 @@ class Method:
 
     def networks(self) -> Mapping[str, torch.nn.Module]:
         """The networks by name, made once; "encoder" is a `JetEncoder`. Drawn from the run's seed."""
-        raise NotImplementedError(f"{type(self).__name__} has no networks: define networks(self)")
+        raise RinoError(f"{type(self).__name__} has no networks: define networks(self)")
 
     def views(self, jets: Jets, step: Step) -> Sequence[Jets]:
         """What the networks see of these jets: one or more `Jets` of the same jets, in their order.
 
         Called on the loader's threads: it must change nothing, and draw from ``step.draws`` alone.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no views: define views(self, jets, step)")
+        raise RinoError(f"{type(self).__name__} has no views: define views(self, jets, step)")
 
     def prepare(self, jets: Jets, step: Step) -> Batch:
         """Tokens of `views`, and labels where they are wanted; called as `views` is.
@@ -153,9 +153,10 @@ class Method:
     def loss(self, batch: Batch, step: Step) -> torch.Tensor | tuple[torch.Tensor, Mapping[str, torch.Tensor | float]]:
         """The loss of what `prepare` made, a scalar with a gradient; with it numbers by name, for the charts.
 
-        Of several processes, and of accumulated parts, the mean is taken of losses and numbers.
+        The numbers are the same ones in every call, on every process. Of several processes, and of accumulated parts,
+        the mean is taken of losses and numbers.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no loss: define loss(self, batch, step)")
+        raise RinoError(f"{type(self).__name__} has no loss: define loss(self, batch, step)")
 
     def after_step(self, step: Step) -> None:
         """After the optimiser's step; a `Teacher` that is an attribute follows by itself before."""
@@ -230,7 +231,8 @@ class Method:
         return [(name, p) for name, p in _each(self._networks, "named_parameters") if p.requires_grad]
 
     def _buffers(self) -> list[tuple[str, torch.Tensor]]:
-        return _each(self._networks, "named_buffers")
+        kept = {f"{prefix}.{name}" for prefix, network in self._networks.items() for name in network.state_dict()}
+        return [(name, buffer) for name, buffer in _each(self._networks, "named_buffers") if name in kept]
 
     def _state(self) -> list[tuple[str, torch.Tensor]]:
         tensors = list(self.state().items())
@@ -274,6 +276,11 @@ class AboutPythonMethod(About):
         self.charts = tuple(
             Chart(title, tuple((name, name) for name in names)) for title, names in charts.items() if title != "loss"
         )
+
+    @property
+    def wants_labels(self) -> bool:
+        """As the class says."""
+        return _CLASSES[self.recipe.method].wants_labels
 
 
 def method_class(name: str) -> type[Method] | None:

@@ -80,5 +80,7 @@ class Teacher:
             buffer.copy_(other)
 
     def state(self) -> list[tuple[str, torch.Tensor]]:
-        """Parameters and buffers by name."""
-        return [*self.module.named_parameters(), *self.module.named_buffers()]
+        """Parameters and persistent buffers by name."""
+        kept = self.module.state_dict()
+        buffers = [(name, buffer) for name, buffer in self.module.named_buffers() if name in kept]
+        return [*self.module.named_parameters(), *buffers]
