@@ -31,7 +31,10 @@
 #include <rino/methods/self_distillation.hpp>
 #include <rino/methods/self_distillation_options.hpp>
 #include <rino/nn/block.hpp>
+#include <rino/nn/deep_sets_encoder.hpp>
 #include <rino/nn/embed.hpp>
+#include <rino/nn/encoder.hpp>
+#include <rino/nn/encoders.hpp>
 #include <rino/nn/jet_encoder.hpp>
 #include <rino/nn/jet_encoder_options.hpp>
 #include <rino/nn/layer_scale.hpp>
@@ -46,6 +49,8 @@
 #include <rino/recipe/recipe.hpp>
 #include <rino/tokens/batch.hpp>
 #include <rino/tokens/constituent_masks.hpp>
+#include <rino/tokens/jet_features.hpp>
+#include <rino/tokens/token_features.hpp>
 #include <rino/tokens/tokenizer.hpp>
 #include <rino/tokens/tokens.hpp>
 #include <rino/tokens/view_tokenizer.hpp>

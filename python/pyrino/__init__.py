@@ -24,7 +24,7 @@ from pyrino.evaluate.domains import DomainComparison, compare
 from pyrino.finetune import Tagger, finetune, train_supervised
 from pyrino.generate import generate
 from pyrino.history import History
-from pyrino.inference import embed, predict
+from pyrino.inference import embed, load, predict
 from pyrino.jets import Jets
 from pyrino.losses import (
     alignment,
@@ -39,7 +39,16 @@ from pyrino.losses import (
     uniformity,
 )
 from pyrino.methods import Batch, Method, Step, Teacher
-from pyrino.nn import Embeddings, JetEncoder, ProjectionHead, Tokens, draw_masks, tokenize
+from pyrino.nn import (
+    DeepSetsEncoder,
+    Embeddings,
+    Encoder,
+    JetEncoder,
+    ProjectionHead,
+    Tokens,
+    draw_masks,
+    tokenize,
+)
 from pyrino.outputs import embed_files, predict_files
 from pyrino.pretrain import PretrainingRun, Trainer, pretrain
 from pyrino.recipe import Recipe
@@ -62,8 +71,10 @@ from pyrino.views import ViewGenerator, splitting_scales, toy_jets
 __all__ = [
     "Augmentation",
     "Batch",
+    "DeepSetsEncoder",
     "DomainComparison",
     "Embeddings",
+    "Encoder",
     "History",
     "JetEncoder",
     "Jets",
@@ -97,6 +108,7 @@ __all__ = [
     "hardest",
     "ibot_loss",
     "koleo_loss",
+    "load",
     "mask_constituents",
     "nt_xent_loss",
     "open_dataset",

@@ -23,6 +23,7 @@ _LEAST = {"batch_size": 1, "rows": 0, "seed": 0, "step": 0, "threads": 1}
 #: pyrino's own types, and who makes such objects.
 _OWN = {
     "Jets": "read_jets and Jets.from_awkward make them",
+    "Encoder": "pyrino.load reads one",
     "JetEncoder": "JetEncoder.load reads one",
     "JetStream": "open_dataset opens one",
     "Recipe": "Recipe.preset makes one by name",

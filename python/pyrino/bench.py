@@ -23,7 +23,7 @@ from pyrino.errors import RinoError
 from pyrino.flops import Flops, encoder_flops, head_flops
 from pyrino.jets import Jets
 from pyrino.methods import about
-from pyrino.nn import JetEncoder
+from pyrino.nn import Encoder, encoder_of
 from pyrino.pretrain import Trainer
 from pyrino.recipe import Recipe
 from pyrino.views import ViewGenerator, toy_jets
@@ -264,7 +264,7 @@ def bench(
     sample = toy_jets(jets, seed=1)
     # Wide networks take their time; a batch of them fills the machine as well.
     batch = min(jets, recipe.training.batch_size, 256 if recipe.encoder.width <= 64 else 32)
-    encoder = JetEncoder(recipe, seed=1)
+    encoder = encoder_of(recipe, 1)
     machine = describe_machine()
     rates = [_rates(recipe, encoder, sample, batch, count, repetitions) for count in counts]
     with torch_threads(1):
@@ -282,9 +282,7 @@ def bench(
     }
 
 
-def _rates(
-    recipe: Recipe, encoder: JetEncoder, jets: Jets, batch: int, threads: int, repetitions: int
-) -> dict[str, Any]:
+def _rates(recipe: Recipe, encoder: Encoder, jets: Jets, batch: int, threads: int, repetitions: int) -> dict[str, Any]:
     points = about(recipe).resolutions
     settings = {"radius": recipe.jets.radius, "algorithm": recipe.jets.algorithm, "threads": threads}
     ours = ViewGenerator(points, **settings)

@@ -21,7 +21,7 @@ from pyrino._columns import as_array
 from pyrino.errors import RinoError
 from pyrino.history import History
 from pyrino.jets import Jets
-from pyrino.nn import JetEncoder, Tokens, load_weights, save_weights
+from pyrino.nn import Encoder, Tokens, encoder_of, load_weights, save_weights
 from pyrino.pretrain import claim_folder
 from pyrino.progress import progress_bar
 from pyrino.recipe import Recipe
@@ -43,7 +43,7 @@ class Tagger(torch.nn.Module):
     Parameters
     ----------
     encoder
-        Any `JetEncoder`; it is used, not copied.
+        Any `Encoder`; it is used, not copied.
     head
         "linear" or "mlp".
     seed
@@ -57,7 +57,7 @@ class Tagger(torch.nn.Module):
     """
 
     @checked
-    def __init__(self, encoder: JetEncoder, head: str = "linear", seed: int = 0) -> None:
+    def __init__(self, encoder: Encoder, head: str = "linear", seed: int = 0) -> None:
         super().__init__()
         settings = encoder.recipe.finetune
         if not isinstance(head, str) or head not in ("linear", "mlp"):
@@ -145,7 +145,12 @@ class Tagger(torch.nn.Module):
     @checked
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights (safetensors) with recipe and kind of head in the metadata, whole or not at all."""
-        metadata = {"kind": "tagger", "head": self.kind, "recipe": self.encoder.recipe.to_json()}
+        metadata = {
+            "kind": "tagger",
+            "head": self.kind,
+            "encoder": self.encoder.recipe.encoder.kind,
+            "recipe": self.encoder.recipe.to_json(),
+        }
         save_weights(path, self.state_dict(), metadata)
 
     @classmethod
@@ -159,9 +164,10 @@ class Tagger(torch.nn.Module):
             raise RinoError(
                 f"{file} is no tagger but {metadata.get('kind', 'of unknown kind')!r}: give what finetune wrote"
             )
-        tagger = cls(JetEncoder(Recipe.from_json(metadata["recipe"], weights=True), seed=0), metadata["head"])
+        tagger = cls(encoder_of(Recipe.from_json(metadata["recipe"], weights=True), seed=0), metadata["head"])
         try:
-            tagger.to(tensors["encoder.norm.weight"].dtype).load_state_dict(tensors)
+            first = next(iter(tagger.state_dict()))
+            tagger.to(tensors[first].dtype).load_state_dict(tensors)
         except (KeyError, RuntimeError) as error:
             raise RinoError(f"{file} does not fit its own recipe: {error}") from error
         tagger.history = History.load(file.parent / _HISTORY)
@@ -182,7 +188,7 @@ class _CosineLogit(torch.nn.Module):
 
 @checked
 def finetune(
-    encoder: JetEncoder,
+    encoder: Encoder,
     train: Labelled | Jets,
     *,
     head: str | None = None,
@@ -302,7 +308,7 @@ def train_supervised(
     rules = recipe.supervised
     jets, labels = _labelled(train)
     folder = _claim(out, overwrite)
-    tagger = Tagger(JetEncoder(recipe, seed=seed).to(device), head, seed)
+    tagger = Tagger(encoder_of(recipe, seed).to(device), head, seed)
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(labels))
     held = max(1, round(rules.validation * len(labels)))
@@ -496,7 +502,7 @@ def _labelled(train: Labelled | Jets) -> tuple[Jets, np.ndarray]:
     return jets, array
 
 
-def _copy_with(encoder: JetEncoder, recipe: Recipe) -> JetEncoder:
+def _copy_with(encoder: Encoder, recipe: Recipe) -> Encoder:
     duplicate = copy.deepcopy(encoder)
     mine = recipe.copy()
     for section in ("jets", "encoder"):

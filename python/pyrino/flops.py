@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,23 +11,25 @@ import numpy as np
 if TYPE_CHECKING:
     from pyrino.recipe import Recipe
 
-__all__ = ["Flops", "encoder_flops", "head_flops", "own_rows"]
+__all__ = ["Flops", "embedding_size", "encoder_flops", "head_flops", "input_flops", "own_rows"]
 
 
 def encoder_flops(recipe: Recipe, lengths: np.ndarray, features: int, *, jets_only: bool = True) -> float:
     """Floating-point operations of the encoder's matrix products, forward.
 
-    With width d, hidden width f, F features, R registers and class tokens, n tokens and L = n + R rows in a sequence,
-    and m = 2 products with the hidden layer (GELU) or 3 (SwiGLU), a multiplication and its addition counted as two:
+    Of a transformer, with width d, hidden width f, F features, R registers and class tokens, n tokens and L = n + R
+    rows in a sequence, and m = 2 products with the hidden layer (GELU) or 3 (SwiGLU), a multiplication and its addition
+    counted as two:
 
     ================================  ================================
-    embedding                         2 d F n, and 8 d where the class token is the jet's
+    embedding                         2 d F n, and 2 d J where the class token is of J jet features
     a block                           L (8 d^2 + 2 m d f) + 4 d L^2
     the last, where jets are wanted   4 d^2 (L + 1) + 2 m d f + 4 d L
     ================================  ================================
 
     In that one only the class token asks: keys and values of all rows, all else of one row. Padding, norms,
-    activations, softmax, positions, pooling and biases are not counted.
+    activations, softmax, positions, pooling and biases are not counted. Of deep sets, the layers of n tokens and those
+    of the jet.
 
     Parameters
     ----------
@@ -40,28 +43,52 @@ def encoder_flops(recipe: Recipe, lengths: np.ndarray, features: int, *, jets_on
         Whether nothing but the class tokens' embeddings is wanted.
     """
     size = recipe.encoder
+    if size.kind == "deep-sets":
+        each = _products([features, *[size.hidden] * size.layers, size.width])
+        jet = _products([size.width, *[size.embedding] * size.jet_layers])
+        return float(each * np.sum(lengths) + jet * len(lengths))
     d, f = size.width, size.feedforward
     hidden = 2 * (3 if size.feedforward_kind == "swiglu" else 2) * d * f
     n = np.asarray(lengths, dtype=np.float64)
     rows = n + own_rows(recipe)
     short = jets_only and size.pooling == "token" and size.layers > 0
-    flops = 2 * d * features * n + (8 * d if size.class_token == "jet" else 0)
-    flops += (size.layers - short) * (rows * (8 * d**2 + hidden) + 4 * d * rows**2)
+    flops = (size.layers - short) * (rows * (8 * d**2 + hidden) + 4 * d * rows**2)
     if short:
         flops += 4 * d**2 * (rows + 1) + hidden + 4 * d * rows
-    return float(flops.sum())
+    return float(flops.sum()) + input_flops(recipe, lengths, features)
+
+
+def input_flops(recipe: Recipe, lengths: np.ndarray, features: int) -> float:
+    """Those of them that look at the inputs, which need no gradient."""
+    size = recipe.encoder
+    if size.kind == "deep-sets":
+        return 2.0 * features * (size.hidden if size.layers else size.width) * float(np.sum(lengths))
+    jets = len(recipe.jets.jet_features) * len(lengths) if size.class_token == "jet" else 0
+    return 2.0 * size.width * (features * float(np.sum(lengths)) + jets)
+
+
+def embedding_size(recipe: Recipe) -> int:
+    """Size of a jet's embedding."""
+    return recipe._core.encoder_outputs()
 
 
 def own_rows(recipe: Recipe) -> int:
-    """Rows of a sequence that are no tokens: its class token, its registers."""
+    """Rows of a sequence that are no tokens: a transformer's class token and registers."""
+    if recipe.encoder.kind != "transformer":
+        return 0
     return (recipe.encoder.class_token != "none") + recipe.encoder.registers
 
 
 def head_flops(recipe: Recipe) -> float:
     """Floating-point operations of the projection head for one embedding, matrix products only."""
-    head, d = recipe.head, recipe.encoder.width
+    head, d = recipe.head, embedding_size(recipe)
     widths = [d, *[head.hidden_width or 4 * d] * head.hidden_layers, *([head.bottleneck] if head.bottleneck else [])]
-    return 2.0 * sum(a * b for a, b in zip(widths, [*widths[1:], head.prototypes], strict=True))
+    return _products([*widths, head.prototypes])
+
+
+def _products(widths: list[int]) -> float:
+    """Of a row that goes through linear layers of these widths."""
+    return 2.0 * sum(a * b for a, b in itertools.pairwise(widths))
 
 
 @dataclass

@@ -6,7 +6,7 @@ import copy
 import functools
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from pyrino._awkward import constituents_of, momentum_fields
 from pyrino._columns import offsets_of
+from pyrino.data.chunk import chosen
 from pyrino.errors import RinoError
 from pyrino.finetune import Tagger
 from pyrino.jets import Jets
-from pyrino.nn import JetEncoder
+from pyrino.nn import Encoder, load_weights
 
 if TYPE_CHECKING:
     import awkward as ak
@@ -27,18 +28,18 @@ if TYPE_CHECKING:
 
     Collection = Jets | ak.Array | dak.Array
 
-__all__ = ["embed", "predict"]
+__all__ = ["embed", "load", "predict"]
 
-Model = JetEncoder | Tagger
+Model = Encoder | Tagger
 #: What is computed of jets: (n, D) or (n,).
 Compute = Callable[[Jets], NDArray[Any]]
 
-#: What `JetEncoder.save`, `pretrain` and `finetune` call their files in a folder.
-_FILES: dict[type[Model], str] = {JetEncoder: "encoder.safetensors", Tagger: "tagger.safetensors"}
+#: What `Encoder.save`, `pretrain` and `finetune` call their files in a folder.
+_FILES: dict[type[Model], str] = {Encoder: "encoder.safetensors", Tagger: "tagger.safetensors"}
 
 
 def embed(
-    encoder: JetEncoder | str | os.PathLike[str],
+    encoder: Encoder | str | os.PathLike[str],
     jets: Collection,
     *,
     resolution: int | str = "all",
@@ -91,7 +92,7 @@ def embed(
     >>> futures = client.map(lambda name: embed("runs/nano", read_jets(name)), files)
     """
     options = {"resolution": resolution, "batch_tokens": batch_tokens, "batch_size": batch_size, "threads": threads}
-    return _compute(_Call(JetEncoder, "embed", options, empty), encoder, jets)
+    return _compute(_Call(Encoder, "embed", options, empty), encoder, jets)
 
 
 def predict(
@@ -130,6 +131,42 @@ def predict(
     """
     options = {"prior": prior, "batch_size": batch_size, "threads": threads}
     return _compute(_Call(Tagger, "predict", options, empty), tagger, jets)
+
+
+def load(path: str | os.PathLike[str]) -> Model:
+    """Read any encoder or tagger that `save`, `pretrain` or `finetune` wrote; it is in evaluation mode.
+
+    Parameters
+    ----------
+    path
+        A safetensors file, or the folder of a run; of one that has both, the tagger.
+
+    Returns
+    -------
+    Encoder or Tagger
+        An encoder is of the class of its kind: `JetEncoder`, `DeepSetsEncoder` ...
+
+    Raises
+    ------
+    RinoError
+        If there is none, or the file is damaged or holds something else, as a checkpoint.
+
+    Examples
+    --------
+    >>> encoder = rino.load("runs/nano")
+    >>> embeddings = encoder.embed(jets)
+    """
+    place = Path(path)
+    file = place
+    if place.is_dir():
+        file = next((place / _FILES[kind] for kind in (Tagger, Encoder) if (place / _FILES[kind]).is_file()), place)
+        if file == place:
+            names = " and ".join(_FILES.values())
+            raise RinoError(f"the folder {place} has neither of {names}: give the folder of a finished run, or a file")
+    kind = load_weights(file)[1].get("kind")
+    if kind not in ("encoder", "tagger"):
+        raise RinoError(f"{file} holds {kind or 'something of unknown kind'!r}: give an encoder or a tagger")
+    return Tagger.load(file) if kind == "tagger" else Encoder.load(file)
 
 
 @dataclass(frozen=True)
@@ -175,7 +212,9 @@ class _Call:
 
     def __call__(self, model: Model | _Weights, array: ak.Array) -> ak.Array:
         """Results for an awkward array, or for the type tracer of one."""
-        return _on_awkward(array, self.of(model.load() if isinstance(model, _Weights) else model), self.empty)
+        model = model.load() if isinstance(model, _Weights) else model
+        recipe = (model.encoder if isinstance(model, Tagger) else model).recipe
+        return _on_awkward(array, self.of(model), self.empty, recipe.columns)
 
 
 def _compute(call: _Call, model: Model | str | os.PathLike[str], jets: Any) -> Any:
@@ -226,7 +265,7 @@ def _digest(model: Model) -> str:
     import xxhash
 
     encoder = model.encoder if isinstance(model, Tagger) else model
-    state = xxhash.xxh3_128(f"{encoder.recipe.to_json()} {encoder.kernels}".encode())
+    state = xxhash.xxh3_128(f"{encoder.recipe.to_json()} {getattr(encoder, 'kernels', '')}".encode())
     for name, tensor in model.state_dict().items():
         state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         state.update(tensor.detach().cpu().contiguous().numpy())
@@ -236,16 +275,17 @@ def _digest(model: Model) -> str:
 # --- awkward arrays ---
 
 
-def _on_awkward(array: ak.Array, of: Compute, empty: str) -> ak.Array:
-    """What `of` says of the jets of an array, in the array's structure; touches the momenta of a type tracer."""
+def _on_awkward(array: ak.Array, of: Compute, empty: str, columns: Sequence[str]) -> ak.Array:
+    """What `of` says of the jets of an array, in its structure; touches momenta and columns of a type tracer."""
     import awkward as ak
 
     names = _momenta(array)
-    momenta = ak.typetracer.length_zero_if_typetracer(array[list(names)])
+    extras = [name for name in dict.fromkeys(chosen(columns, array.fields)) if name in array.fields]
+    momenta = ak.typetracer.length_zero_if_typetracer(array[[*names, *(e for e in extras if e not in names)]])
 
     def of_lists(counts: NDArray[np.int64], constituents: ak.Array, fixed: bool) -> NDArray[Any]:
-        columns, offsets, _ = constituents_of(constituents, counts, names, fixed)
-        return _of_jets(columns, offsets, of, empty)
+        columns, offsets, others = constituents_of(constituents, counts, names, fixed)
+        return _of_jets(columns, offsets, others, of, empty)
 
     result = _in_place(ak.to_packed(momenta, highlevel=False), of_lists)
     if ak.backend(array) == "typetracer":
@@ -290,7 +330,9 @@ def _in_place(
     return flat if values.ndim == 1 else ak.contents.RegularArray(flat, values.shape[1], zeros_length=len(values))
 
 
-def _of_jets(momenta: list[NDArray[Any]], offsets: NDArray[np.int64], of: Compute, empty: str) -> NDArray[Any]:
+def _of_jets(
+    momenta: list[NDArray[Any]], offsets: NDArray[np.int64], extras: Mapping[str, Any], of: Compute, empty: str
+) -> NDArray[Any]:
     """Results for jets of these constituents."""
     counts = np.diff(offsets)
     full = counts > 0
@@ -299,7 +341,7 @@ def _of_jets(momenta: list[NDArray[Any]], offsets: NDArray[np.int64], of: Comput
             f"jet {np.argmin(full)} of {len(full)} has no constituents: leave such jets out, or give empty='nan' to "
             "get NaN for them"
         )
-    found = of(Jets.from_columns(*momenta, offsets_of(counts[full])))
+    found = of(Jets.from_columns(*momenta, offsets_of(counts[full]), extras=extras))
     if full.all():
         return found
     values = np.full((len(full), *found.shape[1:]), np.nan, dtype=found.dtype)

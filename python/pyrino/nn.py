@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +21,17 @@ from pyrino.jets import Jets
 from pyrino.recipe import Recipe
 from pyrino.views import _core_of
 
-__all__ = ["Embeddings", "JetEncoder", "ProjectionHead", "Tokens", "draw_masks", "tokenize"]
+__all__ = [
+    "DeepSetsEncoder",
+    "Embeddings",
+    "Encoder",
+    "JetEncoder",
+    "ProjectionHead",
+    "Tokens",
+    "draw_masks",
+    "encoder_of",
+    "tokenize",
+]
 
 Tokens = _core.Tokens
 translated(Tokens, "from_padded", "hide", "rows", "to")
@@ -166,48 +176,64 @@ class _CppModule(torch.nn.Module):
         return repr(self._core).split("(\n", 1)[0]
 
 
-class JetEncoder(_CppModule):
-    """The paper's transformer encoder and its successor's: tokens in, one embedding per jet out.
+class Encoder(_CppModule):
+    """What every encoder is: tokens in, one embedding per jet out. Its kinds are `JetEncoder`, `DeepSetsEncoder` ...
 
-    An encoder carries the recipe it belongs to, so that `embed` prepares jets as pretraining did.
+    An encoder carries the recipe it belongs to, so that `embed` prepares jets as pretraining did. `pyrino.load` and
+    `Encoder.load` read any; a kind that C++ users have added is an `Encoder` itself.
 
     Parameters
     ----------
     recipe
-        Its ``encoder`` section gives sizes and parts, its ``jets`` section how jets become tokens.
+        Its ``encoder`` section gives the kind, sizes and parts, its ``jets`` section how jets become tokens.
     seed
         Of the initial values; None draws one from torch's generator.
 
+    Raises
+    ------
+    RinoError
+        If the recipe's encoder is of another kind than this class.
+
     Notes
     -----
-    Source: arXiv:2509.07486, section 3. Outside it is a `torch.nn.Module` as any other: optimisers, ``state_dict``,
-    ``.to()``, ``deepcopy``, ``pickle``, hooks of the encoder and of its tensors work, and so does freezing or replacing
-    parameters of a part, as in ``encoder.blocks[0].requires_grad_(False)``.
+    Outside it is a `torch.nn.Module` as any other: optimisers, ``state_dict``, ``.to()``, ``deepcopy``, ``pickle``,
+    hooks of the encoder and of its tensors work, and so does freezing or replacing parameters of a part, as in
+    ``encoder.blocks[0].requires_grad_(False)``.
 
     Inside it is computed in C++ as a whole. Its parts (``blocks``, ``blocks[0].attention`` ...) hold parameters: they
     cannot be called, forward and backward hooks on them do not fire, and one that is put in the place of another is
     not computed. What a constituent becomes is the second entry of `forward`.
     """
 
-    _kernels = "auto"
+    #: The ``encoder.kind`` of recipes that is this class; "": any.
+    kind: ClassVar[str] = ""
 
     @checked
     def __init__(self, recipe: Recipe | None = None, seed: int | None = None, *, _from: Any = None) -> None:
-        super().__init__(recipe or Recipe.preset("nano"), seed, _from)
-
-    def _make_core(self) -> Any:
-        core = self.recipe._core.make_encoder()
-        core.kernels = self._kernels
-        return core
+        recipe = recipe or self._default()
+        if self.kind not in ("", recipe.encoder.kind):
+            raise RinoError(
+                f"the recipe's encoder.kind is {recipe.encoder.kind!r} and {type(self).__name__} is {self.kind!r}: "
+                f'set encoder.kind = "{self.kind}", or take Encoder, which is of any kind'
+            )
+        super().__init__(recipe, seed, _from)
 
     @classmethod
-    def preset(cls, name: str, seed: int | None = None) -> JetEncoder:
+    def _default(cls) -> Recipe:
+        recipe = Recipe.preset("nano")
+        return recipe.replace(**{"encoder.kind": cls.kind}) if cls.kind else recipe
+
+    def _make_core(self) -> Any:
+        return self.recipe._core.make_encoder()
+
+    @classmethod
+    def preset(cls, name: str, seed: int | None = None) -> Encoder:
         """A new encoder of a preset, one of `Recipe.presets`."""
         return cls(Recipe.preset(name), seed)
 
     @classmethod
     @checked
-    def load(cls, path: str | os.PathLike[str]) -> JetEncoder:
+    def load(cls, path: str | os.PathLike[str]) -> Encoder:
         """Read an encoder that `save` or `pretrain` wrote; it is in evaluation mode.
 
         Parameters
@@ -218,21 +244,31 @@ class JetEncoder(_CppModule):
         Raises
         ------
         RinoError
-            If there is none, or the file is damaged or not an encoder.
+            If there is none, or the file is damaged, not an encoder, or one of another kind than this class.
         """
         path = Path(path)
         file = path / "encoder.safetensors" if path.is_dir() else path
         tensors, metadata = load_weights(file)
         if "recipe" not in metadata:
-            raise RinoError(f"{file} holds no recipe in its metadata: give a file that JetEncoder.save wrote")
-        encoder = cls(Recipe.from_json(metadata["recipe"], weights=True), seed=0)
+            raise RinoError(f"{file} holds no recipe in its metadata: give a file that Encoder.save wrote")
+        recipe = Recipe.from_json(metadata["recipe"], weights=True)
+        if cls.kind not in ("", recipe.encoder.kind):
+            raise RinoError(
+                f"{file} holds an encoder of the kind {recipe.encoder.kind!r}, not {cls.kind!r}: read it with "
+                "pyrino.load"
+            )
+        encoder = encoder_of(recipe, seed=0)
         encoder.load_weights(tensors, file)
         return encoder.eval()
 
     @checked
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights (safetensors) and recipe (in its metadata), whole or not at all."""
-        save_weights(path, self.state_dict(), {"recipe": self.recipe.to_json(), "kind": "encoder"})
+        save_weights(
+            path,
+            self.state_dict(),
+            {"recipe": self.recipe.to_json(), "kind": "encoder", "encoder": self.recipe.encoder.kind},
+        )
 
     def load_weights(self, tensors: dict[str, torch.Tensor], source: object) -> None:
         """`load_state_dict` that takes the tensors' type on, with an error that says what does not fit."""
@@ -245,45 +281,29 @@ class JetEncoder(_CppModule):
                     f"{name!r} in {source} has shape {list(tensors[name].shape)}, not {list(tensor.shape)}: "
                     "it is of another architecture than its recipe says"
                 )
-        self.to(tensors["norm.weight"].dtype).load_state_dict({name: tensors[name] for name in mine})
+        self.to(tensors[next(iter(mine))].dtype).load_state_dict({name: tensors[name] for name in mine})
 
     @property
     def width(self) -> int:
-        """Size D of a jet's embedding: the recipe's ``encoder.width``, twice that with ``encoder.pooling = "both"``."""
+        """Size D of a jet's embedding; of a transformer its ``encoder.width``, twice that with ``pooling = "both"``."""
         return self._core.outputs
 
-    @property
-    def kernels(self) -> str:
-        """What computes the forward and backward pass.
-
-        "auto": fused kernels wherever they can (on a CPU; float32, float64, or bfloat16 by autocast where the processor
-        has AMX), else the modules one by one. "fused": those kernels, or a `RinoError` that says why not. "reference":
-        the modules, which every device, type and derivative (the second, too) is served by.
-        """
-        return self._kernels
-
-    @kernels.setter
-    def kernels(self, name: str) -> None:
-        with self._binding.lock:
-            for training in (True, False):
-                self._side(training).core.kernels = name  # refuses a name that is none
-            self._kernels = name
-
     @checked
-    def forward(self, tokens: Tokens, constituents: bool = True) -> Embeddings:
+    def forward(self, tokens: Tokens | _core.Batch, constituents: bool = True) -> Embeddings:
         """Embeddings of tokens, in their order: views, then jets.
 
         Parameters
         ----------
         tokens
-            Of `tokenize` or `Tokens.from_padded`; they are moved to the encoder's device and type.
+            Of `tokenize` or `Tokens.from_padded`, or a `Batch`; they are moved to the encoder's device and type.
         constituents
             False: the jets' embeddings alone, which saves most of the last block where they are the class tokens'; the
             other entry is None.
         """
         core = self._bound().core
-        tokens = tokens.to(self.device, str(self.dtype).removeprefix("torch."))
-        return Embeddings(*core.forward(tokens)) if constituents else Embeddings(core.embed_jets(tokens), None)
+        batch = tokens if isinstance(tokens, _core.Batch) else _core.Batch(tokens)
+        batch = batch.to(self.device, str(self.dtype).removeprefix("torch."))
+        return Embeddings(*core.forward(batch)) if constituents else Embeddings(core.embed_jets(batch), None)
 
     @checked
     def embed(
@@ -332,19 +352,76 @@ class JetEncoder(_CppModule):
         side = self._bound(training=False)
         core, weight = side.core, side.held[0]
         where = (str(resolution), weight.device, str(weight.dtype).removeprefix("torch."), threads)
-        tokenizer = self.recipe._core.tokenizer()
         bounds = _core.embedding_batches(jets_core, batch_tokens, batch_size or 0)
         if len(bounds) == 2:
-            return core.embed_batch(tokenizer, jets_core, *where).cpu().numpy()
+            return core.embed_batch(jets_core, *where).cpu().numpy()
         parts = [np.empty((0, self.width), dtype=where[2])]
         for first, last in itertools.pairwise(bounds):
-            parts.append(core.embed_batch(tokenizer, jets_core.slice(first, last), *where).cpu().numpy())
+            parts.append(core.embed_batch(jets_core.slice(first, last), *where).cpu().numpy())
         return np.concatenate(parts)
 
     @checked
     def tokenize(self, jets: Jets, resolutions: Sequence[int | str] = ("all",), threads: int = 1) -> Tokens:
         """Tokens of jets at some resolutions, as this encoder's recipe makes them."""
         return tokenize(jets, resolutions, self.recipe, str(self.dtype).removeprefix("torch."), threads)
+
+
+class JetEncoder(Encoder):
+    """The paper's transformer encoder and its successor's (``encoder.kind = "transformer"``).
+
+    As every `Encoder`; the recipe's ``encoder`` section gives sizes and parts.
+
+    Notes
+    -----
+    Source: arXiv:2509.07486, section 3.
+    """
+
+    kind = "transformer"
+    _kernels = "auto"
+
+    def _make_core(self) -> Any:
+        core = super()._make_core()
+        core.kernels = self._kernels
+        return core
+
+    @property
+    def kernels(self) -> str:
+        """What computes the forward and backward pass.
+
+        "auto": fused kernels wherever they can (on a CPU; float32, float64, or bfloat16 by autocast where the processor
+        has AMX), else the modules one by one. "fused": those kernels, or a `RinoError` that says why not. "reference":
+        the modules, which every device, type and derivative (the second, too) is served by.
+        """
+        return self._kernels
+
+    @kernels.setter
+    def kernels(self, name: str) -> None:
+        with self._binding.lock:
+            for training in (True, False):
+                self._side(training).core.kernels = name  # refuses a name that is none
+            self._kernels = name
+
+
+class DeepSetsEncoder(Encoder):
+    """A particle flow network without its last layer (``encoder.kind = "deep-sets"``).
+
+    F(sum over constituents of Phi(features)), with Phi and F linear maps, a ReLU behind each. Constituents meet in the
+    sum alone: small, fast, and what larger encoders have to beat.
+
+    As every `Encoder`; the recipe's ``encoder`` section gives the widths.
+
+    Notes
+    -----
+    Source: Komiske, Metodiev, Thaler, arXiv:1810.05165.
+    """
+
+    kind = "deep-sets"
+
+
+def encoder_of(recipe: Recipe, seed: int | None = None, *, core: Any = None) -> Encoder:
+    """An encoder of the kind that the recipe says."""
+    kinds = {cls.kind: cls for cls in Encoder.__subclasses__()}
+    return kinds.get(recipe.encoder.kind, Encoder)(recipe, seed, _from=core)
 
 
 class ProjectionHead(_CppModule):
@@ -378,6 +455,7 @@ def tokenize(
     recipe: Recipe | None = None,
     dtype: str = "float32",
     threads: int = 1,
+    momenta: bool = False,
 ) -> Tokens:
     """Jets to the network's tokens: selection, boost, clustering and features as the recipe's ``jets`` section says.
 
@@ -393,14 +471,22 @@ def tokenize(
         "float32" or "float64".
     threads
         For clustering and features.
+    momenta
+        Whether ``tokens.momenta`` are there: float64 [T, 4], pT, rapidity, phi and mass of every token.
 
     Returns
     -------
     Tokens
         ``len(resolutions) * n`` sequences: view by view, in each the jets in their order; ``tokens.rows(v)`` are those
         of view v.
+
+    Raises
+    ------
+    RinoError
+        For a resolution that is none, and if the jets lack a column that is a feature of the recipe (``jets.features``,
+        ``jets.jet_features``), or a feature does not say what it is of a subjet.
     """
-    tokenizer = (recipe or Recipe.preset("nano"))._core.tokenizer()
+    tokenizer = (recipe or Recipe.preset("nano"))._core.tokenizer(momenta)
     return tokenizer(_core_of(jets), [str(resolution) for resolution in resolutions], dtype, threads)
 
 

@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,7 @@ from pyrino.progress import progress_bar
 
 if TYPE_CHECKING:
     from pyrino.finetune import Tagger
-    from pyrino.nn import JetEncoder
+    from pyrino.nn import Encoder
 
 __all__ = ["TREE", "embed_files", "predict_files"]
 
@@ -50,7 +50,7 @@ Entries = NDArray[np.int64]
 
 @checked
 def embed_files(
-    encoder: JetEncoder,
+    encoder: Encoder,
     path: PathLike | Iterable[PathLike],
     out: PathLike,
     *,
@@ -142,7 +142,7 @@ def embed_files(
     column = _Column("embedding", np.dtype(np.float32), encoder.width, embed)
     made = {"resolution": str(resolution), **(about or {})}
     to = _Out(column, "embed", out, append, tree, overwrite, made)
-    return _write(to, path, max_jets, layout, on_error, selection, progress)
+    return _write(to, path, max_jets, layout, on_error, selection, progress, encoder.recipe.columns)
 
 
 @checked
@@ -203,7 +203,7 @@ def predict_files(
     column = _Column("probability", np.dtype(np.float64), None, predict)
     made = {"head": tagger.kind, **({} if prior is None else {"prior": prior}), **(about or {})}
     to = _Out(column, "predict", out, append, tree, overwrite, made)
-    return _write(to, path, max_jets, layout, on_error, selection, progress)
+    return _write(to, path, max_jets, layout, on_error, selection, progress, tagger.encoder.recipe.columns)
 
 
 @dataclass(frozen=True)
@@ -290,12 +290,15 @@ def _write(
     on_error: str,
     selection: Mapping[str, Any],
     progress: bool,
+    columns: Sequence[str],
 ) -> Tally:
     if "columns" in selection:
         raise RinoError("columns of the source are not written again: join on (file, entry), or by the row")
     if not isinstance(to.tree, str) or not to.tree.isidentifier():
         raise RinoError(f"tree = {to.tree!r}; give a name of letters, digits and _")
-    reading = _Reading(Selection.of(**selection).passing_labels(), layout, checked_policy(on_error), max_jets)
+    reading = _Reading(
+        Selection.of(columns=columns, **selection).passing_labels(), layout, checked_policy(on_error), max_jets
+    )
     single = isinstance(path, (str, os.PathLike)) or not isinstance(path, Iterable)
     paths: list[Any] = [path] if single else list(path)
     sources = find_files(paths)

@@ -28,7 +28,7 @@ from pyrino.files import unfinished
 from pyrino.history import History
 from pyrino.jets import Jets
 from pyrino.methods import about, method_class
-from pyrino.nn import JetEncoder
+from pyrino.nn import Encoder, encoder_of
 from pyrino.ranks import Ranks, Stopped, ranks_of
 from pyrino.recipe import TASKS, Recipe
 from pyrino.views import _core_of
@@ -104,6 +104,8 @@ class Trainer:
             # Threads of its own have another current device.
             device = torch.device("cuda", torch.cuda.current_device())
         ranks = ranks_of(group)
+        if isinstance(jets, JetStream):
+            jets._want_columns(self.recipe.columns)
         source = jets if isinstance(jets, JetStream) else _core_of(jets)
         if isinstance(jets, JetStream) and not ranks.alone and jets.share not in (None, (ranks.rank, ranks.size)):
             raise RinoError(
@@ -192,7 +194,7 @@ class Trainer:
         """Learning rate of a step, as the schedule has it."""
         return self._core.learning_rate(step)
 
-    def encoder(self, which: str = "encoder") -> JetEncoder:
+    def encoder(self, which: str = "encoder") -> Encoder:
         """A copy of an encoder as it is now.
 
         Parameters
@@ -207,13 +209,14 @@ class Trainer:
             names = ", ".join(map(repr, known or ["encoder"]))
             raise RinoError(f"there is no encoder {which!r}: choose {names} or 'average'")
         if which != "average":
-            return _copy_of(own[which]) if own else JetEncoder(self.recipe, _from=self._core.product(which))
+            return _copy_of(own[which]) if own else encoder_of(self.recipe, core=self._core.product(which))
         if not self.recipe.training.average > 0:
             raise RinoError("no moving average was made: choose training.average = 0.999, for example")
         if self.method is not None:
             encoder = _copy_of(self.method.encoder)
         else:
-            encoder = JetEncoder(self.recipe, _from=self._core.product("student" if "student" in known else "encoder"))
+            name = "student" if "student" in known else "encoder"
+            encoder = encoder_of(self.recipe, core=self._core.product(name))
         averages = self._core.average().items()
         encoder.load_state_dict({n.removeprefix("encoder."): v for n, v in averages if n.startswith("encoder.")})
         return encoder
@@ -250,7 +253,7 @@ class PretrainingRun:
 
     out: Path
     recipe: Recipe
-    encoder: JetEncoder
+    encoder: Encoder
     history: History
     jets_seen: int
     seconds: float
@@ -450,7 +453,12 @@ def _opened(train: Any, recipe: Recipe, ranks: Ranks) -> Jets | JetStream:
         return train
     labelled = about(recipe).wants_labels
     return open_jets(
-        train, shuffle_seed=recipe.training.seed, rank=ranks.rank, world_size=ranks.size, labelled=labelled
+        train,
+        shuffle_seed=recipe.training.seed,
+        rank=ranks.rank,
+        world_size=ranks.size,
+        labelled=labelled,
+        columns=recipe.columns,
     )
 
 
@@ -504,7 +512,7 @@ def claim_folder(out: Path, known: Sequence[str], *, overwrite: bool, remedy: st
             path.unlink(missing_ok=True)
 
 
-def _copy_of(encoder: JetEncoder) -> JetEncoder:
+def _copy_of(encoder: Encoder) -> Encoder:
     """An encoder of its own memory, in evaluation mode."""
     return copy.deepcopy(encoder).requires_grad_(True).eval()
 

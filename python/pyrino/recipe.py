@@ -22,7 +22,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Recipe", "RecipeMethod", "RecipeNumber", "RecipePreset"]
+__all__ = ["Recipe", "RecipeEncoder", "RecipeMethod", "RecipeNumber", "RecipePreset"]
 
 _LOG = logging.getLogger("pyrino")
 
@@ -61,6 +61,14 @@ class RecipeMethod(NamedTuple):
 
     name: str
     summary: str  #: what it does, in one line
+    source: str  #: publication of its defaults
+
+
+class RecipeEncoder(NamedTuple):
+    """A kind of encoder."""
+
+    kind: str
+    summary: str  #: what it is, in one line
     source: str  #: publication of its defaults
 
 
@@ -194,9 +202,15 @@ class Recipe:
         sources = {method.name: method.source for method in Recipe.methods()}
         workshop = sources[_FIRST_METHOD]
         source = next((p.source for p in Recipe.catalogue() if p.name == self.name), sources[self.method])
-        mine, preset, defaults = (r.entries() for r in (self._core, self._published(), _core.Recipe(self.method)))
+        kinds = self._published().entries()
+        mine, preset, defaults = (
+            {(entry.section, entry.name): entry for entry in recipe.entries()}
+            for recipe in (self._core, self._of_kind(self._published()), self._of_kind(_core.Recipe(self.method)))
+        )
+        preset |= {(e.section, e.name): e for e in kinds if e.name == "kind"}
         numbers = []
-        for entry, published, default in zip(mine, preset, defaults, strict=True):
+        for key, entry in mine.items():
+            published, default = preset[key], defaults[key]
             origin_of_defaults = workshop if entry.section in _COMMON else sources[self.method]
             if entry.value != published.value:
                 origin = CHANGED
@@ -220,6 +234,23 @@ class Recipe:
     def _published(self) -> Any:
         """The numbers that it starts from."""
         return _core.Recipe.preset(self.name) if self.name else _core.Recipe(self.method)
+
+    def _of_kind(self, other: Any) -> Any:
+        """Another recipe with the numbers of this one's kind of encoder."""
+        other.set("encoder", "kind", self.encoder.kind)
+        return other
+
+    @property
+    def columns(self) -> list[str]:
+        """What its features need of files beside the momenta, as `read_jets` takes it: names, or "a|b" where files have
+        the same under several. `pretrain`, `finetune`'s commands and `embed_files` read them without being asked.
+        """
+        return ["|".join(names) for names in self._core.columns()]
+
+    @staticmethod
+    def encoders() -> list[RecipeEncoder]:
+        """The kinds of encoders (``encoder.kind``) with what they are and where their defaults come from."""
+        return [RecipeEncoder(name, summary, _source(source)) for name, summary, source in _core.Recipe.encoders()]
 
     @property
     def encoder_parameters(self) -> int:
@@ -298,7 +329,7 @@ class Recipe:
             if not isinstance(values, Mapping):
                 raise RinoError(f"{section!r} is {values!r}: it is a section, write [{section}] and its numbers below")
             values = {**values, **dict(recipe._core.meant_before(section, {str(name) for name in values}))}
-            for name, value in values.items():
+            for name, value in _kinds_first(values):
                 if name in ("format", "method", "preset"):
                     raise RinoError(f"{name!r} stands in [{section}]: write it above the first section")
                 recipe._set(section, name, value)
@@ -370,9 +401,9 @@ class Recipe:
     @checked
     def update(self, values: Mapping[str, Any]) -> None:
         """Set numbers by bare or dotted name, or whole sections as dictionaries."""
-        for key, value in values.items():
+        for key, value in _kinds_first(values):
             if key in self._sections() and isinstance(value, Mapping):
-                for name, inner in value.items():
+                for name, inner in _kinds_first(value):
                     self._set(key, name, inner)
                 continue
             section, _, name = key.rpartition(".")
@@ -512,6 +543,11 @@ def _stand_in(data: Mapping[str, Any]) -> None:
             texts = {k: [str(v) for v in value] if isinstance(value, list) else value for k, value in values.items()}
             sections[section] = [(number, value, "", "", OWN_CHOICE) for number, value in texts.items()]
     _core.register_method(name, f"{name}, whose code is not known here", sections, {})
+
+
+def _kinds_first(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The items, ``encoder.kind`` before the numbers that it decides about."""
+    return sorted(values.items(), key=lambda item: str(item[0]) not in ("kind", "encoder.kind"))
 
 
 def _show(value: Any) -> Any:

@@ -25,7 +25,7 @@ from pyrino.files import whole_file
 from pyrino.finetune import Tagger, finetune, train_supervised
 from pyrino.generate import generate
 from pyrino.jets import Jets
-from pyrino.nn import JetEncoder
+from pyrino.nn import Encoder, encoder_of
 from pyrino.pretrain import PretrainingRun, pretrain
 from pyrino.recipe import Recipe
 from pyrino.transforms import hardest
@@ -164,7 +164,7 @@ class _Start:
 
     seed: int
     recipe: Recipe
-    encoder: JetEncoder
+    encoder: Encoder
 
 
 @dataclass(frozen=True)
@@ -275,7 +275,7 @@ def _examine(job: _Job, recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]
     with job.times.stage("pretraining"):
         run = _pretrain(job, recipe, job.out / "pretraining")
     encoder = run.encoder
-    untrained = JetEncoder(recipe, seed=recipe.training.seed)
+    untrained = encoder_of(recipe, recipe.training.seed)
     starts = [_Start(seed, recipe, encoder) for seed in range(plan.finetuning_seeds)]
     transfers = [_finetune(job, starts, name, job.out / "taggers" / name) for name in job.sources]
     with job.times.stage("examining the embedding"):
@@ -423,8 +423,8 @@ def _transfer(
 
 
 def _embedding(
-    encoder: JetEncoder,
-    untrained: JetEncoder,
+    encoder: Encoder,
+    untrained: Encoder,
     target: _Sample,
     source: _Sample,
     source_name: str,

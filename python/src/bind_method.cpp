@@ -49,6 +49,13 @@ class PythonMethod final : public rino::Method {
   rino::Modules trained() const override { return {}; }
   NamedTensors parameters() const override { return ask("_parameters"); }
   NamedTensors buffers() const override { return ask("_buffers"); }
+
+  rino::Depths depths() const override {
+    const py::gil_scoped_acquire lock;
+    const auto found = method_->attr("_depths")().cast<std::map<std::string, std::int64_t>>();
+    return {found.begin(), found.end()};
+  }
+
   NamedTensors state() override { return ask("_state"); }
   bool wants_labels() const override { return labels_; }
   bool accumulates() const override { return parts_; }
@@ -189,8 +196,16 @@ counts
       .def(
           "of", [](const Batch& self, const std::string& name) { return self.of(name); }, "name"_a,
           "`Tokens` of a name.")
-      .def_property_readonly(
+      .def(
+          "to",
+          [](const Batch& self, const at::Device& device, const std::string& dtype) {
+            return self.to(at::TensorOptions(device).dtype(dtype == "float64" ? at::kDouble : at::kFloat));
+          },
+          "device"_a, "dtype"_a, py::call_guard<py::gil_scoped_release>(),
+          "Everything on a device, tokens as \"float32\" or \"float64\".")
+      .def_property(
           "labels", [](const Batch& self) { return tensor_or_none(self.labels); },
+          [](Batch& self, const std::optional<at::Tensor>& labels) { self.labels = labels.value_or(at::Tensor()); },
           "[B] int64 class numbers; None unless the method asks for them.")
       .def(
           "__getitem__", [](const Batch& self, const std::string& name) { return self.tensor(name); }, "name"_a,

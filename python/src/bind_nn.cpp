@@ -1,4 +1,5 @@
 #include <memory>
+#include <optional>
 #include <span>
 #include <sstream>
 #include <string>
@@ -9,8 +10,10 @@
 #include <torch/csrc/utils/pybind.h>
 
 #include <rino/nn/embed.hpp>
+#include <rino/nn/encoder.hpp>
 #include <rino/nn/jet_encoder.hpp>
 #include <rino/nn/projection_head.hpp>
+#include <rino/tokens/batch.hpp>
 #include <rino/tokens/constituent_masks.hpp>
 #include <rino/tokens/tokens.hpp>
 #include <rino/tokens/view_tokenizer.hpp>
@@ -31,6 +34,21 @@ at::ScalarType scalar_type(const std::string& name) {
   return at::kFloat;
 }
 
+std::vector<rino::Resolution> parsed(const std::vector<std::string>& names) {
+  std::vector<rino::Resolution> resolutions;
+  for (const std::string& name : names) {
+    resolutions.push_back(rino::Resolution::parse(name));
+  }
+  return resolutions;
+}
+
+/// The encoder, which others than transformers are not. @throws rino::Error for them.
+rino::JetEncoderImpl& transformer(rino::Encoder& encoder) {
+  auto* const found = dynamic_cast<rino::JetEncoderImpl*>(&encoder);
+  rino::require(found != nullptr, "this encoder has no kernels to choose from: a transformer has");
+  return *found;
+}
+
 at::Tensor as_tensor(const std::vector<std::int64_t>& values) {
   return at::tensor(values, at::kLong);
 }
@@ -39,11 +57,11 @@ at::Tensor as_tensor(const std::vector<std::int64_t>& values) {
 py::tuple packed_state(const rino::Tokens& self) {
   const auto plain = [](const at::Tensor& tensor) { return tensor.defined() ? py::cast(tensor.detach()) : py::none(); };
   return py::make_tuple(plain(self.features), plain(self.jet_features), as_tensor(self.offsets), as_tensor(self.view),
-                        as_tensor(self.jet), plain(self.masked));
+                        as_tensor(self.jet), plain(self.masked), plain(self.momenta));
 }
 
 rino::Tokens unpacked_state(const py::tuple& state) {
-  rino::require(state.size() == 6, "the pickled Tokens have ", state.size(), " parts: they are of another version");
+  rino::require(state.size() == 7, "the pickled Tokens have ", state.size(), " parts: they are of another version");
   const auto numbers = [&](std::size_t i) {
     const auto tensor = state[i].cast<at::Tensor>();
     const std::int64_t* data = tensor.const_data_ptr<std::int64_t>();
@@ -58,8 +76,19 @@ rino::Tokens unpacked_state(const py::tuple& state) {
   if (!state[5].is_none()) {
     tokens.masked = state[5].cast<at::Tensor>();
   }
+  if (!state[6].is_none()) {
+    tokens.momenta = state[6].cast<at::Tensor>();
+  }
   tokens.check();
   return tokens;
+}
+
+torch::nn::Module& module_of(torch::nn::Module& module) {
+  return module;
+}
+
+torch::nn::Module& module_of(rino::Encoder& encoder) {
+  return *encoder.module();
 }
 
 /// What Python's torch.nn.Module shell needs of a C++ module: its tensors by name, and a way to exchange them.
@@ -68,19 +97,19 @@ py::class_<Impl, std::shared_ptr<Impl>> bind_module(py::module_& module, const c
   // torch registers its own torch::nn::Module with pybind11 already, so ours stay local to this module.
   return py::class_<Impl, std::shared_ptr<Impl>>(module, name, py::module_local())
       .def("tensors",
-           [](const Impl& self) {
+           [](Impl& self) {
              std::vector<std::pair<std::string, at::Tensor>> tensors;
-             for (const rino::TensorSlot& slot : rino::tensor_slots(self)) {
+             for (const rino::TensorSlot& slot : rino::tensor_slots(module_of(self))) {
                tensors.emplace_back(slot.name, slot.tensor());
              }
              return tensors;
            })
-      .def("rebind", [](const Impl& self, const std::vector<at::Tensor>& tensors) { rino::rebind(self, tensors); })
-      .def("initialize", [](const Impl& self, std::uint64_t seed) { rino::initialize(self, seed); })
-      .def("train", [](Impl& self, bool on) { self.train(on); })
-      .def("__repr__", [](const Impl& self) {
+      .def("rebind", [](Impl& self, const std::vector<at::Tensor>& tensors) { rino::rebind(module_of(self), tensors); })
+      .def("initialize", [](Impl& self, std::uint64_t seed) { rino::initialize(module_of(self), seed); })
+      .def("train", [](Impl& self, bool on) { module_of(self).train(on); })
+      .def("__repr__", [](Impl& self) {
         std::ostringstream text;
-        text << self;
+        text << module_of(self);
         return text.str();
       });
 }
@@ -97,7 +126,9 @@ A sequence is one view of one jet. Views stand one behind the other, and in each
 one view alone are in the order of the jets. There is no padding.
 Made by `tokenize`, `JetEncoder.tokenize` or `Tokens.from_padded`.)")
       .def_readonly("features", &Tokens::features, "[T, F] floating point: the tokens of all sequences")
-      .def_readonly("jet_features", &Tokens::jet_features, "[S, 4] floating point: log E, log pT, eta, phi of the jet")
+      .def_readonly(
+          "jet_features", &Tokens::jet_features,
+          "[S, J] floating point: features of the jet, log E, log pT, eta and phi unless the recipe has others")
       .def_property_readonly(
           "offsets", [](const Tokens& self) { return as_tensor(self.offsets); },
           "[S + 1] int64: tokens of sequence s are rows offsets[s] to offsets[s + 1] - 1")
@@ -106,14 +137,24 @@ Made by `tokenize`, `JetEncoder.tokenize` or `Tokens.from_padded`.)")
       .def_property_readonly(
           "jet", [](const Tokens& self) { return as_tensor(self.jet); }, "[S] int64: which jet a sequence shows")
       .def_readonly("masked", &Tokens::masked, "[T] bool: whose features are hidden from the encoder; None: no one's")
+      .def_property_readonly(
+          "momenta", [](const Tokens& self) { return self.momenta.defined() ? py::cast(self.momenta) : py::none(); },
+          "[T, 4] float64: pT (GeV), rapidity, phi, mass (GeV) of all tokens, whatever the features' type; None unless "
+          "asked for")
       .def("__len__", &Tokens::sequences, "Number S of sequences.")
       .def("rows", &Tokens::rows, "view"_a, R"([n] int64: the sequences of a view, in the order of its jets.
 
 Raises RinoError if there is no such view.)")
       .def("padded", &Tokens::padded, Release(),
            "Features padded with 0 to [S, N, F] and a bool mask [S, N], true where a token is.")
-      .def_static("from_padded", &Tokens::from_padded, "features"_a, "mask"_a, "jet_features"_a, Release(),
-                  R"(Tokens of one view from features [S, N, F], a bool mask [S, N] and jet features [S, 4].
+      .def_static(
+          "from_padded",
+          [](const at::Tensor& features, const at::Tensor& mask, const at::Tensor& jet_features,
+             const std::optional<at::Tensor>& momenta) {
+            return Tokens::from_padded(features, mask, jet_features, momenta.value_or(at::Tensor()));
+          },
+          "features"_a, "mask"_a, "jet_features"_a, "momenta"_a = py::none(), Release(),
+          R"(Tokens of one view from features [S, N, F], a bool mask [S, N], jet features [S, J] and momenta [S, N, 4].
 
 Raises RinoError if the shapes do not fit or a sequence has no token.)")
       .def(
@@ -161,38 +202,52 @@ Raises RinoError for a mask of another shape or type.)")
           "__call__",
           [](const rino::ViewTokenizer& self, const rino::Jets<double>& jets,
              const std::vector<std::string>& resolutions, const std::string& dtype, int threads) {
-            std::vector<rino::Resolution> parsed;
-            for (const std::string& text : resolutions) {
-              parsed.push_back(rino::Resolution::parse(text));
-            }
-            return scalar_type(dtype) == at::kDouble ? self.operator()<double>(jets, parsed, threads)
-                                                     : self.operator()<float>(jets, parsed, threads);
+            return scalar_type(dtype) == at::kDouble ? self.operator()<double>(jets, parsed(resolutions), threads)
+                                                     : self.operator()<float>(jets, parsed(resolutions), threads);
           },
           "jets"_a, "resolutions"_a, "dtype"_a = "float32", "threads"_a = 1, Release());
 
-  bind_module<rino::JetEncoderImpl>(module, "JetEncoder")
+  bind_module<rino::Encoder>(module, "Encoder")
       .def(
           "forward",
-          [](rino::JetEncoderImpl& self, const Tokens& tokens) {
-            rino::Embeddings out = self.forward(tokens);
+          [](rino::Encoder& self, const rino::Batch& batch) {
+            rino::Embeddings out = self.forward(batch);
             return std::pair{out.jets, out.constituents};
           },
-          "tokens"_a, Release())
-      .def("embed_jets", &rino::JetEncoderImpl::embed_jets, "tokens"_a, Release())
-      .def_property_readonly("outputs", [](const rino::JetEncoderImpl& self) { return self.options.outputs(); })
+          "batch"_a, Release())
+      .def(
+          "embed_jets", [](rino::Encoder& self, const rino::Batch& batch) { return self.embed_jets(batch); }, "batch"_a,
+          Release())
+      .def_property_readonly("outputs", &rino::Encoder::outputs)
+      .def_property_readonly("width", &rino::Encoder::width)
+      .def(
+          "depth", [](const rino::Encoder& self, const std::string& tensor) { return self.depth(tensor); }, "tensor"_a)
+      .def(
+          "inputs",
+          [](const rino::Encoder& self, const rino::Jets<double>& jets, const std::vector<std::string>& resolutions,
+             const std::string& dtype,
+             int threads) { return self.inputs(jets, parsed(resolutions), scalar_type(dtype), threads); },
+          "jets"_a, "resolutions"_a, "dtype"_a, "threads"_a, Release())
+      .def(
+          "inputs_of_views",
+          [](const rino::Encoder& self, const std::vector<rino::Jets<double>>& views, const std::string& dtype,
+             int threads) {
+            return self.inputs_of_views(std::span<const rino::Jets<double>>(views), scalar_type(dtype), threads);
+          },
+          "views"_a, "dtype"_a, "threads"_a, Release())
       .def_property(
-          "kernels", [](const rino::JetEncoderImpl& self) { return rino::to_string(self.kernels); },
-          [](rino::JetEncoderImpl& self, const std::string& name) {
-            self.kernels = rino::parse_enum<rino::EncoderKernels>(name, "kernels");
+          "kernels", [](rino::Encoder& self) { return rino::to_string(transformer(self).kernels); },
+          [](rino::Encoder& self, const std::string& name) {
+            transformer(self).kernels = rino::parse_enum<rino::EncoderKernels>(name, "kernels");
           })
       .def(
           "embed_batch",
-          [](rino::JetEncoderImpl& self, const rino::ViewTokenizer& tokenizer, const rino::Jets<double>& jets,
-             const std::string& resolution, const at::Device& device, const std::string& dtype, int threads) {
-            return rino::embed_batch(self, tokenizer, jets, rino::Resolution::parse(resolution),
+          [](rino::Encoder& self, const rino::Jets<double>& jets, const std::string& resolution,
+             const at::Device& device, const std::string& dtype, int threads) {
+            return rino::embed_batch(self, jets, rino::Resolution::parse(resolution),
                                      at::TensorOptions(device).dtype(scalar_type(dtype)), threads);
           },
-          "tokenizer"_a, "jets"_a, "resolution"_a, "device"_a, "dtype"_a, "threads"_a, Release());
+          "jets"_a, "resolution"_a, "device"_a, "dtype"_a, "threads"_a, Release());
 
   module.def(
       "embedding_batches",

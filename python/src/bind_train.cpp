@@ -184,8 +184,20 @@ void bind_train(py::module_& module) {
       .def("set", &Recipe::set, "section"_a, "name"_a, "value"_a)
       .def("copy", [](const Recipe& self) { return self; })
       .def("__eq__", [](const Recipe& self, const Recipe& other) { return self == other; })
-      .def("tokenizer", [](const Recipe& self) { return rino::ViewTokenizer(self.jets()); })
-      .def("make_encoder", [](const Recipe& self) { return rino::JetEncoder(self.encoder()).ptr(); })
+      .def(
+          "tokenizer", [](const Recipe& self, bool momenta) { return rino::ViewTokenizer(self.jets(), momenta); },
+          "momenta"_a = false)
+      .def("columns", [](const Recipe& self) { return rino::ViewTokenizer(self.jets()).column_names(); })
+      .def_static("encoders",
+                  [] {
+                    std::vector<std::array<std::string, 3>> kinds;
+                    for (const rino::EncoderKind& kind : rino::EncoderKinds::all()) {
+                      kinds.push_back({kind.name, kind.summary, kind.source});
+                    }
+                    return kinds;
+                  })
+      .def("make_encoder", &Recipe::make_encoder)
+      .def("encoder_outputs", [](const Recipe& self) { return rino::encoder_outputs(self.sections()); })
       .def("make_head", [](const Recipe& self) {
         return rino::ProjectionHead(self.get<rino::ProjectionHeadOptions>("head")).ptr();
       });
@@ -226,7 +238,7 @@ void bind_train(py::module_& module) {
            [](Trainer& self) {
              std::vector<std::string> names;
              for (const auto& [name, module] : self.method().products()) {
-               if (dynamic_cast<const rino::JetEncoderImpl*>(module.get()) != nullptr) {
+               if (dynamic_cast<const rino::Encoder*>(module.get()) != nullptr) {
                  names.push_back(name);
                }
              }
@@ -234,13 +246,14 @@ void bind_train(py::module_& module) {
            })
       .def(
           "product",
-          [](Trainer& self, const std::string& name) -> std::shared_ptr<torch::nn::Module> {
+          [](Trainer& self, const std::string& name) {
             for (const auto& [known, module] : self.method().products()) {
-              if (known == name) {
-                return module;
+              auto encoder = std::dynamic_pointer_cast<rino::Encoder>(module);
+              if (known == name && encoder) {
+                return encoder;
               }
             }
-            rino::fail("the method has no product '", name, "'");
+            rino::fail("the method has no encoder '", name, "'");
           },
           "name"_a)
       .def("average", [](const Trainer& self) { return as_dict(self.average()); })

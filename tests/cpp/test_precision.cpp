@@ -53,8 +53,8 @@ std::shared_ptr<SelfDistillation> method(std::int64_t heads, double dropout = 0.
   const rino::ViewSetOptions views{.teacher = {rino::subjets(1), rino::subjets(3)},
                                    .student = {rino::subjets(8), rino::particles()},
                                    .student_drawn = 0};
-  return std::make_shared<SelfDistillation>(rino::ViewTokenizerOptions{}, encoder(heads, dropout), head, views, options,
-                                            seed);
+  return std::make_shared<SelfDistillation>(std::make_shared<rino::JetEncoderImpl>(encoder(heads, dropout)), head,
+                                            views, options, seed);
 }
 
 rino::Jets<double> jets(std::int64_t count = 24) {

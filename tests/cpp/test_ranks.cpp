@@ -79,8 +79,8 @@ struct Small {
 
   std::unique_ptr<Distiller> trainer(const Ranks& ranks = {}) const {
     return std::make_unique<Distiller>(
-        std::make_shared<SelfDistillation>(rino::ViewTokenizerOptions{}, encoder, head, views, loss, 1), some_jets(),
-        optimizer, training, at::kCPU, at::kDouble, ranks);
+        std::make_shared<SelfDistillation>(std::make_shared<rino::JetEncoderImpl>(encoder), head, views, loss, 1),
+        some_jets(), optimizer, training, at::kCPU, at::kDouble, ranks);
   }
 };
 

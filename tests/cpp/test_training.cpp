@@ -170,8 +170,8 @@ rino::ViewSetOptions drawn_views() {
 
 std::shared_ptr<SelfDistillation> small_method(std::uint64_t seed = 1,
                                                const rino::SelfDistillationOptions& options = {}) {
-  return std::make_shared<SelfDistillation>(rino::ViewTokenizerOptions{}, small_encoder(), small_head(), drawn_views(),
-                                            options, seed);
+  return std::make_shared<SelfDistillation>(std::make_shared<rino::JetEncoderImpl>(small_encoder()), small_head(),
+                                            drawn_views(), options, seed);
 }
 
 SelfDistillation& distillation(Trainer& trainer) {
@@ -832,12 +832,14 @@ TEST_CASE("the average of the weights follows them with its momentum", "[train][
 TEST_CASE("every layer has its learning rate, and matrices alone decay where that is asked for", "[train][adamw]") {
   rino::JetEncoderOptions encoder = small_encoder(0.0);
   encoder.class_token = rino::ClassToken::learned;
-  rino::EncoderWithHeads module(encoder, small_head(), /*jets=*/true, /*particles=*/true);
+  rino::EncoderWithHeads module(std::make_shared<rino::JetEncoderImpl>(encoder), small_head(), /*jets=*/true,
+                                /*particles=*/true);
   rino::initialize(*module, 1);
   module->to(at::kDouble);
   const rino::FlatParameters flat(*module, /*trainable=*/true);
-  const std::vector<rino::ParameterGroup> groups = rino::parameter_groups(flat.parameters(), 0.5, false);
-  CHECK(rino::parameter_groups(flat.parameters(), 1.0, true).size() == 1);
+  const rino::Depths depths = rino::depths_of(module->networks());
+  const std::vector<rino::ParameterGroup> groups = rino::parameter_groups(flat.parameters(), depths, 0.5, false);
+  CHECK(rino::parameter_groups(flat.parameters(), depths, 1.0, true).size() == 1);
 
   // Without a gradient a step is the decay alone: values * (1 - lr * scale * decay).
   rino::AdamWOptions options;
@@ -846,7 +848,7 @@ TEST_CASE("every layer has its learning rate, and matrices alone decay where tha
   options.decay_all = false;
   const at::Tensor before = flat.values().clone().fill_(1.0);
   flat.values().fill_(1.0);
-  rino::AdamW(flat, options).step(0.2);
+  rino::AdamW(flat, options, depths).step(0.2);
   std::map<std::string, double> scale;
   for (const auto& [name, tensor] : flat.parameters()) {
     const at::Tensor fall = (1.0 - tensor).reshape(-1) / (0.2 * 0.1);
@@ -869,8 +871,9 @@ TEST_CASE("every layer has its learning rate, and matrices alone decay where tha
   // The last norm has the rate of the last block, one layer below the heads.
   options.decay_all = true;
   flat.values().fill_(1.0);
-  rino::AdamW(flat, options).step(0.2);
-  CHECK(std::abs((1.0 - module->encoder->norm->weight).max().item<double>() / (0.2 * 0.1) - 0.5) < 1e-12);
+  rino::AdamW(flat, options, depths).step(0.2);
+  CHECK(std::abs((1.0 - module->named_parameters()["encoder.norm.weight"]).max().item<double>() / (0.2 * 0.1) - 0.5) <
+        1e-12);
   std::int64_t covered = 0;
   for (const rino::ParameterGroup& group : groups) {
     CHECK(group.begin == covered);
@@ -1069,7 +1072,8 @@ TEST_CASE("self-distillation's loss is that of its views taken one by one", "[tr
   rino::SelfDistillationOptions options;
   options.assignment = assignment;
   options.koleo = 0.3;
-  SelfDistillation method({}, small_encoder(0.0), small_head(), drawn_views(), options, 1);
+  SelfDistillation method(std::make_shared<rino::JetEncoderImpl>(small_encoder(0.0)), small_head(), drawn_views(),
+                          options, 1);
   rino::initialize(*method.student(), 2);
   method.to(at::TensorOptions(at::kDouble));
   const Jets<double> jets = some_jets(10);
@@ -1086,9 +1090,9 @@ TEST_CASE("self-distillation's loss is that of its views taken one by one", "[tr
   std::vector<at::Tensor> teacher_scores;
   for (const Resolution& resolution : resolutions) {
     const Tokens view = tokenizer.operator()<double>(jets, {resolution});
-    embeddings.push_back(student->encoder(view).jets);
+    embeddings.push_back(student->encoder->embed_jets(rino::Encoder::batch_of(view)));
     student_scores.push_back(student->head(embeddings.back()));
-    teacher_scores.push_back(teacher->head(teacher->encoder(view).jets));
+    teacher_scores.push_back(teacher->head(teacher->encoder->embed_jets(rino::Encoder::batch_of(view))));
   }
   const double temperature = 0.055 - 0.015 * std::cos(std::acos(-1.0) * 3 / 8);  // step 3 of a rise in 8 of 40
   const at::Tensor scores = at::cat({teacher_scores[0], teacher_scores[1]}).detach();
@@ -1288,7 +1292,9 @@ TEST_CASE("self-distillation refuses options that make no method", "[train][dist
   const auto error = [](const auto& change) {
     Parts parts;
     change(parts);
-    return error_of([&] { SelfDistillation({}, small_encoder(), parts.head, parts.views, parts.loss, 1); });
+    return error_of([&] {
+      SelfDistillation(std::make_shared<rino::JetEncoderImpl>(small_encoder()), parts.head, parts.views, parts.loss, 1);
+    });
   };
   CHECK(error([](auto&) {}) == "(no error)");
   CHECK(says(error([](auto& p) { p.views.teacher.clear(); }), "teacher has no views"));

@@ -204,7 +204,7 @@ def test_what_is_no_jets_is_refused(encoder, tagger, events, tmp_path):
             rino.embed(encoder, array)
     with pytest.raises(RinoError, match="choose 'raise' or 'nan'"):
         rino.embed(encoder, events, empty="skip")
-    with pytest.raises(RinoError, match=r"a Tagger does not embed; give a pyrino\.JetEncoder or the path of one"):
+    with pytest.raises(RinoError, match=r"a Tagger does not embed; give a pyrino\.Encoder or the path of one"):
         rino.embed(tagger, events)
     with pytest.raises(RinoError, match=r"there are no weights at .*absent"):
         rino.predict(tmp_path / "absent", events)
@@ -217,8 +217,8 @@ def test_a_path_is_read_once_and_again_when_the_file_changes(encoder, tagger, je
     file = tmp_path / "encoder.safetensors"
     encoder.save(file)
     loads = []
-    load = JetEncoder.load.__func__
-    monkeypatch.setattr(JetEncoder, "load", classmethod(lambda cls, path: loads.append(path) or load(cls, path)))
+    load = rino.Encoder.load.__func__
+    monkeypatch.setattr(rino.Encoder, "load", classmethod(lambda cls, path: loads.append(path) or load(cls, path)))
     monkeypatch.chdir(tmp_path)
     with ThreadPoolExecutor(4) as threads:
         for z in threads.map(lambda path: rino.embed(path, jets), [file, str(file), "encoder.safetensors", file]):

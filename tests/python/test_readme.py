@@ -52,6 +52,17 @@ def what_make_demo_leaves(folder: Path) -> None:
         samples.labelled(*plan.sources, count, purpose=purpose)
 
 
+def test_the_recipes_are_recipes_and_train(tmp_path):
+    for number, text in enumerate(blocks("toml")):
+        (tmp_path / f"{number}.toml").write_text(text)
+        recipe = rino.Recipe.load(tmp_path / f"{number}.toml").replace(epochs=1, batch_size=10)
+        jets = small_jets(20, seed=1)
+        for column in recipe.columns:
+            name = column.split("|")[0]
+            jets = jets.with_extra(name, np.ones(jets.n_constituents)).with_value(name, np.ones(len(jets)))
+        assert all(np.isfinite(step["loss"]) for step in rino.Trainer(recipe, jets))
+
+
 @pytest.mark.skipif(importlib.util.find_spec("pythia8mc") is None, reason="needs the package pythia8mc")
 def test_the_python_runs_as_it_stands(tmp_path, monkeypatch):
     """In a folder as after `make demo`, and what the later lines take as given."""

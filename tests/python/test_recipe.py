@@ -353,7 +353,7 @@ def test_numpy_and_whole_numbers_are_numbers():
         ({"teacher": ["kt:-3"]}, "kt:-3|-3"),
         ({"teacher": ["few"]}, "few"),
         ({"class_token": "cls"}, r"encoder\.class_token is 'cls': choose one of 'jet', 'learned'"),
-        ({"features": 11}, r"jets\.features is not text"),
+        ({"features": 11}, r"jets\.features is no list of features"),
         ({"assignment": "sinkhorm"}, "choose one of 'sinkhorn', 'centering'"),
     ],
 )

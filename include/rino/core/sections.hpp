@@ -70,6 +70,28 @@ class Sections {
     return const_cast<Sections*>(this)->get<Config>(name);
   }
 
+  /// Puts another struct in the place of a section, or adds it.
+  template <typename Config>
+  Sections& put(std::string_view name, Config config = {}) {
+    for (auto& [known, section] : sections_) {
+      if (known == name) {
+        section = std::make_unique<Of<Config>>(std::move(config));
+        return *this;
+      }
+    }
+    return add(std::string(name), std::move(config));
+  }
+
+  /// One number. @throws rino::Error if there is none of that name.
+  FieldValue value(std::string_view section, std::string_view name) const {
+    for (SectionEntry& entry : entries()) {
+      if (entry.section == section && entry.name == name) {
+        return std::move(entry.value);
+      }
+    }
+    fail("the recipe has no '", section, ".", name, "'");
+  }
+
   bool contains(std::string_view name) const { return find(name) != nullptr; }
 
   /// All numbers in order.

@@ -1,8 +1,8 @@
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <type_traits>
 
 #include <rino/jets/features.hpp>
@@ -36,22 +36,28 @@ struct FeatureColumns {
   }
 };
 
-/// Which features a token has, and how they are normalised: x -> (x - mean) * factor.
+/// Which kinematic features the kernels compute, where in a row of `stride` numbers each goes, and how it is
+/// normalised: x -> (x - mean) * factor, cut at -limit and limit.
 struct FeatureRule {
-  std::int64_t first = 0;  ///< in kTokenFeatures, where every set is a run
-  std::int64_t count = 0;
-  double mean[kTokenFeatures.size()] = {};
-  double factor[kTokenFeatures.size()] = {};
+  static constexpr std::size_t kMost = kTokenFeatures.size();
 
-  FeatureRule(FeatureSet set, Normalization normalization) {
-    const std::span<const std::size_t> indices = feature_indices(set);
-    const auto norm = token_normalization(normalization);
-    first = static_cast<std::int64_t>(indices.front());
-    count = static_cast<std::int64_t>(indices.size());
-    for (std::size_t f = 0; f < indices.size(); ++f) {
-      mean[f] = norm[indices[f]].mean;
-      factor[f] = 1.0 / norm[indices[f]].deviation;
-    }
+  std::int64_t count = 0;
+  std::int64_t stride = 0;
+  std::int64_t index[kMost] = {};  ///< in kTokenFeatures
+  std::int64_t place[kMost] = {};
+  double mean[kMost] = {};
+  double factor[kMost] = {};
+  double limit[kMost] = {};
+  bool limited = false;
+
+  void add(std::size_t feature, std::int64_t where, const Standardize& norm, double most) {
+    const auto f = static_cast<std::size_t>(count++);
+    index[f] = static_cast<std::int64_t>(feature);
+    place[f] = where;
+    mean[f] = norm.mean;
+    factor[f] = 1.0 / norm.deviation;
+    limit[f] = most;
+    limited = limited || std::isfinite(most);
   }
 };
 
@@ -59,7 +65,7 @@ struct FeatureRule {
 struct FeatureKernels {
   /// log_pt, log_e, eta and phi of the first n columns.
   void (*kinematics)(std::int64_t n, FeatureColumns& columns);
-  /// [n, count] normalised token features from momenta, jet_log_pt, jet_log_e, axis_eta and axis_phi.
+  /// Rows [n, stride] of normalised token features from momenta, jet_log_pt, jet_log_e, axis_eta and axis_phi.
   void (*tokens_as_float)(std::int64_t n, const FeatureColumns& columns, const FeatureRule& rule, float* rows);
   void (*tokens_as_double)(std::int64_t n, const FeatureColumns& columns, const FeatureRule& rule, double* rows);
 

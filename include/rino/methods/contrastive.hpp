@@ -20,11 +20,12 @@
 #include <rino/losses/nt_xent.hpp>
 #include <rino/losses/supcon.hpp>
 #include <rino/losses/uniformity.hpp>
-#include <rino/nn/jet_encoder.hpp>
+#include <rino/nn/encoder.hpp>
+#include <rino/nn/encoders.hpp>
 #include <rino/nn/mlp.hpp>
 #include <rino/nn/module.hpp>
 #include <rino/nn/precision.hpp>
-#include <rino/tokens/view_tokenizer.hpp>
+#include <rino/tokens/token_features.hpp>
 #include <rino/train/method.hpp>
 #include <rino/train/method_entry.hpp>
 #include <rino/train/training_options.hpp>
@@ -91,12 +92,12 @@ struct ContrastiveOptions {
 /// transforms: rotations and shifts in rapidity, not pseudorapidity, about the jet's axis.
 class Contrastive final : public Method {
  public:
-  /// @param jets  how jets become tokens.
-  /// @param seed  of the initial values.
-  /// @throws rino::Error for options outside their ranges.
-  Contrastive(const ViewTokenizerOptions& jets, const JetEncoderOptions& encoder, const MlpOptions& head,
-              const ContrastiveViewOptions& views, const ContrastiveOptions& options, std::uint64_t seed)
-      : tokenizer_(jets), views_(views), options_(options), encoder_(encoder), head_(head) {
+  /// @param encoder  gets new initial values.
+  /// @param seed     of them.
+  /// @throws rino::Error for options outside their ranges, and for features that the views make wrong.
+  Contrastive(std::shared_ptr<Encoder> encoder, const MlpOptions& head, const ContrastiveViewOptions& views,
+              const ContrastiveOptions& options, std::uint64_t seed)
+      : views_(views), options_(options), encoder_(std::move(encoder)), head_(head) {
     detail::require_temperature(options.temperature);
     detail::require_probability(views.split, "split");
     for (const auto& [value, name] :
@@ -107,11 +108,18 @@ class Contrastive final : public Method {
     }
     require(views != ContrastiveViewOptions{false, 0, 0, 0, 0, 0, 0, 0, 0},
             "all transforms are off, so that both views of a jet are equal: give one");
-    initialize(*encoder_, seed);
+    const TokenFeatures& features = encoder_->tokenizer.tokenizer().features();
+    if (views.rotate) {
+      features.require_no_frame("views.rotate");
+    }
+    if (views.translate_rapidity > 0) {
+      features.require_no_frame("views.translate_rapidity, a boost along the beam,");
+    }
+    initialize(*encoder_->module(), seed);
     initialize(*head_, Random{seed, kHead}.bits());
   }
 
-  const JetEncoder& encoder() const { return encoder_; }
+  const std::shared_ptr<Encoder>& encoder() const { return encoder_; }
   const Mlp& head() const { return head_; }
 
   /// One view of jets: each transform that is on, with draws of its own.
@@ -132,14 +140,11 @@ class Contrastive final : public Method {
     return seen;
   }
 
-  /// Tokens of both views of all jets as "constituents"; labels where they are wanted.
+  /// What the encoder sees of both views of all jets; labels where they are wanted.
   /// @throws rino::Error if they are and the jets have none.
   Batch prepare(const Jets<double>& jets, const Step& step) const override {
     const std::vector<Jets<double>> views{view(jets, step.draws("first view")), view(jets, step.draws("second view"))};
-    Batch batch;
-    batch.tokens["constituents"] = type() == at::kDouble
-                                       ? tokenizer_.of_views<double>(std::span<const Jets<double>>(views))
-                                       : tokenizer_.of_views<float>(std::span<const Jets<double>>(views));
+    Batch batch = encoder_->inputs_of_views(std::span<const Jets<double>>(views), type());
     if (options_.labels) {
       require(jets.labels() != nullptr, "loss.labels is on but the jets have no labels: give labelled jets, or switch ",
               "it off");
@@ -151,9 +156,9 @@ class Contrastive final : public Method {
   /// Metrics: alignment and uniformity of the head's outputs (arXiv:2005.10242), of the jets of all processes, the
   /// latter the mean over both views.
   StepLoss loss(const Batch& batch, const Step& step) override {
-    const Tokens& tokens = batch.of("constituents");
-    set_generator(*encoder_, make_generator(tokens.features.device(), step.dropout_seed()));
-    const at::Tensor embeddings = encoder_->embed_jets(tokens).to(tokens.features.scalar_type());
+    const at::Device device = batch.of("constituents").features.device();
+    set_generator(*encoder_->module(), make_generator(device, step.dropout_seed()));
+    const at::Tensor embeddings = encoder_->embed_jets(batch).to(type());
     const Autocast off(Precision::float32, embeddings.device().type());
     const at::Tensor z = head_(embeddings);
     const std::vector<at::Tensor> views = z.chunk(2);
@@ -169,12 +174,12 @@ class Contrastive final : public Method {
     return result;
   }
 
-  Modules trained() const override { return {{"encoder", encoder_.ptr()}, {"head", head_.ptr()}}; }
+  Modules trained() const override { return {{"encoder", encoder_->module()}, {"head", head_.ptr()}}; }
   bool wants_labels() const override { return options_.labels; }
   bool accumulates() const override { return false; }
   void connect(const Ranks& ranks) override { ranks_ = ranks; }
-  void start() override { encoder_->train(); }
-  void release() override { set_generator(*encoder_, std::nullopt); }
+  void start() override { encoder_->module()->train(); }
+  void release() override { set_generator(*encoder_->module(), std::nullopt); }
 
   /// Of the last step: embeddings [B, D] of the first view.
   Metrics snapshot() const override { return embeddings_.defined() ? Metrics{{"embeddings", embeddings_}} : Metrics{}; }
@@ -182,11 +187,10 @@ class Contrastive final : public Method {
  private:
   static constexpr std::uint64_t kHead = 15;
 
-  ViewTokenizer tokenizer_;
   ContrastiveViewOptions views_;
   ContrastiveOptions options_;
   Ranks ranks_;
-  JetEncoder encoder_;
+  std::shared_ptr<Encoder> encoder_;
   Mlp head_;
   at::Tensor embeddings_;
 };
@@ -200,12 +204,9 @@ inline MethodEntry contrastive_entry() {
   entry.add_sections = [](Sections& sections) {
     sections.add<ContrastiveViewOptions>("views").add<MlpOptions>("head").add<ContrastiveOptions>("loss");
   };
-  entry.resolve = [](Sections& sections) {
-    sections.get<MlpOptions>("head").inputs = sections.get<JetEncoderOptions>("encoder").outputs();
-  };
+  entry.resolve = [](Sections& sections) { sections.get<MlpOptions>("head").inputs = encoder_outputs(sections); };
   entry.make = [](const Sections& sections) -> std::shared_ptr<Method> {
-    return std::make_shared<Contrastive>(sections.get<ViewTokenizerOptions>("jets"),
-                                         sections.get<JetEncoderOptions>("encoder"), sections.get<MlpOptions>("head"),
+    return std::make_shared<Contrastive>(make_encoder(sections), sections.get<MlpOptions>("head"),
                                          sections.get<ContrastiveViewOptions>("views"),
                                          sections.get<ContrastiveOptions>("loss"),
                                          static_cast<std::uint64_t>(sections.get<TrainingOptions>("training").seed));

@@ -25,14 +25,14 @@
 #include <rino/losses/koleo.hpp>
 #include <rino/losses/sinkhorn.hpp>
 #include <rino/methods/self_distillation_options.hpp>
+#include <rino/nn/encoder.hpp>
+#include <rino/nn/encoders.hpp>
 #include <rino/nn/flat_parameters.hpp>
-#include <rino/nn/jet_encoder.hpp>
 #include <rino/nn/module.hpp>
 #include <rino/nn/precision.hpp>
 #include <rino/nn/projection_head.hpp>
 #include <rino/tokens/constituent_masks.hpp>
 #include <rino/tokens/tokens.hpp>
-#include <rino/tokens/view_tokenizer.hpp>
 #include <rino/train/method.hpp>
 #include <rino/train/method_entry.hpp>
 #include <rino/train/schedule.hpp>
@@ -47,28 +47,29 @@ class EncoderWithHeadsImpl : public torch::nn::Cloneable<EncoderWithHeadsImpl> {
  public:
   /// @param jets       whether there is a head for jets.
   /// @param particles  and one for constituents, of the same sizes.
-  EncoderWithHeadsImpl(const JetEncoderOptions& encoder_options, const ProjectionHeadOptions& head_options, bool jets,
+  EncoderWithHeadsImpl(std::shared_ptr<Encoder> encoder, const ProjectionHeadOptions& head_options, bool jets,
                        bool particles)
-      : encoder_options(encoder_options), head_options(head_options), jets(jets), particles(particles) {
+      : encoder(std::move(encoder)), head_options(head_options), jets(jets), particles(particles) {
     reset();
   }
 
   void reset() override {
-    encoder = register_module("encoder", JetEncoder(encoder_options));
+    encoder = std::dynamic_pointer_cast<Encoder>(encoder->module()->clone());  // a clone's own, not the original's
+    register_module("encoder", encoder->module());
     ProjectionHeadOptions sizes = head_options;
     if (jets) {
-      sizes.inputs = encoder_options.outputs();
+      sizes.inputs = encoder->outputs();
       head = register_module("head", ProjectionHead(sizes));
     }
     if (particles) {
-      sizes.inputs = encoder_options.width;
+      sizes.inputs = encoder->width();
       particle_head = register_module("particle_head", ProjectionHead(sizes));
     }
   }
 
   /// The networks that there are, by name.
   Modules networks() const {
-    Modules all{{"encoder", encoder.ptr()}};
+    Modules all{{"encoder", encoder->module()}};
     if (jets) {
       all.emplace_back("head", head.ptr());
     }
@@ -78,11 +79,10 @@ class EncoderWithHeadsImpl : public torch::nn::Cloneable<EncoderWithHeadsImpl> {
     return all;
   }
 
-  JetEncoderOptions encoder_options;
+  std::shared_ptr<Encoder> encoder;
   ProjectionHeadOptions head_options;
   bool jets;
   bool particles;
-  JetEncoder encoder{nullptr};
   ProjectionHead head{nullptr};
   ProjectionHead particle_head{nullptr};
 };
@@ -100,17 +100,13 @@ TORCH_MODULE(EncoderWithHeads);
 /// Source: arXiv:2509.07486, section 3; DINO, arXiv:2104.14294; iBOT, arXiv:2111.07832.
 class SelfDistillation final : public Method {
  public:
-  /// @param jets  how jets become tokens.
-  /// @param seed  of the initial values; teacher and student start equal.
+  /// @param encoder  what student and teacher get copies of, with new initial values.
+  /// @param seed     of these; teacher and student start equal.
   /// @throws rino::Error for options outside their ranges.
-  SelfDistillation(const ViewTokenizerOptions& jets, const JetEncoderOptions& encoder,
-                   const ProjectionHeadOptions& head, ViewSetOptions views, const SelfDistillationOptions& options,
-                   std::uint64_t seed)
-      : tokenizer_(jets),
-        views_(std::move(views)),
-        options_(options),
-        student_(encoder, head, options.dino > 0, options.ibot > 0) {
-    check(encoder);
+  SelfDistillation(const std::shared_ptr<Encoder>& encoder, const ProjectionHeadOptions& head, ViewSetOptions views,
+                   const SelfDistillationOptions& options, std::uint64_t seed)
+      : views_(std::move(views)), options_(options), student_(encoder, head, options.dino > 0, options.ibot > 0) {
+    check(*encoder);
     initialize(*student_, seed);
     teacher_ = EncoderWithHeads(std::dynamic_pointer_cast<EncoderWithHeadsImpl>(student_->clone()));
     teacher_->eval();
@@ -128,9 +124,9 @@ class SelfDistillation final : public Method {
 
   /// The teacher's encoder, the one to use, under its own name too, and the student's.
   Modules products() const override {
-    return {{"encoder", teacher_->encoder.ptr()},
-            {"teacher", teacher_->encoder.ptr()},
-            {"student", student_->encoder.ptr()}};
+    return {{"encoder", teacher_->encoder->module()},
+            {"teacher", teacher_->encoder->module()},
+            {"student", student_->encoder->module()}};
   }
 
   /// Makes assignments, neighbours and centres those of the jets of all processes.
@@ -139,10 +135,9 @@ class SelfDistillation final : public Method {
   /// Tokens of `resolutions(step)` as "constituents"; where iBOT is on, the rows of the last view that the student does
   /// not see, int64 "masked", and how many of every jet that has some, int64 "masked_of_jet".
   Batch prepare(const Jets<double>& jets, const Step& step) const override {
-    Batch batch;
     const std::vector<Resolution> wanted = resolutions(step);
-    const Tokens tokens = type() == at::kDouble ? tokenizer_.operator()<double>(jets, wanted)
-                                                : tokenizer_.operator()<float>(jets, wanted);
+    Batch batch = student_->encoder->inputs(jets, wanted, type());
+    const Tokens& tokens = batch.of("constituents");
     if (options_.ibot > 0) {
       const ConstituentMasks masks =
           draw_masks(tokens.some_views(static_cast<std::int64_t>(wanted.size()) - 1, 1), options_.mask_fraction,
@@ -151,7 +146,6 @@ class SelfDistillation final : public Method {
       batch.tensors["masked_of_jet"] = index_tensor(std::span<const std::int64_t>(masks.counts), at::kCPU);
       batch.counts["masked_jets"] = static_cast<double>(masks.counts.size());
     }
-    batch.tokens["constituents"] = tokens;
     return batch;
   }
 
@@ -276,7 +270,7 @@ class SelfDistillation final : public Method {
     at::Tensor usage;        ///< [K] mean assignment of the last step
   };
 
-  void check(const JetEncoderOptions& encoder) const {
+  void check(const Encoder& encoder) const {
     const SelfDistillationOptions& o = options_;
     require(o.dino >= 0 && o.ibot >= 0 && o.gram >= 0 && o.koleo >= 0, "the weights dino, ibot, gram and koleo are ",
             o.dino, ", ", o.ibot, ", ", o.gram, " and ", o.koleo, ": choose 0 for off or positive numbers");
@@ -303,7 +297,7 @@ class SelfDistillation final : public Method {
             "the teacher's momentum is ", o.momentum_start, " to ", o.momentum_end, ": choose both in [0, 1]");
     require(0 <= o.teacher_temperature_rise && o.teacher_temperature_rise <= 1, "teacher_temperature_rise is ",
             o.teacher_temperature_rise, ": choose a share of the run in [0, 1]");
-    require(o.dino > 0 || o.koleo > 0 || encoder.pooling == Pooling::mean || encoder.pooling == Pooling::all,
+    require(o.dino > 0 || o.koleo > 0 || encoder.pools_constituents(),
             "without dino and koleo nothing trains the class token: choose pooling 'mean' or 'all'");
   }
 
@@ -325,14 +319,14 @@ class SelfDistillation final : public Method {
     {
       const at::NoGradGuard no_grad;
       const Tokens seen = tokens.first_views(teachers);
-      const at::Tensor embeddings = by_view(teacher_->encoder->embed_jets(seen), seen, teachers);
+      const at::Tensor embeddings = by_view(teacher_->encoder->embed_jets(Encoder::batch_of(seen)), seen, teachers);
       embeddings_ = embeddings[0];
       if (options_.dino > 0) {
         const Autocast off(Precision::float32, embeddings.device().type());
         assignments = assign(teacher_->head(embeddings).flatten(0, 1), jets_, step).view({teachers, -1, prototypes()});
       }
     }
-    const at::Tensor embeddings = by_view(student_->encoder->embed_jets(tokens), tokens, views);
+    const at::Tensor embeddings = by_view(student_->encoder->embed_jets(Encoder::batch_of(tokens)), tokens, views);
     // Scores are cosines that temperatures of some hundredths divide: two digits of bfloat16 are not enough from here.
     const Autocast off(Precision::float32, embeddings.device().type());
     if (options_.dino > 0) {
@@ -361,13 +355,14 @@ class SelfDistillation final : public Method {
     at::Tensor assignments;
     {
       const at::NoGradGuard no_grad;
-      wanted = teacher_->encoder(tokens).constituents.to(type);
+      wanted = teacher_->encoder->forward(Encoder::batch_of(tokens)).constituents.to(type);
       if (options_.ibot > 0) {
         const Autocast off(Precision::float32, device.type());
         assignments = assign(teacher_->particle_head(wanted.index_select(0, rows)), particles_, step);
       }
     }
-    const at::Tensor found = student_->encoder(with_masks(tokens, rows)).constituents.to(type);
+    const at::Tensor found =
+        student_->encoder->forward(Encoder::batch_of(with_masks(tokens, rows))).constituents.to(type);
     const Autocast off(Precision::float32, device.type());
     if (options_.ibot > 0) {
       const at::Tensor scores = student_->particle_head(found.index_select(0, rows));
@@ -422,7 +417,6 @@ class SelfDistillation final : public Method {
 
   static constexpr double kKoleoEps = 1e-8;
 
-  ViewTokenizer tokenizer_;
   ViewSetOptions views_;
   SelfDistillationOptions options_;
   Ranks ranks_;
@@ -447,12 +441,11 @@ inline MethodEntry self_distillation_entry() {
     sections.add<ViewSetOptions>("views").add<ProjectionHeadOptions>("head").add<SelfDistillationOptions>("loss");
   };
   entry.resolve = [](Sections& sections) {
-    sections.get<ProjectionHeadOptions>("head").inputs = sections.get<JetEncoderOptions>("encoder").outputs();
+    sections.get<ProjectionHeadOptions>("head").inputs = encoder_outputs(sections);
   };
   entry.make = [](const Sections& sections) -> std::shared_ptr<Method> {
     return std::make_shared<SelfDistillation>(
-        sections.get<ViewTokenizerOptions>("jets"), sections.get<JetEncoderOptions>("encoder"),
-        sections.get<ProjectionHeadOptions>("head"), sections.get<ViewSetOptions>("views"),
+        make_encoder(sections), sections.get<ProjectionHeadOptions>("head"), sections.get<ViewSetOptions>("views"),
         sections.get<SelfDistillationOptions>("loss"),
         static_cast<std::uint64_t>(sections.get<TrainingOptions>("training").seed));
   };

@@ -9,8 +9,8 @@
 
 #include <rino/core/error.hpp>
 #include <rino/jets/jets.hpp>
-#include <rino/nn/jet_encoder.hpp>
-#include <rino/tokens/view_tokenizer.hpp>
+#include <rino/nn/encoder.hpp>
+#include <rino/tokens/batch.hpp>
 #include <rino/views/resolution.hpp>
 
 namespace rino {
@@ -48,33 +48,27 @@ std::vector<std::int64_t> embedding_batches(const Jets<Scalar>& jets, const Embe
 /// one behind the other.
 ///
 /// @param encoder    in the mode it is to be used in: `eval()`, unless dropout is wanted.
-/// @param tokenizer  that of the encoder's recipe.
 /// @param placement  the device and type of the encoder.
 /// @param threads    for clustering and features.
 /// @returns          [n, outputs] in the order of the jets, where the encoder is.
-template <typename Scalar>
-at::Tensor embed_batch(JetEncoderImpl& encoder, const ViewTokenizer& tokenizer, const Jets<Scalar>& jets,
-                       const Resolution& resolution, const at::TensorOptions& placement, int threads = 1) {
+inline at::Tensor embed_batch(Encoder& encoder, const Jets<double>& jets, const Resolution& resolution,
+                              const at::TensorOptions& placement, int threads = 1) {
   const at::NoGradGuard no_grad;
-  Tokens tokens = placement.dtype() == at::kDouble ? tokenizer.template operator()<double>(jets, {resolution}, threads)
-                                                   : tokenizer.template operator()<float>(jets, {resolution}, threads);
+  const at::ScalarType type = placement.dtype() == at::kDouble ? at::kDouble : at::kFloat;
+  Batch batch = encoder.inputs(jets, {resolution}, type, threads);
   if (placement.device().is_cuda()) {
-    tokens = tokens.pin_memory().to(placement);
+    batch = batch.pin_memory().to(placement);
   }
-  const at::Tensor embeddings = encoder.embed_jets(tokens);
-  return embeddings.to(tokens.features.scalar_type());  // which autocast may have changed
+  return encoder.embed_jets(batch).to(type);  // which autocast may have changed
 }
 
 /// Embeddings of jets at one resolution, [n, outputs], batch by batch.
-template <typename Scalar>
-at::Tensor embed(JetEncoderImpl& encoder, const ViewTokenizer& tokenizer, const Jets<Scalar>& jets,
-                 const Resolution& resolution, const at::TensorOptions& placement, int threads = 1,
-                 const EmbeddingBatch& batch = {}) {
+inline at::Tensor embed(Encoder& encoder, const Jets<double>& jets, const Resolution& resolution,
+                        const at::TensorOptions& placement, int threads = 1, const EmbeddingBatch& batch = {}) {
   const std::vector<std::int64_t> bounds = embedding_batches(jets, batch);
-  std::vector<at::Tensor> parts{at::empty({0, encoder.options.outputs()}, placement)};
+  std::vector<at::Tensor> parts{at::empty({0, encoder.outputs()}, placement)};
   for (std::size_t b = 0; b + 1 < bounds.size(); ++b) {
-    const Jets<Scalar> some = jets.slice(bounds[b], bounds[b + 1]);
-    parts.push_back(embed_batch(encoder, tokenizer, some, resolution, placement, threads));
+    parts.push_back(embed_batch(encoder, jets.slice(bounds[b], bounds[b + 1]), resolution, placement, threads));
   }
   return at::cat(parts);
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstdint>
 #include <memory>
 #include <ostream>
@@ -20,8 +21,8 @@
 #include <rino/core/error.hpp>
 #include <rino/core/named_enum.hpp>
 #include <rino/core/placement.hpp>
-#include <rino/jets/features.hpp>
 #include <rino/nn/block.hpp>
+#include <rino/nn/encoder.hpp>
 #include <rino/nn/fused/encoder.hpp>
 #include <rino/nn/fused/rows.hpp>
 #include <rino/nn/jet_encoder_options.hpp>
@@ -50,12 +51,6 @@ inline constexpr std::array enum_names<EncoderKernels> = {
     std::pair{EncoderKernels::reference, std::string_view("reference")},
 };
 
-/// What an encoder makes of Tokens.
-struct Embeddings {
-  at::Tensor jets;          ///< [S, outputs]: one embedding per sequence
-  at::Tensor constituents;  ///< [T, width]: one per token, in the tokens' order
-};
-
 /// A transformer encoder of jets: linear embedding of tokens, a class token in front, pre-norm blocks, a last norm. The
 /// defaults are the paper's; its successor's norms, feed-forward parts, registers and positions are options, as is to
 /// have no class token.
@@ -74,14 +69,18 @@ struct Embeddings {
 /// rino::initialize(*encoder, 1);
 /// at::Tensor z = encoder(rino::tokenize(jets, std::span(views), {})).jets;
 /// @endcode
-class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
+class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl>, public Encoder {
  public:
   /// Values are those PyTorch's modules would start from once `initialize` was called.
+  ///
+  /// @param jets  how jets become its tokens, where it is given jets.
   /// @throws rino::Error for options that make no network.
-  explicit JetEncoderImpl(const JetEncoderOptions& options = {}) : options(options) {
+  explicit JetEncoderImpl(const JetEncoderOptions& options = {}, const ViewTokenizerOptions& jets = {})
+      : Encoder(jets), options(options) {
     require(options.inputs > 0 && options.width > 0 && options.layers >= 0 && options.feedforward > 0,
             "inputs, width, layers and feedforward are ", options.inputs, ", ", options.width, ", ", options.layers,
             " and ", options.feedforward, ": choose positive numbers");
+    require(options.jet_inputs > 0, "jet_inputs is ", options.jet_inputs, ": choose a positive number");
     require(options.registers >= 0, "registers is ", options.registers, ": choose 0 for none or a positive number");
     require(options.class_token != ClassToken::none ||
                 (options.pooling != Pooling::token && options.pooling != Pooling::both),
@@ -89,6 +88,9 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
             "' is of it: choose pooling 'mean', 'attention' or 'all', or a class token");
     require(options.positions == Positions::none || options.inputs >= 2, "inputs is ", options.inputs,
             ": polar positions are found from the last two features, delta eta and delta phi");
+    require(options.positions == Positions::none || tokenizer.tokenizer().features().ends_with_angles(),
+            "polar positions are found from the last two features, and those of jets.features are not delta_eta and "
+            "delta_phi: put these there, or choose positions 'none'");
     reset();
   }
 
@@ -100,8 +102,7 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
       embedding_norm = register_module("embedding_norm", Norm(norm_options));
     }
     if (options.class_token == ClassToken::jet) {
-      const auto jet_inputs = static_cast<std::int64_t>(kJetFeatures.size());
-      jet_embedding = register_module("class_token", Linear(LinearOptions{jet_inputs, width}));
+      jet_embedding = register_module("class_token", Linear(LinearOptions{options.jet_inputs, width}));
     } else if (options.class_token == ClassToken::learned) {
       learned_token = register_module("class_token", LearnedTokens(LearnedTokensOptions{width}));
     }
@@ -169,6 +170,31 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
     const SequenceLayout layout = layout_of(tokens, fast);
     const at::Tensor x = run_blocks(tokens, layout, fast, /*firsts=*/true);
     return fast ? x : x.index_select(0, index(layout.places, tokens));
+  }
+
+  Embeddings forward(const Batch& batch) override { return forward(batch.of("constituents")); }
+  at::Tensor embed_jets(const Batch& batch) override { return embed_jets(batch.of("constituents")); }
+  std::int64_t outputs() const override { return options.outputs(); }
+  std::int64_t width() const override { return options.width; }
+  bool pools_constituents() const override {
+    return options.pooling == Pooling::mean || options.pooling == Pooling::all;
+  }
+
+  /// Of the last block and the last norm 1, of block b of L L - b, in front of the blocks L + 1; of the pooling 0.
+  std::int64_t depth(std::string_view tensor) const override {
+    constexpr std::string_view blocks_are = "blocks.";
+    if (tensor.starts_with("pool.")) {
+      return 0;
+    }
+    if (tensor.starts_with("norm.")) {
+      return 1;
+    }
+    if (!tensor.starts_with(blocks_are)) {
+      return options.layers + 1;
+    }
+    std::int64_t block = 0;
+    std::from_chars(tensor.data() + blocks_are.size(), tensor.data() + tensor.size(), block);
+    return options.layers - block;
   }
 
   JetEncoderOptions options;
@@ -324,6 +350,9 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl> {
     require(tokens.features.dim() == 2 && tokens.features.size(1) == options.inputs, "the tokens have shape ",
             tokens.features.sizes(), " but the encoder takes ", options.inputs,
             " features: make them with the feature set of the encoder's recipe");
+    require(!jet_embedding || (tokens.jet_features.dim() == 2 && tokens.jet_features.size(1) == options.jet_inputs),
+            "the jets' features have shape ", tokens.jet_features.sizes(), " but the encoder takes ",
+            options.jet_inputs, ": make them with the jet features of the encoder's recipe");
     tokens.check();
     // A parameter can get another shape behind its module's back: `set_data`, Python's `p.data = ...`.
     if (!all_tensors([](const at::Tensor& tensor, at::IntArrayRef made) { return tensor.sizes() == made; })) {

@@ -15,6 +15,7 @@
 #include <rino/nn/norm.hpp>
 #include <rino/nn/polar_positions.hpp>
 #include <rino/nn/pooling.hpp>
+#include <rino/tokens/tokenizer.hpp>
 
 namespace rino {
 
@@ -44,9 +45,15 @@ inline constexpr std::array enum_names<MaskedToken> = {
     std::pair{MaskedToken::learned, std::string_view("learned")},
 };
 
+/// What the first field of every encoder's options means.
+inline constexpr const char* kEncoderKindMeaning =
+    "of network, whose numbers this section has: 'transformer', 'deep-sets', or one that a user has added";
+
 /// Options of `JetEncoder`; the defaults are the paper's nano.
 struct JetEncoderOptions {
+  std::string kind = "transformer";
   std::int64_t inputs = static_cast<std::int64_t>(kTokenFeatures.size());
+  std::int64_t jet_inputs = static_cast<std::int64_t>(kJetFeatures.size());
   std::int64_t width = 32;
   std::int64_t heads = 4;
   std::int64_t layers = 4;
@@ -70,19 +77,26 @@ struct JetEncoderOptions {
 
   bool operator==(const JetEncoderOptions&) const = default;
 
+  /// Sizes that follow from how jets become tokens.
+  void take(const Tokenizer& tokenizer) {
+    inputs = tokenizer.features().size();
+    jet_inputs = tokenizer.jet_features().size();
+  }
+
   /// Size of a jet's embedding.
   std::int64_t outputs() const { return pooling == Pooling::both ? 2 * width : width; }
 
   static constexpr auto fields() {
     using Self = JetEncoderOptions;
     return std::tuple{
+        Field{"kind", &Self::kind, "", kEncoderKindMeaning},
         Field{"width", &Self::width, "", "size of the embedding and of every token"},
         Field{"heads", &Self::heads, "", "attention heads; must divide the width"},
         Field{"layers", &Self::layers, "", "transformer blocks"},
         Field{"feedforward", &Self::feedforward, "", "width of a block's hidden layer"},
         Field{"dropout", &Self::dropout, "", "probability, in training"},
         Field{"class_token", &Self::class_token, "",
-              "'jet': from the jet's log E, log pT, eta, phi; 'learned'; or 'none'"},
+              "'jet': from the jet's features (jets.jet_features); 'learned'; or 'none'"},
         Field{"registers", &Self::registers, "", "learned tokens beside the class token, of no output of their own"},
         Field{"norm", &Self::norm, "", "'layer' or 'rms'"},
         Field{"norm_eps", &Self::norm_eps, "", "added to the variance that a norm divides by"},

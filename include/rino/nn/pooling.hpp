@@ -45,6 +45,17 @@ struct PoolOptions {
   Pooling kind = Pooling::token;
 };
 
+/// The sum of each sequence's rows: [T, width] -> [S, width].
+inline at::Tensor sum_by_sequence(const at::Tensor& x, const Tokens& tokens) {
+  std::vector<std::int64_t> sequence;
+  sequence.reserve(static_cast<std::size_t>(tokens.offsets.back()));
+  for (std::int64_t s = 0; s < tokens.sequences(); ++s) {
+    sequence.insert(sequence.end(), static_cast<std::size_t>(tokens.length(s)), s);
+  }
+  const at::Tensor of = index_tensor(std::span<const std::int64_t>(sequence), x.device());
+  return at::zeros({tokens.sequences(), x.size(1)}, x.options()).index_add(0, of, x);
+}
+
 /// The jets' embeddings from the rows that an encoder ends with.
 ///
 /// The weights of `Pooling::attention` are softmax(query . x / sqrt(width)) within each sequence, of one learned query
@@ -99,23 +110,13 @@ class PoolImpl : public Leaf<PoolImpl> {
     return index_tensor(std::span<const std::int64_t>(values), x.device());
   }
 
-  /// The sum of each sequence's rows: [T, width] -> [S, width].
-  static at::Tensor sum(const at::Tensor& x, const Tokens& tokens) {
-    std::vector<std::int64_t> sequence;
-    sequence.reserve(static_cast<std::size_t>(tokens.offsets.back()));
-    for (std::int64_t s = 0; s < tokens.sequences(); ++s) {
-      sequence.insert(sequence.end(), static_cast<std::size_t>(tokens.length(s)), s);
-    }
-    return at::zeros({tokens.sequences(), x.size(1)}, x.options()).index_add(0, index(sequence, x), x);
-  }
-
   /// Of each sequence's rows, and of what all sequences have `more` [S, M, width] of.
   static at::Tensor mean(const at::Tensor& x, const Tokens& tokens, const at::Tensor& more = {}) {
     std::vector<std::int64_t> counts;
     for (std::int64_t s = 0; s < tokens.sequences(); ++s) {
       counts.push_back(tokens.length(s) + (more.defined() ? more.size(1) : 0));
     }
-    const at::Tensor own = sum(x, tokens);
+    const at::Tensor own = sum_by_sequence(x, tokens);
     return (more.defined() ? own + more.sum(1) : own) / index(counts, x).unsqueeze(1);
   }
 
@@ -141,7 +142,7 @@ class PoolImpl : public Leaf<PoolImpl> {
             .softmax(1)
             .view(-1)
             .index_select(0, slot);
-    return sum(x * weights.unsqueeze(1), tokens);
+    return sum_by_sequence(x * weights.unsqueeze(1), tokens);
   }
 };
 

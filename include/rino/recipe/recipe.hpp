@@ -7,13 +7,18 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
+#include <rino/core/error.hpp>
+#include <rino/core/fields.hpp>
 #include <rino/core/sections.hpp>
-#include <rino/jets/feature_columns.hpp>
 #include <rino/methods/finetuning.hpp>
 #include <rino/methods/registry.hpp>
+#include <rino/nn/encoder.hpp>
+#include <rino/nn/encoders.hpp>
 #include <rino/nn/jet_encoder_options.hpp>
+#include <rino/tokens/token_features.hpp>
 #include <rino/tokens/view_tokenizer.hpp>
 #include <rino/train/adamw.hpp>
 #include <rino/train/trainer.hpp>
@@ -66,6 +71,7 @@ class Recipe {
 
   ViewTokenizerOptions& jets() { return get<ViewTokenizerOptions>("jets"); }
   const ViewTokenizerOptions& jets() const { return get<ViewTokenizerOptions>("jets"); }
+  /// The section "encoder" of a transformer. @throws rino::Error if it is of another kind.
   JetEncoderOptions& encoder() { return get<JetEncoderOptions>("encoder"); }
   const JetEncoderOptions& encoder() const { return get<JetEncoderOptions>("encoder"); }
   AdamWOptions& optimizer() { return get<AdamWOptions>("optimizer"); }
@@ -78,7 +84,15 @@ class Recipe {
 
   /// Sets one number.
   /// @throws rino::Error if there is none of that section and name, or for a value of the wrong type.
+  /// Another `encoder.kind` gives the section "encoder" its numbers, with their defaults.
   void set(std::string_view section, std::string_view name, const FieldValue& value) {
+    if (section == "encoder" && name == "kind") {
+      const auto* const kind = std::get_if<std::string>(&value);
+      require(kind != nullptr, "encoder.kind is not text: give one of its names");
+      if (FieldValue(*kind) != sections_.value(section, name)) {
+        EncoderKinds::of(*kind).put(sections_);
+      }
+    }
     sections_.set(section, name, value);
     resolve();
   }
@@ -93,10 +107,13 @@ class Recipe {
       const char* number;
       FieldValue meant;
     };
-    static const std::vector<Young> young{{"jets", "relative_to", "kept"},
-                                          {"encoder", "bins", "floor"},
-                                          {"finetune", "eps", 1e-8},
-                                          {"finetune", "warmup_shape", "linear"}};
+    static const std::vector<Young> young{
+        {"jets", "relative_to", "kept"},
+        {"jets", "jet_features", FieldCodec<FeatureList>::encode(ViewTokenizerOptions{}.jet_features)},
+        {"encoder", "kind", JetEncoderOptions{}.kind},
+        {"encoder", "bins", "floor"},
+        {"finetune", "eps", 1e-8},
+        {"finetune", "warmup_shape", "linear"}};
     std::vector<std::pair<std::string, FieldValue>> absent;
     for (const SectionEntry& entry : entries()) {
       if (entry.section == section && !has(entry.name)) {
@@ -114,9 +131,12 @@ class Recipe {
 
   /// Sizes that follow from others.
   void resolve() {
-    encoder().inputs = static_cast<std::int64_t>(feature_indices(jets().features).size());
+    EncoderKinds::of(sections_).resolve(sections_);
     entry().resolve(sections_);
   }
+
+  /// Its encoder, without initial values.
+  std::shared_ptr<Encoder> make_encoder() const { return rino::make_encoder(sections_); }
 
   /// What is trained, with new initial values.
   std::shared_ptr<Method> make_method() const { return entry().make(sections_); }

@@ -82,6 +82,9 @@ inline Recipe parse_recipe(std::string_view text, const std::string& name = "the
     const toml::table* const numbers = node.as_table();
     require(numbers != nullptr, name, ": '", section, "' stands above all sections: write it below one");
     require(recipe.sections().contains(section), name, ": the recipe has no section '", section, "'");
+    if (section == "encoder" && numbers->contains("kind")) {  // which says what numbers there are
+      recipe.set(section, "kind", detail::recipe_value(*numbers->get("kind"), "encoder.kind"));
+    }
     for (const auto& [number, value] :
          recipe.meant_before(section, [&](const std::string& wanted) { return numbers->contains(wanted); })) {
       recipe.set(section, number, value);

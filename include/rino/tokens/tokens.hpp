@@ -26,6 +26,7 @@ struct Tokens {
   std::vector<std::int64_t> view;        ///< [S], rising: which view a sequence is
   std::vector<std::int64_t> jet;         ///< [S], rising within a view: which jet of the batch a sequence shows
   at::Tensor masked;                     ///< [T], bool: whose features are hidden from the encoder; undefined: no one's
+  at::Tensor momenta;                    ///< [T, 4], float64: pT, rapidity, phi, mass; undefined unless asked for
 
   std::int64_t sequences() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
   std::int64_t length(std::int64_t s) const {
@@ -49,6 +50,11 @@ struct Tokens {
             "the mask of ", features.size(0), " tokens is ", masked.defined() ? masked.toString() : "", " of shape ",
             masked.defined() ? masked.sizes() : at::IntArrayRef(),
             ": give one bool per token, true where it is hidden");
+    require(!momenta.defined() || (momenta.scalar_type() == at::kDouble && momenta.dim() == 2 &&
+                                   momenta.size(0) == features.size(0) && momenta.size(1) == 4),
+            "the momenta of ", features.size(0), " tokens are ", momenta.defined() ? momenta.toString() : "",
+            " of shape ", momenta.defined() ? momenta.sizes() : at::IntArrayRef(),
+            ": give float64 [T, 4] of pT, rapidity, phi and mass");
     for (std::size_t s = 0; s < view.size(); ++s) {
       require(offsets[s] < offsets[s + 1], "offsets go from ", offsets[s], " to ", offsets[s + 1], " at sequence ", s,
               remedy);
@@ -76,13 +82,17 @@ struct Tokens {
     return at::arange(first - view.begin(), last - view.begin(), at::TensorOptions(features.device()).dtype(at::kLong));
   }
 
-  /// The same tokens on a device and of a floating-point type. From pinned memory the copy is not waited for.
+  /// The same tokens on a device and of a floating-point type, momenta float64 as ever. From pinned memory the copy is
+  /// not waited for.
   Tokens to(const at::TensorOptions& options) const {
     Tokens moved = *this;
     moved.features = features.to(options, /*non_blocking=*/features.is_pinned());
     moved.jet_features = jet_features.to(options, /*non_blocking=*/jet_features.is_pinned());
     if (masked.defined()) {
       moved.masked = masked.to(options.device(), /*non_blocking=*/masked.is_pinned());
+    }
+    if (momenta.defined()) {
+      moved.momenta = momenta.to(options.device(), /*non_blocking=*/momenta.is_pinned());
     }
     return moved;
   }
@@ -94,6 +104,9 @@ struct Tokens {
     pinned.jet_features = jet_features.pin_memory();
     if (masked.defined()) {
       pinned.masked = masked.pin_memory();
+    }
+    if (momenta.defined()) {
+      pinned.momenta = momenta.pin_memory();
     }
     return pinned;
   }
@@ -123,6 +136,9 @@ struct Tokens {
     if (masked.defined()) {
       part.masked = masked.narrow(0, row, part.offsets.back());
     }
+    if (momenta.defined()) {
+      part.momenta = momenta.narrow(0, row, part.offsets.back());
+    }
     return part;
   }
 
@@ -148,10 +164,11 @@ struct Tokens {
     return {flat.view({sequences(), longest, width}), mask.view({sequences(), longest})};
   }
 
-  /// Tokens from padded features [S, N, F], a bool mask [S, N] (true where a token is) and jet features [S, J]:
-  /// one view, jets in their order.
+  /// Tokens from padded features [S, N, F], a bool mask [S, N] (true where a token is), jet features [S, J] and, where
+  /// there are any, momenta [S, N, 4]: one view, jets in their order.
   /// @throws rino::Error if the shapes do not fit or a sequence has no token.
-  static Tokens from_padded(const at::Tensor& features, const at::Tensor& mask, const at::Tensor& jet_features) {
+  static Tokens from_padded(const at::Tensor& features, const at::Tensor& mask, const at::Tensor& jet_features,
+                            const at::Tensor& padded_momenta = {}) {
     require(features.dim() == 3 && mask.dim() == 2 && jet_features.dim() == 2,
             "padded features, mask and jet features have ", features.dim(), ", ", mask.dim(), " and ",
             jet_features.dim(), " dimensions: give [S, N, F], [S, N] and [S, J]");
@@ -173,6 +190,13 @@ struct Tokens {
     std::iota(tokens.jet.begin(), tokens.jet.end(), std::int64_t{0});
     tokens.features = features.index({mask});
     tokens.jet_features = jet_features;
+    if (padded_momenta.defined()) {
+      require(padded_momenta.dim() == 3 && padded_momenta.size(2) == 4 &&
+                  padded_momenta.sizes().slice(0, 2) == mask.sizes() && padded_momenta.scalar_type() == at::kDouble,
+              "the momenta are ", padded_momenta.toString(), " of shape ", padded_momenta.sizes(),
+              ": give float64 [S, N, 4] of pT, rapidity, phi and mass");
+      tokens.momenta = padded_momenta.index({mask});
+    }
     return tokens;
   }
 };

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <tuple>
 #include <utility>
@@ -15,6 +16,7 @@
 #include <rino/tokens/tokenizer.hpp>
 #include <rino/views/algorithm.hpp>
 #include <rino/views/resolution.hpp>
+#include <rino/views/splitting_scales.hpp>
 #include <rino/views/transforms/boost.hpp>
 #include <rino/views/transforms/hardest.hpp>
 #include <rino/views/view_generator.hpp>
@@ -51,8 +53,9 @@ struct ViewTokenizerOptions {
   std::int64_t max_constituents = 0;
   RelativeTo relative_to = RelativeTo::jet;
   double boost_to_pt = 0.0;
-  FeatureSet features = FeatureSet::full;
+  FeatureList features = FeatureSet::full;
   Normalization normalization = Normalization::workshop;
+  FeatureList jet_features = TokenizerOptions{}.jet_features;
 
   bool operator==(const ViewTokenizerOptions&) const = default;
 
@@ -67,8 +70,14 @@ struct ViewTokenizerOptions {
               "the 'kept' constituents, as of encoders from before this number"},
         Field{"boost_to_pt", &Self::boost_to_pt, "GeV", "pT every jet is boosted to along its own axis; 0: off",
               kOwnChoice},
-        Field{"features", &Self::features, "", "of a token: 'full' (11), 'logarithmic' (7) or 'relative' (5)"},
-        Field{"normalization", &Self::normalization, "", "of the features: 'workshop' or 'production'"},
+        Field{
+            "features", &Self::features, "",
+            "of a token: 'full' (11), 'logarithmic' (7), 'relative' (5), ParT's 'part-kin' (7), 'part-kinpid' (13) or "
+            "'part-full' (17), or a list of names and columns of the files, as in 'd0 transform=tanh merge=mean'"},
+        Field{"normalization", &Self::normalization, "", "of kinematic features: 'workshop' or 'production'"},
+        Field{"jet_features", &Self::jet_features, "",
+              "of a jet, for the class token: log_e, log_pt, eta, phi, pt, energy, mass, log_mass, multiplicity, "
+              "log_multiplicity, log_kt_1 ..., or numbers per jet of the files"},
     };
   }
 };
@@ -76,16 +85,36 @@ struct ViewTokenizerOptions {
 /// Jets in, the network's tokens of their views out: selection, boost, clustering, features, packing.
 class ViewTokenizer {
  public:
-  explicit ViewTokenizer(const ViewTokenizerOptions& options = {}) : options_(options) {
+  /// @param momenta  whether the tokens have momenta.
+  /// @throws rino::Error for features that there are not, numbers out of range, and a boost of what depends on the
+  /// frame.
+  explicit ViewTokenizer(const ViewTokenizerOptions& options = {}, bool momenta = false)
+      : options_(options), tokenizer_({options.features, options.normalization, options.jet_features, momenta}) {
     require(options.max_constituents >= 0, "max_constituents is ", options.max_constituents,
             ": choose 0 for all or a positive number");
     require(options.boost_to_pt >= 0, "boost_to_pt is ", options.boost_to_pt, " GeV: choose 0 for off or a pT");
+    if (options.boost_to_pt > 0) {
+      tokenizer_.features().require_no_frame("boost_to_pt");
+    }
   }
 
   const ViewTokenizerOptions& options() const { return options_; }
 
+  const Tokenizer& tokenizer() const { return tokenizer_; }
+
+  /// For each feature that is no kinematic one, of tokens and of jets, the names that its column may have.
+  std::vector<std::vector<std::string>> column_names() const {
+    std::vector<std::vector<std::string>> names = tokenizer_.features().column_names();
+    for (const Feature& feature : tokenizer_.jet_features().all()) {
+      if (tokenizer_.jet_features().is_column(feature)) {
+        names.push_back({feature.name});
+      }
+    }
+    return names;
+  }
+
   /// Number of features of a token.
-  std::int64_t width() const { return static_cast<std::int64_t>(feature_indices(options_.features).size()); }
+  std::int64_t width() const { return tokenizer_.features().size(); }
 
   /// Tokens of resolutions.size() * n sequences of `Out`, views in the order of `resolutions`, on the CPU.
   /// @throws rino::Error as the views and transforms do.
@@ -99,9 +128,16 @@ class ViewTokenizer {
     }
     // A boost changes the order in pT: the hardest are those of the jet that was given.
     const Jets<Scalar> kept = !of_kept && most > 0 ? hardest_by(jets, whole, most) : whole;
-    const std::vector<Jets<Scalar>> views = make_views(kept, resolutions, threads);
-    return tokenize<Out>(whole, std::span<const Jets<Scalar>>(views),
-                         {.features = options_.features, .normalization = options_.normalization}, threads);
+    for (const Resolution& resolution : resolutions) {
+      require_merges(resolution);
+    }
+    const std::vector<Jets<Scalar>> views = make_views(tokenizer_.features().carried(kept), resolutions, threads);
+    std::vector<double> scales;
+    if (tokenizer_.jet_features().scales() > 0) {
+      scales =
+          splitting_scales(whole, tokenizer_.jet_features().scales(), {.radius = options_.radius, .threads = threads});
+    }
+    return tokenizer_.template operator()<Out>(whole, std::span<const Jets<Scalar>>(views), scales, threads);
   }
 
   /// Tokens of views of the same n jets that are jets of their own, as transforms make them: the features of each refer
@@ -115,9 +151,9 @@ class ViewTokenizer {
       require(view.size() == jets, "views of ", jets, " and of ", view.size(),
               " jets were given: give views of the same");
     }
-    std::vector<Jets<Scalar>> bare;  // what jets carry is not asked for, and may differ
+    std::vector<Jets<Scalar>> bare;  // what else jets carry is not asked for, and may differ
     for (const Jets<Scalar>& view : views) {
-      bare.push_back(Jets<Scalar>::borrow_unchecked(view.columns(), view.offsets(), view.owner()));
+      bare.push_back(tokenizer_.with_columns_alone(view));
     }
     Tokens tokens = operator()<Out>(concatenate(std::span<const Jets<Scalar>>(bare)), {particles()}, threads);
     for (std::size_t s = 0; s < tokens.jet.size(); ++s) {
@@ -128,6 +164,16 @@ class ViewTokenizer {
   }
 
  private:
+  /// @throws rino::Error for a clustered view of a feature that does not say how it merges.
+  void require_merges(const Resolution& resolution) const {
+    for (const std::size_t f : tokenizer_.features().columns()) {
+      const Feature& feature = tokenizer_.features().all()[f];
+      require(feature.merge != Merge::none || resolution == particles(), "the feature '", feature.name,
+              "' does not say what it is of a subjet, and the view '", resolution.name(),
+              "' has subjets: say merge=sum or merge=mean, or show all constituents");
+    }
+  }
+
   template <std::floating_point Scalar>
   std::vector<Jets<Scalar>> make_views(const Jets<Scalar>& jets, const std::vector<Resolution>& resolutions,
                                        int threads) const {
@@ -143,6 +189,7 @@ class ViewTokenizer {
   }
 
   ViewTokenizerOptions options_;
+  Tokenizer tokenizer_;
 };
 
 }  // namespace rino

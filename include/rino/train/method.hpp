@@ -15,6 +15,7 @@
 #include <rino/core/random.hpp>
 #include <rino/core/ranks.hpp>
 #include <rino/jets/jets.hpp>
+#include <rino/nn/encoder.hpp>
 #include <rino/nn/flat_parameters.hpp>
 #include <rino/tokens/batch.hpp>
 #include <rino/views/transforms/draws.hpp>
@@ -116,6 +117,9 @@ class Method {
   virtual NamedTensors parameters() const { return trainable_parameters_of(trained()); }
   /// What belongs into a checkpoint beside them.
   virtual NamedTensors buffers() const { return buffers_of(trained()); }
+
+  /// How many layers the encoders among them have from a tensor on, for layer-wise learning rates.
+  virtual Depths depths() const { return depths_of(trained()); }
 
   /// The networks that leave: "encoder" first, the one to use; others by their names.
   virtual Modules products() const { return trained(); }

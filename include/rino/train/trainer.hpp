@@ -100,7 +100,7 @@ class Trainer {
     method_->to(placement_);
     trained_.emplace(method_->parameters(), /*trainable=*/true);
     method_->start();
-    optimizer_.emplace(*trained_, optimizer);
+    optimizer_.emplace(*trained_, optimizer, method_->depths());
     if (options.average > 0) {
       average_ = trained_->values().clone();
     }

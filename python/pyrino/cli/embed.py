@@ -8,7 +8,7 @@ from typing import Any
 from pyrino.cli.common import checked_device
 from pyrino.cli.parser import add_command, add_device, default_of
 from pyrino.cli.writing import add_writing, described, write
-from pyrino.nn import JetEncoder
+from pyrino.nn import Encoder
 from pyrino.outputs import embed_files
 
 __all__ = ["add"]
@@ -35,13 +35,13 @@ def add(commands: Any) -> None:
     parser.add_argument("encoder", metavar="ENCODER", help="folder of a pretraining run, or a .safetensors file")
     parser.add_argument(
         "--resolution",
-        default=default_of(JetEncoder.embed, "resolution"),
+        default=default_of(Encoder.embed, "resolution"),
         help="the view that is embedded: a number of subjets, kt:Q [GeV], fraction:Y or all",
     )
     parser.add_argument(
         "--batch-tokens",
         type=int,
-        default=default_of(JetEncoder.embed, "batch_tokens"),
+        default=default_of(Encoder.embed, "batch_tokens"),
         metavar="N",
         help="constituents at a time, which bounds the memory",
     )
@@ -56,7 +56,7 @@ def add(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    encoder = JetEncoder.load(args.encoder).to(checked_device(args.device))
+    encoder = Encoder.load(args.encoder).to(checked_device(args.device))
     tally = write(
         embed_files,
         encoder,

@@ -56,7 +56,7 @@ def _run(args: argparse.Namespace) -> None:
     target = nullcontext() if args.out is None else whole_file(args.out, overwrite=args.overwrite)
     with target as partial:
         tagger = Tagger.load(args.tagger).to(checked_device(args.device))
-        jets, labels, summary = read_labelled(args.test, args)
+        jets, labels, summary = read_labelled(args.test, args, tagger.encoder.recipe.columns)
         metrics = tagger_metrics(tagger.predict(jets), labels, args.seed, n=args.resamplings)
         if partial is not None:
             result = {

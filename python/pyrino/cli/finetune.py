@@ -10,7 +10,7 @@ from pyrino.cli.common import change_recipe, checked_device, show_progress
 from pyrino.cli.parser import add_command, add_device, add_overwrite, add_recipe_numbers, default_of
 from pyrino.cli.reading import add_reading, add_signal, read_labelled
 from pyrino.finetune import finetune
-from pyrino.nn import JetEncoder
+from pyrino.nn import Encoder
 
 __all__ = ["add"]
 
@@ -50,10 +50,10 @@ def add(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    encoder = JetEncoder.load(args.encoder)
+    encoder = Encoder.load(args.encoder)
     recipe = change_recipe(encoder.recipe, args, sections=["finetune"])
     encoder.to(checked_device(args.device))
-    jets, labels, summary = read_labelled(args.train, args)
+    jets, labels, summary = read_labelled(args.train, args, recipe.columns)
     print(f"fine-tuning {args.encoder} on {summary}; device {encoder.device}", flush=True)
     started = time.monotonic()
     tagger = finetune(

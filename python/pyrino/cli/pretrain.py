@@ -172,8 +172,10 @@ def _open(args: argparse.Namespace, recipe: Recipe, ranks: Ranks) -> Jets | JetS
         if args.max_jets is not None:
             raise RinoError("--max-jets and --weights exclude each other: a stream has no last jet; use --fraction")
         paths = dict(zip(args.train, args.weights, strict=True))
-        return open_dataset(paths, labelled=labelled, **share, **streaming, **reading_of(args))
+        return open_dataset(paths, labelled=labelled, columns=recipe.columns, **share, **streaming, **reading_of(args))
     if args.max_jets is not None:
-        return read(args.train, args, labelled=labelled)
+        return read(args.train, args, labelled=labelled, columns=recipe.columns)
     stream = {"auto": None, "yes": True, "no": False}[args.stream]
-    return open_jets(args.train, stream=stream, labelled=labelled, **share, **streaming, **reading_of(args))
+    return open_jets(
+        args.train, stream=stream, labelled=labelled, columns=recipe.columns, **share, **streaming, **reading_of(args)
+    )

@@ -185,8 +185,12 @@ def read(paths: Sequence[str], args: argparse.Namespace, **more: Any) -> Jets:
     return Jets.concatenate(parts)
 
 
-def read_labelled(paths: Sequence[str], args: argparse.Namespace) -> tuple[Jets, np.ndarray, str]:
+def read_labelled(
+    paths: Sequence[str], args: argparse.Namespace, columns: Sequence[str] = ()
+) -> tuple[Jets, np.ndarray, str]:
     """The jets of all paths, their labels (n,) int64 with 1 for `args.signal` and 0 for the others, and a summary.
+
+    `columns` are those that a recipe needs.
 
     Raises
     ------
@@ -212,7 +216,7 @@ def read_labelled(paths: Sequence[str], args: argparse.Namespace) -> tuple[Jets,
         warnings.warn(f"left out {path}: {why}", RinoWarning, stacklevel=2)
         paths = [one for one in paths if one != path]
     numbers = [classes.number(text) for text in args.signal]
-    jets = read(paths, args)
+    jets = read(paths, args, columns=columns)
     labels = np.isin(jets.labels, numbers).astype(np.int64)
     signal, total = int(labels.sum()), len(labels)
     chosen = ", ".join(classes.name(number) for number in numbers)

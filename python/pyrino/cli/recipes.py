@@ -113,7 +113,9 @@ def _numbers(name: str) -> str:
     differs = recipe != base
     header = ["number", "value", *([f"in {base.name or base.method}"] if differs else []), "unit", "source", "meaning"]
     rows = [header]
-    for number, other in zip(recipe.describe(), base.describe(), strict=True):
+    others = {other.key: other for other in base.describe()}
+    for number in recipe.describe():
+        other = others.get(number.key, number)  # which encoders of another kind do not have
         cells = [number.key, _text(number.value)]
         if differs:
             cells.append(_text(other.value) if other.value != number.value else "")
@@ -125,7 +127,8 @@ def _numbers(name: str) -> str:
 def _networks(recipe: Recipe) -> str:
     """How large the networks are, in words."""
     size = recipe.encoder
-    positions = size.radial_bins * size.angular_bins * size.width if size.positions == "polar" else 0
+    polar = size.kind == "transformer" and size.positions == "polar"
+    positions = size.radial_bins * size.angular_bins * size.width if polar else 0
     inside = f", {positions:,} of them in the table of positions" if positions else ""
     return f"encoder: {recipe.encoder_parameters:,} parameters{inside}{about(recipe).networks}"
 

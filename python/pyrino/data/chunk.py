@@ -111,11 +111,16 @@ class Chunk:
         return offsets_of(self.counts)
 
     def jets(self) -> Jets:
-        """The momenta alone, as float64 in the order of columns."""
+        """Momenta, as float64 in the order of columns, extras and values; without labels and origins."""
         p4 = np.empty((len(self.momenta[0]), 4), order="F")
         for c, component in enumerate(self.momenta):
             p4[:, c] = component
-        return Jets._wrap(_core.Jets.from_p4(p4, self.offsets), read_only(p4))
+        jets = Jets._wrap(_core.Jets.from_p4(p4, self.offsets), read_only(p4))
+        for name, column in self.extras.items():
+            jets = jets.with_extra(name, column)
+        for name, column in self.values.items():
+            jets = jets.with_value(name, column)
+        return jets
 
     @staticmethod
     def join(chunks: Sequence[Chunk]) -> Chunk:
@@ -215,6 +220,12 @@ def need(
     if missing:
         shown = ", ".join(have[:60]) + (", ..." if len(have) > 60 else "")
         raise RinoError(f"{source} lacks the {what} {', '.join(missing)}; it has {shown or 'none'}")
+
+
+def chosen(columns: Iterable[str], present: Iterable[str]) -> tuple[str, ...]:
+    """The columns to read of a file, in which "a|b" says: a where the file has it, else b."""
+    have = set(present)
+    return tuple(next((name for name in column.split("|") if name in have), column) for column in columns)
 
 
 def not_negative(

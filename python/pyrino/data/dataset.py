@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrino import _core
-from pyrino.data.chunk import need
+from pyrino.data.chunk import chosen, need
 from pyrino.data.draw import order, uniform
 from pyrino.data.jetclass import MOMENTA
 from pyrino.data.pieces import Part, Piece, Readers, interleaved, parts_of, share, windows
@@ -133,7 +133,8 @@ class Dataset(JetStream):
         def look(source: Source) -> tuple[str, list[tuple[int, int]], str | None, dict[str, str]] | RinoError:
             try:
                 with self._readers.use(source) as (layout, reader):
-                    need(source, self._selection.columns, (*reader.columns, *MOMENTA), "columns", reader.unfit)
+                    columns = chosen(self._selection.columns, reader.columns)
+                    need(source, columns, (*reader.columns, *MOMENTA), "columns", reader.unfit)
                     meaning = reader.label_meaning() if self._selection.labelled else None
                     return layout.name, reader.spans(rows, 2 * self._window), meaning, reader.columns
             except RinoError as error:
@@ -148,7 +149,7 @@ class Dataset(JetStream):
                     raise found
                 layout, spans, meaning, kinds = found
                 self._rule.check(source, meaning)
-                self._rule.check_columns(source, self._selection.columns, kinds)
+                self._rule.check_columns(source, chosen(self._selection.columns, kinds), kinds)
             except RinoError as error:
                 if self._on_error == "raise":
                     raise
@@ -478,7 +479,8 @@ class Dataset(JetStream):
         selection = replace(self._selection, labelled=self._labelled)
         try:
             with self._readers.use(source) as (_, reader):
-                chunk, entries = read_piece(reader, piece.first, piece.last, selection.columns)
+                columns = chosen(selection.columns, reader.columns)
+                chunk, entries = read_piece(reader, piece.first, piece.last, columns)
             if len(entries) != piece.jets:
                 raise RinoError(
                     f"{source} has changed since it was opened: it has {len(entries)} jets where it had "
@@ -496,6 +498,16 @@ class Dataset(JetStream):
                 raise
             tally.skip(str(source), str(error))
             return _Read(piece.file, tally)
+
+    def _want_columns(self, columns: Sequence[str]) -> None:
+        more = [column for column in columns if not set(column.split("|")) & set(self._selection.columns)]
+        if more:
+            self._selection = replace(self._selection, columns=(*self._selection.columns, *more))
+            position = self.position
+            self._forget()
+            self._current = None
+            self._index(self.sources)
+            self.seek(position)
 
     def _fingerprint(self) -> list[int]:
         files = [source.name for source in self.sources]

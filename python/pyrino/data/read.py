@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pyrino import _core
 from pyrino._columns import offsets_of, read_only
-from pyrino.data.chunk import Chunk
+from pyrino.data.chunk import Chunk, chosen
 from pyrino.data.layout import open_file, suffixes
 from pyrino.data.nanoaod import JET
 from pyrino.data.selection import Selection, Tally, checked_policy, read_piece
@@ -73,7 +73,8 @@ def read_jets(
         never silent: what was skipped, and why, is a `RinoWarning` at the end.
     columns : str or iterable of str
         Columns beyond momenta and label: those of constituents, such as ``part_charge``, become ``jets.extras``, those
-        of jets, such as ``jet_sdmass``, ``jets.values``.
+        of jets, such as ``jet_sdmass``, ``jets.values``. Of ``"charge|part_charge"`` the first that a file has is read;
+        `Recipe.columns` are those that a recipe needs.
     labelled : bool
         False leaves labels out, so that files with different ones, or none, can be mixed. Default True: a jet without
         a label is broken in a file that has them.
@@ -216,7 +217,7 @@ def iterate(
             with open_file(source, layout) as (found, reader):
                 if reader.entries == 0:
                     tally.add(Tally(files=1, layouts={found.name: 1}, without=[str(source)]))
-                columns = selection.columns
+                columns = chosen(selection.columns, reader.columns)
                 if identified and JET in reader.columns and JET not in columns:
                     columns = (*columns, JET)
                 rule.check_columns(source, columns, reader.columns)

@@ -75,6 +75,16 @@ class JetStream(ABC):
         """What was skipped since the beginning of the pass because it is broken, in words; "" for nothing."""
         return ""
 
+    def _want_columns(self, columns: Sequence[str]) -> None:
+        """Read these columns, too, of which "a|b" is the first that a file has; a stream that cannot has them already.
+
+        Raises
+        ------
+        RinoError
+            If a file has none of them.
+        """
+        return
+
     @property
     def share(self) -> tuple[int, int] | None:
         """(rank, world_size) that the stream was opened with: its jets are that rank's share. None: it does not say."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyrino.flops import Flops, encoder_flops, own_rows
+from pyrino.flops import Flops, embedding_size, encoder_flops, input_flops, own_rows
 from pyrino.methods.description import About, Chart
 from pyrino.nn import tokenize
 
@@ -34,11 +34,11 @@ class AboutContrastive(About):
 
         Constituents that splittings add are counted by their mean number.
         """
-        size, head = self.recipe.encoder, self.recipe.head
+        head, d = self.recipe.head, embedding_size(self.recipe)
         tokens = tokenize(jets, ["all"], self.recipe)
         lengths = np.diff(tokens.offsets) * (1 + self.recipe.views.split)
-        features, d = tokens.features.shape[1], size.width
-        inputs = 2 * d * features * lengths.sum() + (8 * d * len(lengths) if size.class_token == "jet" else 0)
+        features = tokens.features.shape[1]
+        inputs = input_flops(self.recipe, lengths, features)
         width = (head.width or d) if head.layers else d
         layers = 2.0 * (d * width + (head.layers - 1) * width**2) if head.layers else 0.0
         rows = 2 * (batch or self.recipe.training.batch_size)

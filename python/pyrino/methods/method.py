@@ -18,7 +18,7 @@ from pyrino.errors import RinoError
 from pyrino.jets import Jets
 from pyrino.methods.description import About, Chart
 from pyrino.methods.teacher import Teacher
-from pyrino.nn import JetEncoder, Tokens
+from pyrino.nn import Encoder, Tokens
 
 if TYPE_CHECKING:
     from pyrino.recipe import Recipe
@@ -113,10 +113,10 @@ class Method:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.training.seed)
             self._networks = dict(self.networks())
-        if not isinstance(self._networks.get("encoder"), JetEncoder):
+        if not isinstance(self._networks.get("encoder"), Encoder):
             raise RinoError(
                 f"{type(self).__name__}.networks has {sorted(self._networks)}: one of them, 'encoder', has to be a "
-                "JetEncoder"
+                "JetEncoder or another pyrino.Encoder"
             )
         for name, network in self._networks.items():
             if not isinstance(network, torch.nn.Module):
@@ -133,7 +133,7 @@ class Method:
     # --- what a method says ---
 
     def networks(self) -> Mapping[str, torch.nn.Module]:
-        """The networks by name, made once; "encoder" is a `JetEncoder`. Drawn from the run's seed."""
+        """The networks by name, made once, drawn from the seed; "encoder" is a `JetEncoder` or another `Encoder`."""
         raise RinoError(f"{type(self).__name__} has no networks: define networks(self)")
 
     def views(self, jets: Jets, step: Step) -> Sequence[Jets]:
@@ -144,11 +144,13 @@ class Method:
         raise RinoError(f"{type(self).__name__} has no views: define views(self, jets, step)")
 
     def prepare(self, jets: Jets, step: Step) -> Batch:
-        """Tokens of `views`, and labels where they are wanted; called as `views` is.
+        """What the encoder sees of `views`, and labels where they are wanted; called as `views` is.
 
         The sequences of the first view stand before those of the second, each in the order of the jets.
         """
-        return Batch(self.tokens(self.views(jets, step)), self.labels(jets))
+        batch = self._networks["encoder"]._core.inputs_of_views(self._cores(self.views(jets, step)), self._dtype, 1)
+        batch.labels = self.labels(jets)
+        return batch
 
     def loss(self, batch: Batch, step: Step) -> torch.Tensor | tuple[torch.Tensor, Mapping[str, torch.Tensor | float]]:
         """The loss of what `prepare` made, a scalar with a gradient; with it numbers by name, for the charts.
@@ -169,7 +171,7 @@ class Method:
         """Tensors of the last step that show how training goes: "embeddings" [B, D] is what the rank is taken of."""
         return {}
 
-    def products(self) -> Mapping[str, JetEncoder]:
+    def products(self) -> Mapping[str, Encoder]:
         """The encoders that leave by name, "encoder" first: what `pretrain` saves, `Trainer.encoder` copies."""
         return {"encoder": self._networks["encoder"]}
 
@@ -177,12 +179,15 @@ class Method:
 
     def tokens(self, views: Jets | Sequence[Jets]) -> Tokens:
         """Tokens of views of the same jets, as the recipe makes them and of the networks' type."""
+        return self.recipe._core.tokenizer().of_views(self._cores(views), self._dtype, 1)
+
+    def _cores(self, views: Jets | Sequence[Jets]) -> list[_core.Jets]:
         views = [views] if isinstance(views, Jets) else list(views)
         wrong = next((view for view in views if not isinstance(view, Jets)), None)
         if wrong is not None or not views:
             what = "no view" if not views else f"a view of type {type(wrong).__name__}"
             raise RinoError(f"{type(self).__name__}.views returned {what}: give a list of Jets")
-        return self.recipe._core.tokenizer().of_views([view._core for view in views], self._dtype, 1)
+        return [view._core for view in views]
 
     def labels(self, jets: Jets) -> torch.Tensor | None:
         """[B] int64, or None where no labels are wanted.
@@ -233,6 +238,15 @@ class Method:
     def _buffers(self) -> list[tuple[str, torch.Tensor]]:
         kept = {f"{prefix}.{name}" for prefix, network in self._networks.items() for name in network.state_dict()}
         return [(name, buffer) for name, buffer in _each(self._networks, "named_buffers") if name in kept]
+
+    def _depths(self) -> dict[str, int]:
+        return {
+            f"{network}.{path}{'.' if path else ''}{name}": module._core.depth(name)
+            for network, whole in self._networks.items()
+            for path, module in whole.named_modules()
+            if isinstance(module, Encoder)
+            for name, _ in module.named_parameters()
+        }
 
     def _state(self) -> list[tuple[str, torch.Tensor]]:
         tensors = list(self.state().items())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyrino.flops import Flops, encoder_flops, head_flops, own_rows
+from pyrino.flops import Flops, embedding_size, encoder_flops, head_flops, input_flops, own_rows
 from pyrino.methods.collapse import CollapseAlarm
 from pyrino.methods.description import About, Alarm, Chart, listed
 from pyrino.nn import tokenize
@@ -107,8 +107,7 @@ class AboutSelfDistillation(About):
         gradient. The teacher goes forward. Drawn views count with the share of steps in which they are seen. iBOT is a
         further pass of student and teacher over all constituents, in which the heads see the masked ones.
         """
-        found, loss, size = Flops(), self.recipe.loss, self.recipe.encoder
-        d, jet_inputs = size.width, 4 if size.class_token == "jet" else 0
+        found, loss = Flops(), self.recipe.loss
         both = 3  # the forward product and two of the backward pass
         teacher, student = list(self.recipe.views.teacher), list(self.recipe.views.student)
         drawn = self.recipe.views.student_drawn / len(student) if self.recipe.views.student_drawn else 1.0
@@ -119,7 +118,7 @@ class AboutSelfDistillation(About):
             tokens = tokenize(jets, views, self.recipe)
             lengths, features = np.diff(tokens.offsets), tokens.features.shape[1]
             forward = encoder_flops(self.recipe, lengths, features, jets_only=jets_only)
-            inputs = 2 * d * (features * lengths.sum() + jet_inputs * len(lengths))
+            inputs = input_flops(self.recipe, lengths, features)
             rows = float((lengths + own_rows(self.recipe)).sum())
             heads = len(lengths) if jets_only else float(masked_counts(lengths, loss.mask_fraction).sum())
             found.student += share * (both * forward - inputs)
@@ -132,7 +131,7 @@ class AboutSelfDistillation(About):
         for name in vars(found):
             setattr(found, name, getattr(found, name) / len(jets))
         if loss.koleo > 0:
-            found.koleo = 2.0 * (batch or self.recipe.training.batch_size) * d * len(teacher)
+            found.koleo = 2.0 * (batch or self.recipe.training.batch_size) * embedding_size(self.recipe) * len(teacher)
         return found
 
     def histograms(self, snapshot: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:

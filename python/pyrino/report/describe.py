@@ -36,7 +36,7 @@ def pretraining_entry(run: PretrainingRun, domain: str, n_jets: int) -> Pretrain
         "n_jets": n_jets,
         "jets_seen": run.jets_seen,
         "n_prototypes": method.prototypes,
-        "views": (f"{method.views}; {recipe.encoder.class_token.replace('none', 'no')} class token{boost}"),
+        "views": f"{method.views}; {_encoder_of(recipe)}{boost}",
         "history": {name: [x if math.isfinite(x) else None for x in column] for name, column in columns.items()},
     }
 
@@ -117,3 +117,10 @@ def processor() -> str:
 def _words(value: Any) -> str:
     """A number of a recipe as it stands in a table."""
     return (listed(value) or "none") if isinstance(value, list) else str(value)
+
+
+def _encoder_of(recipe: Recipe) -> str:
+    """What of the encoder decides how views are seen, in words."""
+    if recipe.encoder.kind != "transformer":
+        return f"encoder {recipe.encoder.kind}"
+    return f"{recipe.encoder.class_token.replace('none', 'no')} class token"
