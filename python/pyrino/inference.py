@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrino._awkward import constituents_of, momentum_fields
 from pyrino._columns import offsets_of
 from pyrino.errors import RinoError
 from pyrino.finetune import Tagger
 from pyrino.jets import Jets
+from pyrino.jets.awkward import constituents_of, momentum_fields
 from pyrino.nn import JetEncoder
 
 if TYPE_CHECKING:
