@@ -18,12 +18,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from pyrino import _core
 from pyrino._arguments import checked
 from pyrino._columns import as_array
+from pyrino.bars import progress_bar
 from pyrino.errors import RinoError
 from pyrino.history import History
 from pyrino.jets import Jets
 from pyrino.nn import JetEncoder, Tokens, load_weights, save_weights
 from pyrino.pretrain import claim_folder
-from pyrino.progress import progress_bar
 from pyrino.recipe import Recipe
 
 if TYPE_CHECKING:

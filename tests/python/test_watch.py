@@ -505,7 +505,7 @@ def test_a_run_goes_on_without_its_log_and_says_so_where_it_was_started(tmp_path
 
 @pytest.mark.parametrize("stream", ["broken", None])
 def test_bars_of_other_work_end_nothing(stream):
-    from pyrino.progress import progress_bar
+    from pyrino.bars import progress_bar
 
     theirs, ours = os.pipe()
     os.close(theirs)
