@@ -21,10 +21,8 @@ from pyrino import data
 from pyrino.data import open_dataset, pack, read_jets
 from pyrino.errors import RinoError, RinoWarning
 from pyrino.evaluate.domains import DomainComparison, compare
-from pyrino.finetune import Tagger, finetune, train_supervised
 from pyrino.generate import generate
-from pyrino.history import History
-from pyrino.inference import embed, predict
+from pyrino.inference import embed
 from pyrino.jets import Jets
 from pyrino.losses import (
     alignment,
@@ -41,9 +39,12 @@ from pyrino.losses import (
 from pyrino.methods import Batch, Method, Step, Teacher
 from pyrino.nn import Embeddings, JetEncoder, ProjectionHead, Tokens, draw_masks, tokenize
 from pyrino.outputs import embed_files, predict_files
-from pyrino.pretrain import PretrainingRun, Trainer, pretrain
 from pyrino.recipe import Recipe
 from pyrino.torch_data import torch_dataset
+from pyrino.training import ranks as ranks
+from pyrino.training.finetune import Tagger, finetune, predict, train_supervised
+from pyrino.training.history import History
+from pyrino.training.pretrain import PretrainingRun, Trainer, pretrain
 from pyrino.transforms import (
     Augmentation,
     boost_along_beam,

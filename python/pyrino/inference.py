@@ -1,4 +1,4 @@
-"""Embeddings and probabilities of jets wherever they are: `Jets`, awkward arrays, dask-awkward collections."""
+"""What a network says of jets wherever they are: `Jets`, awkward arrays, dask-awkward collections."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyrino._columns import offsets_of
 from pyrino.errors import RinoError
-from pyrino.finetune import Tagger
 from pyrino.jets import Jets
 from pyrino.jets.awkward import constituents_of, momentum_fields
 from pyrino.nn import JetEncoder
@@ -27,14 +26,21 @@ if TYPE_CHECKING:
 
     Collection = Jets | ak.Array | dak.Array
 
-__all__ = ["embed", "predict"]
+__all__ = ["Call", "compute", "embed"]
 
-Model = JetEncoder | Tagger
+
+class Model(Protocol):
+    """An encoder, or what has one."""
+
+    #: What it is called in the folder of a run.
+    _file: ClassVar[str]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Any: ...
+
+
 #: What is computed of jets: (n, D) or (n,).
 Compute = Callable[[Jets], NDArray[Any]]
-
-#: What `JetEncoder.save`, `pretrain` and `finetune` call their files in a folder.
-_FILES: dict[type[Model], str] = {JetEncoder: "encoder.safetensors", Tagger: "tagger.safetensors"}
 
 
 def embed(
@@ -91,45 +97,7 @@ def embed(
     >>> futures = client.map(lambda name: embed("runs/nano", read_jets(name)), files)
     """
     options = {"resolution": resolution, "batch_tokens": batch_tokens, "batch_size": batch_size, "threads": threads}
-    return _compute(_Call(JetEncoder, "embed", options, empty), encoder, jets)
-
-
-def predict(
-    tagger: Tagger | str | os.PathLike[str],
-    jets: Collection,
-    *,
-    prior: float | None = None,
-    batch_size: int = 1024,
-    threads: int = 1,
-    empty: str = "raise",
-) -> NDArray[np.float64] | ak.Array | dak.Array:
-    """A tagger's scores of label 1, of the kind that the jets are of; with `prior` probabilities.
-
-    Parameters
-    ----------
-    tagger
-        As `embed` takes an encoder.
-    jets, empty
-        As `embed` takes them.
-    prior, batch_size, threads
-        As `Tagger.predict` takes them.
-
-    Returns
-    -------
-    numpy.ndarray or awkward.Array or dask_awkward.Array
-        float64 in [0, 1]; in the place of every jet its score, or None where the jet is missing.
-
-    Raises
-    ------
-    RinoError
-        As `embed`.
-
-    Examples
-    --------
-    >>> p = predict("runs/tagger", events.FatJet.constituents.pf)
-    """
-    options = {"prior": prior, "batch_size": batch_size, "threads": threads}
-    return _compute(_Call(Tagger, "predict", options, empty), tagger, jets)
+    return compute(Call(JetEncoder, "embed", options, empty), encoder, jets)
 
 
 @dataclass(frozen=True)
@@ -157,7 +125,7 @@ class _Weights:
 
 
 @dataclass(frozen=True)
-class _Call:
+class Call:
     """What is asked of a model, as workers get it."""
 
     kind: type[Model]
@@ -178,7 +146,8 @@ class _Call:
         return _on_awkward(array, self.of(model.load() if isinstance(model, _Weights) else model), self.empty)
 
 
-def _compute(call: _Call, model: Model | str | os.PathLike[str], jets: Any) -> Any:
+def compute(call: Call, model: Model | str | os.PathLike[str], jets: Any) -> Any:
+    """What a model, or the one in that path, says of jets of any kind."""
     if isinstance(model, (str, os.PathLike)):
         weights = _Weights(call.kind, os.path.abspath(model), _read(call.kind, model)[1])
     elif isinstance(model, call.kind):
@@ -209,7 +178,7 @@ _READING = threading.Lock()
 def _read(kind: type[Model], path: str | os.PathLike[str]) -> tuple[Model, str]:
     """A model and its digest; one that was read before is not read again unless its file has changed."""
     place = Path(os.path.abspath(path))
-    file = place / _FILES[kind] if place.is_dir() else place
+    file = place / kind._file if place.is_dir() else place
     stamp = (file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else None
     with _READING:  # all threads of a worker ask at once, first of all
         return _read_once(kind, place, stamp)
@@ -225,7 +194,7 @@ def _digest(model: Model) -> str:
     """Of everything that decides the results: two models that have the same give the same."""
     import xxhash
 
-    encoder = model.encoder if isinstance(model, Tagger) else model
+    encoder = getattr(model, "encoder", model)
     state = xxhash.xxh3_128(f"{encoder.recipe.to_json()} {encoder.kernels}".encode())
     for name, tensor in model.state_dict().items():
         state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -310,7 +279,7 @@ def _of_jets(momenta: list[NDArray[Any]], offsets: NDArray[np.int64], of: Comput
 # --- dask ---
 
 
-def _lazy(call: _Call, model: Model | _Weights, jets: Any) -> dak.Array:
+def _lazy(call: Call, model: Model | _Weights, jets: Any) -> dak.Array:
     """The collection of results, partition by partition."""
     try:
         import dask

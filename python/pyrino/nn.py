@@ -189,6 +189,7 @@ class JetEncoder(_CppModule):
     not computed. What a constituent becomes is the second entry of `forward`.
     """
 
+    _file = "encoder.safetensors"
     _kernels = "auto"
 
     @checked

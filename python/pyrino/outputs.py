@@ -31,8 +31,8 @@ from pyrino.files import whole_file
 from pyrino.jets import Jets
 
 if TYPE_CHECKING:
-    from pyrino.finetune import Tagger
     from pyrino.nn import JetEncoder
+    from pyrino.training.finetune import Tagger
 
 __all__ = ["TREE", "embed_files", "predict_files"]
 

@@ -13,7 +13,7 @@ from pyrino.cli.parser import add_command, add_device, add_overwrite, default_of
 from pyrino.cli.reading import add_reading, add_signal, read_labelled
 from pyrino.evaluate import tagger_metrics
 from pyrino.files import whole_file
-from pyrino.finetune import Tagger
+from pyrino.training.finetune import Tagger
 
 __all__ = ["add"]
 

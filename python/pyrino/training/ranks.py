@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from pyrino._liveness import Line, connect
-from pyrino._signals import Signals, Stopped
 from pyrino.errors import RinoError
+from pyrino.training.liveness import Line, connect
+from pyrino.training.signals import Signals, Stopped
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

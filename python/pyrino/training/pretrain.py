@@ -25,14 +25,14 @@ from pyrino.data import JetStream
 from pyrino.data.opening import open_jets
 from pyrino.errors import RinoError, RinoWarning, level_of_caller, unpicklable
 from pyrino.files import unfinished
-from pyrino.history import History
 from pyrino.jets import Jets
 from pyrino.methods import about, method_class
 from pyrino.nn import JetEncoder
-from pyrino.ranks import Ranks, Stopped, ranks_of
 from pyrino.recipe import TASKS, Recipe
+from pyrino.training.history import History
+from pyrino.training.ranks import Ranks, Stopped, ranks_of
+from pyrino.training.watch import Watch
 from pyrino.views import _core_of
-from pyrino.watch import Watch
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
