@@ -18,6 +18,7 @@ if torch.__version__.split(".")[:2] != _core.built_with_torch.split("."):
 __version__: str = _core.__version__
 
 from pyrino import data
+from pyrino import ranks as ranks
 from pyrino.data import open_dataset, pack, read_jets
 from pyrino.errors import RinoError, RinoWarning
 from pyrino.evaluate.domains import DomainComparison, compare
@@ -41,10 +42,10 @@ from pyrino.nn import Embeddings, JetEncoder, ProjectionHead, Tokens, draw_masks
 from pyrino.outputs import embed_files, predict_files
 from pyrino.recipe import Recipe
 from pyrino.torch_data import torch_dataset
-from pyrino.training import ranks as ranks
 from pyrino.training.finetune import Tagger, finetune, predict, train_supervised
 from pyrino.training.history import History
-from pyrino.training.pretrain import PretrainingRun, Trainer, pretrain
+from pyrino.training.pretrain import PretrainingRun, pretrain
+from pyrino.training.trainer import Trainer
 from pyrino.transforms import (
     Augmentation,
     boost_along_beam,

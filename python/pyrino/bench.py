@@ -25,7 +25,7 @@ from pyrino.jets import Jets
 from pyrino.methods import about
 from pyrino.nn import JetEncoder
 from pyrino.recipe import Recipe
-from pyrino.training.pretrain import Trainer
+from pyrino.training.trainer import Trainer
 from pyrino.views import ViewGenerator, toy_jets
 
 __all__ = [

@@ -29,7 +29,8 @@ from helpers import small_jets, tiny
 
 import pyrino as rino
 from pyrino import Jets, Recipe, RinoError, Trainer, open_dataset, pretrain
-from pyrino.training.ranks import Ranks, Stopped, joined, ranks_of
+from pyrino.ranks import Ranks, Stopped, joined
+from pyrino.training.ranks import ranks_of
 
 ROOT = Path(__file__).resolve().parents[2]
 N = 20  # jets

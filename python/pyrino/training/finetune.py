@@ -24,8 +24,8 @@ from pyrino.inference import Call, compute
 from pyrino.jets import Jets
 from pyrino.nn import JetEncoder, Tokens, load_weights, save_weights
 from pyrino.recipe import Recipe
+from pyrino.training.folder import claim_folder
 from pyrino.training.history import History
-from pyrino.training.pretrain import claim_folder
 
 if TYPE_CHECKING:
     import awkward as ak

@@ -14,7 +14,7 @@ from pyrino.bars import in_notebook, tqdm_class
 from pyrino.methods import about
 
 if TYPE_CHECKING:
-    from pyrino.training.pretrain import Trainer
+    from pyrino.training.trainer import Trainer
 
 __all__ = ["MINUTE", "Display", "Pace", "display"]
 

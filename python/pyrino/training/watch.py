@@ -24,7 +24,7 @@ from pyrino.methods import About, about
 from pyrino.training.progress import MINUTE, Pace, display
 
 if TYPE_CHECKING:
-    from pyrino.training.pretrain import Trainer
+    from pyrino.training.trainer import Trainer
 
 __all__ = ["Watch", "save_batch"]
 
