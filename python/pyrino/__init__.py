@@ -18,13 +18,12 @@ if torch.__version__.split(".")[:2] != _core.built_with_torch.split("."):
 __version__: str = _core.__version__
 
 from pyrino import data
+from pyrino import ranks as ranks
 from pyrino.data import open_dataset, pack, read_jets
 from pyrino.errors import RinoError, RinoWarning
 from pyrino.evaluate.domains import DomainComparison, compare
-from pyrino.finetune import Tagger, finetune, train_supervised
 from pyrino.generate import generate
-from pyrino.history import History
-from pyrino.inference import embed, load, predict
+from pyrino.inference import embed
 from pyrino.jets import Jets
 from pyrino.losses import (
     alignment,
@@ -50,9 +49,12 @@ from pyrino.nn import (
     tokenize,
 )
 from pyrino.outputs import embed_files, predict_files
-from pyrino.pretrain import PretrainingRun, Trainer, pretrain
 from pyrino.recipe import Recipe
 from pyrino.torch_data import torch_dataset
+from pyrino.training.finetune import Tagger, finetune, load, predict, train_supervised
+from pyrino.training.history import History
+from pyrino.training.pretrain import PretrainingRun, pretrain
+from pyrino.training.trainer import Trainer
 from pyrino.transforms import (
     Augmentation,
     boost_along_beam,

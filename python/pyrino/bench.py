@@ -24,8 +24,8 @@ from pyrino.flops import Flops, encoder_flops, head_flops
 from pyrino.jets import Jets
 from pyrino.methods import about
 from pyrino.nn import Encoder, encoder_of
-from pyrino.pretrain import Trainer
 from pyrino.recipe import Recipe
+from pyrino.training.trainer import Trainer
 from pyrino.views import ViewGenerator, toy_jets
 
 __all__ = [

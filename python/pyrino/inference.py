@@ -1,4 +1,4 @@
-"""Embeddings and probabilities of jets wherever they are: `Jets`, awkward arrays, dask-awkward collections."""
+"""What a network says of jets wherever they are: `Jets`, awkward arrays, dask-awkward collections."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrino._awkward import constituents_of, momentum_fields
 from pyrino._columns import offsets_of
 from pyrino.data.chunk import chosen
 from pyrino.errors import RinoError
-from pyrino.finetune import Tagger
 from pyrino.jets import Jets
-from pyrino.nn import Encoder, load_weights
+from pyrino.jets.awkward import constituents_of, momentum_fields
+from pyrino.nn import Encoder
 
 if TYPE_CHECKING:
     import awkward as ak
@@ -28,14 +27,21 @@ if TYPE_CHECKING:
 
     Collection = Jets | ak.Array | dak.Array
 
-__all__ = ["embed", "load", "predict"]
+__all__ = ["Call", "compute", "embed"]
 
-Model = Encoder | Tagger
+
+class Model(Protocol):
+    """An encoder, or what has one."""
+
+    #: What it is called in the folder of a run.
+    _file: ClassVar[str]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Any: ...
+
+
 #: What is computed of jets: (n, D) or (n,).
 Compute = Callable[[Jets], NDArray[Any]]
-
-#: What `Encoder.save`, `pretrain` and `finetune` call their files in a folder.
-_FILES: dict[type[Model], str] = {Encoder: "encoder.safetensors", Tagger: "tagger.safetensors"}
 
 
 def embed(
@@ -92,81 +98,7 @@ def embed(
     >>> futures = client.map(lambda name: embed("runs/nano", read_jets(name)), files)
     """
     options = {"resolution": resolution, "batch_tokens": batch_tokens, "batch_size": batch_size, "threads": threads}
-    return _compute(_Call(Encoder, "embed", options, empty), encoder, jets)
-
-
-def predict(
-    tagger: Tagger | str | os.PathLike[str],
-    jets: Collection,
-    *,
-    prior: float | None = None,
-    batch_size: int = 1024,
-    threads: int = 1,
-    empty: str = "raise",
-) -> NDArray[np.float64] | ak.Array | dak.Array:
-    """A tagger's scores of label 1, of the kind that the jets are of; with `prior` probabilities.
-
-    Parameters
-    ----------
-    tagger
-        As `embed` takes an encoder.
-    jets, empty
-        As `embed` takes them.
-    prior, batch_size, threads
-        As `Tagger.predict` takes them.
-
-    Returns
-    -------
-    numpy.ndarray or awkward.Array or dask_awkward.Array
-        float64 in [0, 1]; in the place of every jet its score, or None where the jet is missing.
-
-    Raises
-    ------
-    RinoError
-        As `embed`.
-
-    Examples
-    --------
-    >>> p = predict("runs/tagger", events.FatJet.constituents.pf)
-    """
-    options = {"prior": prior, "batch_size": batch_size, "threads": threads}
-    return _compute(_Call(Tagger, "predict", options, empty), tagger, jets)
-
-
-def load(path: str | os.PathLike[str]) -> Model:
-    """Read any encoder or tagger that `save`, `pretrain` or `finetune` wrote; it is in evaluation mode.
-
-    Parameters
-    ----------
-    path
-        A safetensors file, or the folder of a run; of one that has both, the tagger.
-
-    Returns
-    -------
-    Encoder or Tagger
-        An encoder is of the class of its kind: `JetEncoder`, `DeepSetsEncoder` ...
-
-    Raises
-    ------
-    RinoError
-        If there is none, or the file is damaged or holds something else, as a checkpoint.
-
-    Examples
-    --------
-    >>> encoder = rino.load("runs/nano")
-    >>> embeddings = encoder.embed(jets)
-    """
-    place = Path(path)
-    file = place
-    if place.is_dir():
-        file = next((place / _FILES[kind] for kind in (Tagger, Encoder) if (place / _FILES[kind]).is_file()), place)
-        if file == place:
-            names = " and ".join(_FILES.values())
-            raise RinoError(f"the folder {place} has neither of {names}: give the folder of a finished run, or a file")
-    kind = load_weights(file)[1].get("kind")
-    if kind not in ("encoder", "tagger"):
-        raise RinoError(f"{file} holds {kind or 'something of unknown kind'!r}: give an encoder or a tagger")
-    return Tagger.load(file) if kind == "tagger" else Encoder.load(file)
+    return compute(Call(Encoder, "embed", options, empty), encoder, jets)
 
 
 @dataclass(frozen=True)
@@ -194,7 +126,7 @@ class _Weights:
 
 
 @dataclass(frozen=True)
-class _Call:
+class Call:
     """What is asked of a model, as workers get it."""
 
     kind: type[Model]
@@ -213,11 +145,12 @@ class _Call:
     def __call__(self, model: Model | _Weights, array: ak.Array) -> ak.Array:
         """Results for an awkward array, or for the type tracer of one."""
         model = model.load() if isinstance(model, _Weights) else model
-        recipe = (model.encoder if isinstance(model, Tagger) else model).recipe
+        recipe = getattr(model, "encoder", model).recipe
         return _on_awkward(array, self.of(model), self.empty, recipe.columns)
 
 
-def _compute(call: _Call, model: Model | str | os.PathLike[str], jets: Any) -> Any:
+def compute(call: Call, model: Model | str | os.PathLike[str], jets: Any) -> Any:
+    """What a model, or the one in that path, says of jets of any kind."""
     if isinstance(model, (str, os.PathLike)):
         weights = _Weights(call.kind, os.path.abspath(model), _read(call.kind, model)[1])
     elif isinstance(model, call.kind):
@@ -248,7 +181,7 @@ _READING = threading.Lock()
 def _read(kind: type[Model], path: str | os.PathLike[str]) -> tuple[Model, str]:
     """A model and its digest; one that was read before is not read again unless its file has changed."""
     place = Path(os.path.abspath(path))
-    file = place / _FILES[kind] if place.is_dir() else place
+    file = place / kind._file if place.is_dir() else place
     stamp = (file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else None
     with _READING:  # all threads of a worker ask at once, first of all
         return _read_once(kind, place, stamp)
@@ -264,7 +197,7 @@ def _digest(model: Model) -> str:
     """Of everything that decides the results: two models that have the same give the same."""
     import xxhash
 
-    encoder = model.encoder if isinstance(model, Tagger) else model
+    encoder = getattr(model, "encoder", model)
     state = xxhash.xxh3_128(f"{encoder.recipe.to_json()} {getattr(encoder, 'kernels', '')}".encode())
     for name, tensor in model.state_dict().items():
         state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -352,7 +285,7 @@ def _of_jets(
 # --- dask ---
 
 
-def _lazy(call: _Call, model: Model | _Weights, jets: Any) -> dak.Array:
+def _lazy(call: Call, model: Model | _Weights, jets: Any) -> dak.Array:
     """The collection of results, partition by partition."""
     try:
         import dask

@@ -205,6 +205,7 @@ class Encoder(_CppModule):
     not computed. What a constituent becomes is the second entry of `forward`.
     """
 
+    _file = "encoder.safetensors"
     #: The ``encoder.kind`` of recipes that is this class; "": any.
     kind: ClassVar[str] = ""
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pyrino import _core
 from pyrino._arguments import checked
 from pyrino._root_files import root_file, uproot_writes
+from pyrino.bars import progress_bar
 from pyrino.data.chunk import Chunk
 from pyrino.data.containers import CONTAINERS, container_of
 from pyrino.data.layout import open_file
@@ -28,11 +29,10 @@ from pyrino.data.source import PathLike, Source
 from pyrino.errors import RinoError, RinoWarning, level_of_caller, readable
 from pyrino.files import whole_file
 from pyrino.jets import Jets
-from pyrino.progress import progress_bar
 
 if TYPE_CHECKING:
-    from pyrino.finetune import Tagger
     from pyrino.nn import Encoder
+    from pyrino.training.finetune import Tagger
 
 __all__ = ["TREE", "embed_files", "predict_files"]
 

@@ -22,12 +22,12 @@ import torch
 from pyrino.data import read_jets
 from pyrino.errors import RinoError
 from pyrino.files import whole_file
-from pyrino.finetune import Tagger, finetune, train_supervised
-from pyrino.generate import generate
+from pyrino.generate import DOMAINS, generate
 from pyrino.jets import Jets
 from pyrino.nn import Encoder, encoder_of
-from pyrino.pretrain import PretrainingRun, pretrain
 from pyrino.recipe import Recipe
+from pyrino.training.finetune import Tagger, finetune, train_supervised
+from pyrino.training.pretrain import PretrainingRun, pretrain
 from pyrino.transforms import hardest
 
 __all__ = ["STUDIES", "Study", "run_study"]
@@ -477,8 +477,8 @@ def _domains(plan: Study) -> list[Any]:
     target = {"pretraining": plan.pretraining_jets, "test": plan.test_jets}
     source = {"labelled": plan.labelled_jets, "test": plan.test_jets}
     return [
-        domain_entry(plan.target, "target: stands for real collisions", target),
-        *(domain_entry(name, "source: labelled simulation", source) for name in plan.sources),
+        domain_entry(DOMAINS[plan.target], "target: stands for real collisions", target),
+        *(domain_entry(DOMAINS[name], "source: labelled simulation", source) for name in plan.sources),
     ]
 
 

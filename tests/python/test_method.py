@@ -250,7 +250,7 @@ def test_the_command_line_trains_it_and_its_encoder_loads_without_it(jets, tmp_p
     (tmp_path / "mine.toml").write_text(
         f'method = "of-a-file"\n[training]\nepochs = 2\nbatch_size = 8\n[encoder]\n{numbers}\n'
     )
-    rino.watch.save_batch(jets, tmp_path / "jets.parquet")
+    rino.training.watch.save_batch(jets, tmp_path / "jets.parquet")
     command = [sys.executable, "-m", "pyrino", "pretrain", "mine.toml", "--train", "jets.parquet", "--out", "run"]
     done = subprocess.run(
         [*command, "--method-module", "mine.py"], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -280,7 +280,7 @@ def test_files_without_a_method_are_refused(tmp_path, text, match):
 
 def test_a_run_shows_its_charts_and_is_read_from_a_stream(jets, tmp_path):
     for part in range(2):
-        rino.watch.save_batch(small_jets(40, seed=part), tmp_path / f"{part}.parquet")
+        rino.training.watch.save_batch(small_jets(40, seed=part), tmp_path / f"{part}.parquet")
     with rino.open_dataset(tmp_path, window=40, labelled=False) as stream:
         run = rino.pretrain(short(), stream, tmp_path / "run", progress=False)
     titles = [axes.get_title() for axes in run.plot().axes]

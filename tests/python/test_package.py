@@ -346,7 +346,7 @@ def test_examples_of_the_docstrings_run():
 
     jets = rino.toy_jets(20, seed=1)
     names = {"rino": rino, "np": np, "jets": jets, "Recipe": rino.Recipe}
-    for module in (sys.modules["pyrino.recipe"], sys.modules["pyrino.jets"], sys.modules["pyrino.views"]):
+    for module in (sys.modules["pyrino.recipe"], sys.modules["pyrino.jets.jets"], sys.modules["pyrino.views"]):
         results = doctest.testmod(module, extraglobs=names, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
         assert results.failed == 0, module.__name__
         assert results.attempted > 0, module.__name__

@@ -29,7 +29,8 @@ from helpers import small_jets, tiny
 
 import pyrino as rino
 from pyrino import Jets, Recipe, RinoError, Trainer, open_dataset, pretrain
-from pyrino.ranks import Ranks, Stopped, joined, ranks_of
+from pyrino.ranks import Ranks, Stopped, joined
+from pyrino.training.ranks import ranks_of
 
 ROOT = Path(__file__).resolve().parents[2]
 N = 20  # jets
@@ -596,7 +597,7 @@ def test_a_rank_that_is_killed_ends_the_others_with_a_message_that_names_it(file
 def test_a_rank_that_hangs_ends_the_others(files, tmp_path):
     """Stopped, it keeps its connections; what a cluster's network does when it breaks looks the same."""
     text = """
-        pyrino._liveness._SILENCE, pyrino._liveness._BEAT = 4.0, 0.5
+        pyrino.training.liveness._SILENCE, pyrino.training.liveness._BEAT = 4.0, 0.5
         with pyrino.ranks.joined() as ranks:
             if ranks.rank == 1:
                 print(flush=True)
@@ -613,7 +614,7 @@ def test_a_rank_that_hangs_ends_the_others(files, tmp_path):
 
 def test_a_process_that_is_stuck_is_ended_from_aside():
     text = """
-        pyrino._liveness._GRACE = 1.0
+        pyrino.training.liveness._GRACE = 1.0
         with pyrino.ranks.joined() as ranks:
             if ranks.rank == 1:
                 os._exit(7)
@@ -627,7 +628,7 @@ def test_a_process_that_is_stuck_is_ended_from_aside():
 def test_a_rank_that_is_slow_is_waited_for(tmp_path):
     """Long in its own work, in Python and outside, and signs of life come all the same."""
     text = """
-        pyrino._liveness._SILENCE, pyrino._liveness._BEAT = 2.0, 0.3
+        pyrino.training.liveness._SILENCE, pyrino.training.liveness._BEAT = 2.0, 0.3
         with pyrino.ranks.joined() as ranks:
             def read():
                 end = time.monotonic() + 4 * ranks.rank

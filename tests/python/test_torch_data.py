@@ -15,7 +15,7 @@ from torch.utils.data import ConcatDataset, DataLoader, random_split
 
 import pyrino as rino
 from pyrino import Jets, RinoError, Tokens
-from pyrino.watch import save_batch as write
+from pyrino.training.watch import save_batch as write
 
 # Python 3.12 warns of what DataLoader does with workers.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")

@@ -21,7 +21,7 @@ from helpers import ReferenceEncoder, ReferenceHead, assert_same_weights, small_
 
 import pyrino as rino
 from pyrino import History, Jets, Recipe, RinoError, Trainer, pretrain
-from pyrino.pretrain import as_recipe
+from pyrino.training.pretrain import as_recipe
 
 N = 20  # jets
 
@@ -747,7 +747,7 @@ def test_a_disk_without_room_for_the_history_is_named(jets, tmp_path, monkeypatc
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("pyrino.history.os.replace", full)
+        patch.setattr("pyrino.training.history.os.replace", full)
         with pytest.raises(RinoError, match="No space left on device"):
             quiet(short(), jets, out, resume=True)
     assert {name: (out / name).read_bytes() for name in os.listdir(out)} == content

@@ -30,8 +30,8 @@ import pyrino as rino
 from pyrino import Jets, Recipe, RinoError, RinoWarning, Trainer, pretrain
 from pyrino.methods.collapse import CollapseAlarm
 from pyrino.plots import training_curves
-from pyrino.progress import Pace
-from pyrino.watch import Watch, save_batch
+from pyrino.training.progress import Pace
+from pyrino.training.watch import Watch, save_batch
 
 N = 40  # jets
 
@@ -505,7 +505,7 @@ def test_a_run_goes_on_without_its_log_and_says_so_where_it_was_started(tmp_path
 
 @pytest.mark.parametrize("stream", ["broken", None])
 def test_bars_of_other_work_end_nothing(stream):
-    from pyrino.progress import progress_bar
+    from pyrino.bars import progress_bar
 
     theirs, ours = os.pipe()
     os.close(theirs)
@@ -861,7 +861,7 @@ def test_a_batch_that_cannot_be_saved_leaves_the_first_error_readable(tmp_path):
         def full(jets: Jets, path: Path) -> None:
             raise RinoError(f"{path} cannot be written: No space left on device")
 
-        patch.setattr("pyrino.watch.save_batch", full)
+        patch.setattr("pyrino.training.watch.save_batch", full)
         with pytest.raises(RinoError, match=r"in a row .*jets of step 2 could not be saved: .*No space left"):
             quiet(tiny(batch_size=8, epochs=3), broken(range(N)), out)
 

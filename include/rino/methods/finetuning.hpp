@@ -23,7 +23,7 @@ inline constexpr std::array enum_names<TaggerHead> = {
 
 /// LP-FT, as the paper does it: the head on the frozen encoder first (linear probing), then both (fine-tuning) with
 /// a smaller learning rate for the encoder. Kumar et al., arXiv:2202.10054; numbers of arXiv:2509.07486 (nano).
-/// The loop itself is in Python (pyrino/finetune.py); this struct is where its defaults live.
+/// The loop itself is in Python (pyrino/training/finetune.py); this struct is where its defaults live.
 struct FinetuningOptions {
   TaggerHead head = TaggerHead::linear;
   std::int64_t hidden1 = 8;

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import torch
 
-import pyrino
+from pyrino import _core
 from pyrino.cli import (
     bench,
     compare,
@@ -59,7 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--version", action="version", version=f"pyrino {pyrino.__version__} with torch {torch.__version__}"
+        "--version", action="version", version=f"pyrino {_core.__version__} with torch {torch.__version__}"
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     for command in _COMMANDS:

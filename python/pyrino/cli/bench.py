@@ -11,7 +11,7 @@ from pyrino.bench import MANY_JETS, bench
 from pyrino.cli.common import table
 from pyrino.cli.parser import add_command, add_overwrite, default_of
 from pyrino.files import whole_file
-from pyrino.pretrain import as_recipe
+from pyrino.training.pretrain import as_recipe
 
 __all__ = ["add"]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pyrino.bars import progress_bar
 from pyrino.cli.common import as_json, show_progress
 from pyrino.cli.parser import add_command, add_overwrite, default_of
 from pyrino.cli.pictures import check_picture
@@ -22,7 +23,6 @@ from pyrino.errors import RinoError
 from pyrino.evaluate.domains import compare, compare_variables, jet_variables
 from pyrino.files import whole_file
 from pyrino.jets import Jets
-from pyrino.progress import progress_bar
 
 __all__ = ["add"]
 

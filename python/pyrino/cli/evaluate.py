@@ -7,13 +7,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import pyrino
+from pyrino import _core
 from pyrino.cli.common import as_json, checked_device, table
 from pyrino.cli.parser import add_command, add_device, add_overwrite, default_of
 from pyrino.cli.reading import add_reading, add_signal, read_labelled
 from pyrino.evaluate import tagger_metrics
 from pyrino.files import whole_file
-from pyrino.finetune import Tagger
+from pyrino.training.finetune import Tagger
 
 __all__ = ["add"]
 
@@ -69,7 +69,7 @@ def _run(args: argparse.Namespace) -> None:
                 "metrics": metrics,
                 "resamplings": args.resamplings,
                 "seed": args.seed,
-                "pyrino": pyrino.__version__,
+                "pyrino": _core.__version__,
             }
             partial.write_text(as_json(result) + "\n", encoding="utf-8")
     print(f"{args.tagger} ({tagger.kind} head) on {summary}\n")

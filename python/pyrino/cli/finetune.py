@@ -9,8 +9,8 @@ from typing import Any
 from pyrino.cli.common import change_recipe, checked_device, show_progress
 from pyrino.cli.parser import add_command, add_device, add_overwrite, add_recipe_numbers, default_of
 from pyrino.cli.reading import add_reading, add_signal, read_labelled
-from pyrino.finetune import finetune
 from pyrino.nn import Encoder
+from pyrino.training.finetune import finetune
 
 __all__ = ["add"]
 

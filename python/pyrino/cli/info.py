@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pyrino.bars import progress_bar
 from pyrino.cli.common import as_json, plural, show_progress, table
 from pyrino.cli.parser import add_command, add_overwrite
 from pyrino.cli.pictures import check_picture, has_blocks, histograms, terminal_width
@@ -21,7 +22,6 @@ from pyrino.data.source import Source
 from pyrino.data.summary import Faults, Moments, Summary, summarize
 from pyrino.errors import RinoError
 from pyrino.files import whole_file
-from pyrino.progress import progress_bar
 
 __all__ = ["add"]
 

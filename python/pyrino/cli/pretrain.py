@@ -16,9 +16,9 @@ from pyrino.errors import RinoError
 from pyrino.jets import Jets
 from pyrino.methods import about
 from pyrino.methods.method import import_file
-from pyrino.pretrain import as_recipe, pretrain
-from pyrino.ranks import Ranks, Stopped, joined
 from pyrino.recipe import Recipe
+from pyrino.training.pretrain import as_recipe, pretrain
+from pyrino.training.ranks import Ranks, Stopped, joined
 
 __all__ = ["add"]
 

@@ -12,8 +12,8 @@ from pyrino.cli.parser import add_command, add_overwrite
 from pyrino.errors import RinoError
 from pyrino.files import whole_file
 from pyrino.methods import about
-from pyrino.pretrain import as_recipe
 from pyrino.recipe import CHANGED, Recipe
+from pyrino.training.pretrain import as_recipe
 
 __all__ = ["add"]
 

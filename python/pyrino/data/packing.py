@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyrino import _core
 from pyrino._arguments import checked
 from pyrino._columns import offsets_of
+from pyrino.bars import progress_bar
 from pyrino.data import packed
 from pyrino.data.chunk import Chunk
 from pyrino.data.containers import container_of
@@ -42,7 +44,6 @@ from pyrino.data.selection import Selection, Tally
 from pyrino.data.source import PathLike, Source
 from pyrino.errors import RinoError, RinoWarning, level_of_caller, readable
 from pyrino.files import whole_file
-from pyrino.progress import progress_bar
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -236,12 +237,10 @@ class _Writer:
         """The columns and their types are those of the first jets."""
         import pyarrow as pa
 
-        import pyrino
-
         labels = chunk.labels
         about = {
             "version": VERSION,
-            "pyrino": pyrino.__version__,
+            "pyrino": _core.__version__,
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "units": "GeV",
             "jets_per_batch": packed.JETS_PER_BATCH,

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._arguments import checked
+from ..bars import progress_bar
 from ..errors import RinoError
-from ..progress import progress_bar
 from .domains import DOMAINS, PROCESSES, Domain
 from .layouts import LAYOUTS, PLAIN, FileLayout
 

@@ -1,10 +1,9 @@
-"""One unit of work: a fixed number of jets from their own random seeds."""
+"""One unit of work: a fixed number of jets from their own random seeds. What all kinds of units are made with."""
 
 from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -12,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .clustering import FoundJets, contains_top, find_jets, soft_drop_masses
-from .detail import Detail, detail_of, jet_detail, track_columns
 from .detector import detect
-from .domains import Domain, ImpactParameters
-from .events import EventBatch, EventSource, SoftPool, pythia_settings
+from .domains import Domain
+from .events import EventBatch, SoftPool
 from .particles import Particles, transverse
 
 __all__ = [
@@ -23,7 +21,6 @@ __all__ = [
     "UnitResult",
     "digest",
     "jet_columns",
-    "make_unit",
     "observe",
     "pythia_seed",
     "soft_pool",
@@ -95,58 +92,6 @@ def soft_pool(domain: Domain, process: str, seed: int, vertices: bool) -> SoftPo
     """The soft events laid over those of (domain, process, seed)."""
     # Kept between the units of one worker; every worker makes the same pool from the same seed.
     return SoftPool.generate(domain, 1 + digest("pool", domain.name, process, seed) % _PYTHIA_SEEDS, vertices=vertices)
-
-
-def make_unit(unit: Unit, report: Callable[[int], None]) -> UnitResult:
-    """Generate a unit; the result depends on its arguments only.
-
-    Parameters
-    ----------
-    unit : Unit
-        The events are generated one after another in batches of fixed size, so the first jets of a unit are
-        the same however many are asked for.
-    report : callable
-        Is told the number of new jets after every batch of events.
-    """
-    if unit.kind == "resimulated":
-        from .resimulation import make_resimulated_unit
-
-        return make_resimulated_unit(unit, report)
-    domain = unit.domain
-    detailed = unit.kind == "detailed"
-    seed = pythia_seed(domain.name, unit.process, unit.seed, unit.index)
-    source = EventSource(pythia_settings(domain, unit.process, seed), vertices=detailed, truth=detailed)
-    rng = np.random.default_rng(digest("numpy", domain.name, unit.process, unit.seed, unit.index))
-    pool = soft_pool(domain, unit.process, unit.seed, detailed) if domain.overlay_mean > 0.0 else None
-
-    found: list[tuple[NDArray, NDArray, Particles]] = []  # jets' p4, counts, constituents
-    details: list[Detail] = []
-    done = events = 0
-    while done < unit.jets:
-        batch = source.next(domain.batch_events)
-        generated, particles, jets = observe(batch, domain, unit.process, pool, rng)
-        wanted = np.arange(len(jets.counts)) < unit.jets - done
-        jets = jets.select(wanted)
-        found.append((jets.p4, jets.counts, particles[jets.constituents]))
-        if detailed:
-            details.append(detail_of(jets, batch, events, generated, domain))
-        events += batch.size
-        done += len(jets.counts)
-        report(len(jets.counts))
-
-    p4 = np.concatenate([jet_p4 for jet_p4, _, _ in found])
-    counts = np.concatenate([jet_counts for _, jet_counts, _ in found])
-    constituents = Particles.concatenate([jet_constituents for _, _, jet_constituents in found])
-    result = UnitResult(*jet_columns(p4, counts, constituents, domain), versions(source.version))
-    if detailed:
-        more, lists = jet_detail(p4, counts, constituents, Detail.concatenate(details), domain)
-        # Random numbers of their own: the momenta stay those of the plain unit.
-        smearing = np.random.default_rng(digest("tracks", domain.name, unit.process, unit.seed, unit.index))
-        kept, _ = truncated(counts, constituents, domain.max_constituents)
-        result.jets.update(more)
-        result.constituents.update(track_columns(kept, domain, ImpactParameters(), smearing))
-        result.lists.extend(lists)
-    return result
 
 
 def observe(

@@ -26,7 +26,7 @@ def _main() -> None:
     package = types.ModuleType("pyrino")  # stands in for pyrino/__init__.py, which imports torch
     package.__path__ = [os.path.dirname(folder)]
     sys.modules["pyrino"] = package
-    from pyrino.generate.unit import make_unit
+    from pyrino.generate.making import make_unit
 
     while True:
         unit = connection.recv()

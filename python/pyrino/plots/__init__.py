@@ -6,10 +6,10 @@ figure as it is returned. The colours are those of Okabe and Ito and viridis, sa
 
 from __future__ import annotations
 
+from pyrino.drawing.flow import draw_flow
+from pyrino.drawing.style import figure_to_data_uri, figure_to_png, figure_to_svg
 from pyrino.plots.distributions import compare_distributions, distributions
 from pyrino.plots.embeddings import embedding_pca, similarity_matrix
-from pyrino.plots.flow import draw_flow
-from pyrino.plots.style import figure_to_data_uri, figure_to_png, figure_to_svg
 from pyrino.plots.taggers import roc_curves, score_distributions
 from pyrino.plots.training import training_curves
 

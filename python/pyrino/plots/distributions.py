@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyrino._columns import to_float64
+from pyrino.drawing.style import BLUE, GREEN, INK, MUTED, PURPLE, SKY, VERMILION, new_figure, plain
 from pyrino.errors import RinoError
-from pyrino.plots.style import BLUE, GREEN, INK, MUTED, PURPLE, SKY, VERMILION, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pyrino._columns import to_float64
+from pyrino.drawing.style import BACKGROUND, GREEN, INK, MUTED, ORANGE, PURPLE, SIGNAL, SKY, need, new_figure, plain
 from pyrino.errors import RinoError
-from pyrino.plots.style import BACKGROUND, GREEN, INK, MUTED, ORANGE, PURPLE, SIGNAL, SKY, need, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pyrino._columns import to_float64
+from pyrino.drawing.style import BACKGROUND, FAINT, INK, SIGNAL, colours_by_name, need, new_figure, percent, plain
 from pyrino.errors import RinoError
-from pyrino.plots.style import BACKGROUND, FAINT, INK, SIGNAL, colours_by_name, need, new_figure, percent, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrino._columns import to_float64
+from pyrino.drawing.style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, VERMILION, new_figure, plain
 from pyrino.errors import RinoError
 from pyrino.methods import About, Chart, all_methods
-from pyrino.plots.style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, VERMILION, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,10 +12,12 @@ from pyrino.methods import about
 from pyrino.methods.description import listed
 from pyrino.recipe import Recipe
 from pyrino.report.schema import ComparedRecipe, Domain, FlowJet, Pretraining
+from pyrino.views import ViewGenerator
 
 if TYPE_CHECKING:
+    from pyrino.generate.domains import Domain as GeneratedDomain
     from pyrino.jets import Jets
-    from pyrino.pretrain import PretrainingRun
+    from pyrino.training.pretrain import PretrainingRun
 
 __all__ = ["compared_entry", "domain_entry", "flow_entry", "pretraining_entry", "processor"]
 
@@ -73,16 +75,13 @@ def compared_entry(name: str, runs: Sequence[PretrainingRun], domain: str, n_jet
     }
 
 
-def domain_entry(name: str, role: str, n_jets: Mapping[str, int]) -> Domain:
+def domain_entry(domain: GeneratedDomain, role: str, n_jets: Mapping[str, int]) -> Domain:
     """A generated domain, in words."""
-    from pyrino.generate import DOMAINS
-
-    domain = DOMAINS[name]
     event = f"Poisson({domain.overlay_mean:g}) soft events laid over" if domain.overlay_mean else "no underlying event"
     tune = _TUNES.get(domain.tune, domain.tune)
     kept = f", the {domain.max_constituents} hardest constituents" if domain.max_constituents else ""
     return {
-        "name": name,
+        "name": domain.name,
         "role": role,
         "generator": f"Pythia 8, {tune} tune, {domain.com_energy / 1000:g} TeV, {event}",
         "detector": "tracks, photon and hadron towers, smeared" if domain.detector else "none",
@@ -93,8 +92,6 @@ def domain_entry(name: str, role: str, n_jets: Mapping[str, int]) -> Domain:
 
 def flow_entry(jet: Jets, radius: float, title: str) -> FlowJet:
     """One jet along the flow."""
-    from pyrino.views import ViewGenerator
-
     resolutions: list[int | str] = [1, 2, 3, 8, "all"]
     views = ViewGenerator(resolutions, radius=radius)(jet)
     return {

@@ -21,10 +21,10 @@ from pyrino.errors import RinoError, RinoWarning, level_of_caller
 from pyrino.files import whole_file
 from pyrino.jets import Jets
 from pyrino.methods import About, about
-from pyrino.progress import MINUTE, Pace, display
+from pyrino.training.progress import MINUTE, Pace, display
 
 if TYPE_CHECKING:
-    from pyrino.pretrain import Trainer
+    from pyrino.training.trainer import Trainer
 
 __all__ = ["Watch", "save_batch"]
 

@@ -18,20 +18,24 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from pyrino import _core
 from pyrino._arguments import checked
 from pyrino._columns import as_array
+from pyrino.bars import progress_bar
 from pyrino.errors import RinoError
-from pyrino.history import History
+from pyrino.inference import Call, compute
 from pyrino.jets import Jets
 from pyrino.nn import Encoder, Tokens, encoder_of, load_weights, save_weights
-from pyrino.pretrain import claim_folder
-from pyrino.progress import progress_bar
 from pyrino.recipe import Recipe
+from pyrino.training.folder import claim_folder
+from pyrino.training.history import History
 
 if TYPE_CHECKING:
+    import awkward as ak
+    import dask_awkward as dak
+    from numpy.typing import NDArray
+
     from pyrino.inference import Collection
 
-__all__ = ["Tagger", "finetune", "train_supervised"]
+__all__ = ["Tagger", "finetune", "load", "predict", "train_supervised"]
 
-_TAGGER = "tagger.safetensors"
 _HISTORY = "history.parquet"
 
 Labelled = tuple[Jets, Sequence[int] | np.ndarray]
@@ -55,6 +59,8 @@ class Tagger(torch.nn.Module):
     ``normalized_head`` the last layer is as in the authors' heads: input and weight normalised, so that the logit
     lies in [-1, 1].
     """
+
+    _file = "tagger.safetensors"
 
     @checked
     def __init__(self, encoder: Encoder, head: str = "linear", seed: int = 0) -> None:
@@ -121,8 +127,6 @@ class Tagger(torch.nn.Module):
         evaluation mode, so that several threads may predict at once.
         """
         if not isinstance(jets, Jets):
-            from pyrino.inference import predict
-
             return predict(self, jets, prior=prior, batch_size=batch_size, threads=threads)
         from scipy.special import expit
 
@@ -158,7 +162,7 @@ class Tagger(torch.nn.Module):
     def load(cls, path: str | os.PathLike[str]) -> Tagger:
         """Read a tagger that `save` or `finetune` wrote: a safetensors file or the folder of a run."""
         path = Path(path)
-        file = path / _TAGGER if path.is_dir() else path
+        file = path / cls._file if path.is_dir() else path
         tensors, metadata = load_weights(file)
         if metadata.get("kind") != "tagger":
             raise RinoError(
@@ -172,6 +176,80 @@ class Tagger(torch.nn.Module):
             raise RinoError(f"{file} does not fit its own recipe: {error}") from error
         tagger.history = History.load(file.parent / _HISTORY)
         return tagger.eval()
+
+
+def predict(
+    tagger: Tagger | str | os.PathLike[str],
+    jets: Collection,
+    *,
+    prior: float | None = None,
+    batch_size: int = 1024,
+    threads: int = 1,
+    empty: str = "raise",
+) -> NDArray[np.float64] | ak.Array | dak.Array:
+    """A tagger's scores of label 1, of the kind that the jets are of; with `prior` probabilities.
+
+    Parameters
+    ----------
+    tagger
+        As `embed` takes an encoder.
+    jets, empty
+        As `embed` takes them.
+    prior, batch_size, threads
+        As `Tagger.predict` takes them.
+
+    Returns
+    -------
+    numpy.ndarray or awkward.Array or dask_awkward.Array
+        float64 in [0, 1]; in the place of every jet its score, or None where the jet is missing.
+
+    Raises
+    ------
+    RinoError
+        As `embed`.
+
+    Examples
+    --------
+    >>> p = predict("runs/tagger", events.FatJet.constituents.pf)
+    """
+    options = {"prior": prior, "batch_size": batch_size, "threads": threads}
+    return compute(Call(Tagger, "predict", options, empty), tagger, jets)
+
+
+def load(path: str | os.PathLike[str]) -> Encoder | Tagger:
+    """Read any encoder or tagger that `save`, `pretrain` or `finetune` wrote; it is in evaluation mode.
+
+    Parameters
+    ----------
+    path
+        A safetensors file, or the folder of a run; of one that has both, the tagger.
+
+    Returns
+    -------
+    Encoder or Tagger
+        An encoder is of the class of its kind: `JetEncoder`, `DeepSetsEncoder` ...
+
+    Raises
+    ------
+    RinoError
+        If there is none, or the file is damaged or holds something else, as a checkpoint.
+
+    Examples
+    --------
+    >>> encoder = rino.load("runs/nano")
+    >>> embeddings = encoder.embed(jets)
+    """
+    place = Path(path)
+    file = place
+    if place.is_dir():
+        file = next((place / kind._file for kind in (Tagger, Encoder) if (place / kind._file).is_file()), place)
+        if file == place:
+            names = f"{Encoder._file} and {Tagger._file}"
+            raise RinoError(f"the folder {place} has neither of {names}: give the folder of a finished run, or a file")
+    kind = load_weights(file)[1].get("kind")
+    if kind not in ("encoder", "tagger"):
+        raise RinoError(f"{file} holds {kind or 'something of unknown kind'!r}: give an encoder or a tagger")
+    return Tagger.load(file) if kind == "tagger" else Encoder.load(file)
 
 
 class _CosineLogit(torch.nn.Module):
@@ -517,7 +595,7 @@ def _claim(out: str | os.PathLike[str] | None, overwrite: bool) -> Path | None:
     folder = Path(out)
     claim_folder(
         folder,
-        [_TAGGER, _HISTORY],
+        [Tagger._file, _HISTORY],
         overwrite=overwrite,
         remedy="give overwrite=True to replace it, or another folder",
     )
@@ -527,5 +605,5 @@ def _claim(out: str | os.PathLike[str] | None, overwrite: bool) -> Path | None:
 def _finish(tagger: Tagger, folder: Path | None) -> Tagger:
     if folder is not None:
         tagger.history.save(folder / _HISTORY)
-        tagger.save(folder / _TAGGER)
+        tagger.save(folder / tagger._file)
     return tagger.eval()

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from pyrino import _core
 from pyrino._arguments import checked
-from pyrino._awkward import awkward_jets, to_records
 from pyrino._columns import (
     as_array,
     from_pt_eta_phi_mass,
@@ -24,16 +23,17 @@ from pyrino._columns import (
     to_int64,
     unit_checked,
 )
-from pyrino._sketch import as_html, draw, summary
-from pyrino.constituents import Constituents
 from pyrino.errors import RinoError
-from pyrino.origins import Origins
+from pyrino.jets.awkward import awkward_jets, to_records
+from pyrino.jets.constituents import Constituents
+from pyrino.jets.origins import Origins
+from pyrino.jets.sketch import as_html, draw, summary
 
 if TYPE_CHECKING:
     import awkward as ak
     from matplotlib.figure import Figure
 
-__all__ = ["Constituents", "Jets", "Origins"]
+__all__ = ["Jets"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 import sys
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
+from pyrino.bars import in_notebook, tqdm_class
 from pyrino.methods import about
 
 if TYPE_CHECKING:
-    from pyrino.pretrain import Trainer
+    from pyrino.training.trainer import Trainer
 
-__all__ = ["MINUTE", "Display", "Pace", "display", "progress_bar"]
+__all__ = ["MINUTE", "Display", "Pace", "display"]
 
 #: Seconds that rates are means of.
 MINUTE = 60.0
@@ -117,8 +117,8 @@ class _Bar(Display):
     """A bar that is drawn ten times a second at most; in a notebook, which keeps what was drawn, every other second."""
 
     def __enter__(self) -> _Bar:
-        self._rest = 2.0 if _in_notebook() else 0.1
-        self._bar = _tqdm()(
+        self._rest = 2.0 if in_notebook() else 0.1
+        self._bar = tqdm_class()(
             total=self._steps,
             initial=self._done,
             bar_format="pretraining {percentage:3.0f}%|{bar}|",
@@ -194,47 +194,8 @@ def display(trainer: Trainer, clock: Callable[[], float]) -> Display:
     """A bar where it can be redrawn: in a terminal and in a notebook."""
     if sys.stderr is None:  # a program without a terminal, such as pythonw
         return Display(trainer, clock)
-    redrawn = sys.stderr.isatty() or _in_notebook()
+    redrawn = sys.stderr.isatty() or in_notebook()
     return (_Bar if redrawn else _Lines)(trainer, clock)
-
-
-def progress_bar(*what: Any, **options: Any) -> Any:
-    """tqdm's bar, as a widget in a notebook that has some, where it is redrawn every other second.
-
-    What is shown may be lost, with a terminal that was closed or on a full disk; what is done goes on.
-    """
-    if _in_notebook():
-        return _tqdm()(*what, **{"mininterval": 2.0, **options})
-    return _tqdm()(*what, file=_StandardError(), **{"disable": sys.stderr is None, **options})
-
-
-def _in_notebook() -> bool:
-    """Whether a kernel runs here; that its package is imported is no sign of it."""
-    ipython = sys.modules.get("IPython")
-    return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
-
-
-def _tqdm() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a notebook without ipywidgets gets text
-        from tqdm.auto import tqdm
-
-        return tqdm
-
-
-class _StandardError:
-    """Standard error, on which nothing fails."""
-
-    def write(self, text: str) -> None:
-        with suppress(OSError, ValueError):
-            sys.stderr.write(text)
-
-    def flush(self) -> None:
-        with suppress(OSError, ValueError):
-            sys.stderr.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(sys.stderr, name)
 
 
 def _rounded(number: float) -> str:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyrino import _core
 from pyrino.errors import RinoError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from pyrino.jets import Jets
+    from pyrino.jets.jets import Jets
 
 __all__ = ["as_html", "draw", "summary"]
 
@@ -83,23 +84,23 @@ def _sketch(jet: Jets, number: int) -> str:
 
 def draw(jets: Jets, resolutions: Sequence[Any], radius: float, algorithm: str) -> Figure:
     """As `Jets.draw`."""
-    from pyrino import plots
-    from pyrino.views import ViewGenerator, resolution
+    from pyrino.drawing.flow import draw_flow
 
     if len(jets) != 1:
         raise RinoError(f"{len(jets)} jets cannot be drawn as one; choose a jet, for example jets[0].draw([2, 8])")
     if isinstance(resolutions, (str, int)):
         resolutions = [resolutions]
-    generator = ViewGenerator(resolutions, radius=radius, algorithm=algorithm)
-    momenta = [view.p4 for view in generator(jets)]
-    # plots.draw_flow counts constituents in the order of the view that shows all of them: descending pT.
+    points = [_core.Resolution.parse(str(point)) for point in resolutions]
+    generator = _core.ViewGenerator(points, float(radius), algorithm, 1, "auto")
+    momenta = [view.p4() for view in generator(jets._core)]
+    # draw_flow counts constituents in the order of the view that shows all of them: descending pT.
     order = np.argsort(-jets.constituents.pt, kind="stable")
     n = jets.n_constituents
     index = None
     if any(len(p4) == n for p4 in momenta):
         index = [
-            None if len(p4) == n else generator.subjet_of_constituent(jets, 0, wanted)[order]
-            for p4, wanted in zip(momenta, generator.resolutions, strict=True)
+            None if len(p4) == n else generator.subjet_of_constituent(jets._core, 0, wanted)[order]
+            for p4, wanted in zip(momenta, points, strict=True)
         ]
-    names = [int(r.value) if r.kind == "subjets" else str(r) for r in map(resolution, generator.resolutions)]
-    return plots.draw_flow(momenta, names, radius=radius, subjet_index=index)
+    names = [int(r.value) if r.kind == "subjets" else str(r) for r in points]
+    return draw_flow(momenta, names, radius=radius, subjet_index=index)

@@ -16,14 +16,11 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from pyrino.errors import RinoError
-
-if TYPE_CHECKING:
-    from pyrino.ranks import Ranks
 
 __all__ = ["Line", "connect"]
 
@@ -46,6 +43,19 @@ _GRACE = 5.0
 _STATUS = 2
 
 
+class Rank(Protocol):
+    """What is asked of `Ranks`."""
+
+    rank: int
+    size: int
+    group: Any
+    remedy: str
+    say: Callable[[BaseException], None] | None
+
+    @property
+    def first(self) -> bool: ...
+
+
 @dataclass
 class _Peer:
     """What is known of a rank."""
@@ -64,7 +74,7 @@ class _Peer:
 class Line(ABC):
     """A rank's side of the conversation: `_Hub` on rank 0, `_Spoke` on the others."""
 
-    def __init__(self, ranks: Ranks, peers: list[_Peer]) -> None:
+    def __init__(self, ranks: Rank, peers: list[_Peer]) -> None:
         self._ranks = ranks
         self._peers = peers
         self._me = peers[ranks.rank]
@@ -299,7 +309,7 @@ class _Spoke(Line):
 class _Hub(Line):
     """What rank 0 has: it hears of all, and judges for all. All of it happens in its thread."""
 
-    def __init__(self, ranks: Ranks, peers: list[_Peer]) -> None:
+    def __init__(self, ranks: Rank, peers: list[_Peer]) -> None:
         super().__init__(ranks, peers)
         self._orders: list[dict[str, Any]] = []
         self._values: dict[int, dict[int, Any]] = {}
@@ -367,7 +377,7 @@ def _silent(seconds: float) -> str:
     return f"has not been heard of for {seconds:.0f} s: it hangs, or its machine or network is down"
 
 
-def connect(ranks: Ranks) -> Line:
+def connect(ranks: Rank) -> Line:
     """The line of this rank, connected; a collective call.
 
     Raises

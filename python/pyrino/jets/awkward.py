@@ -14,7 +14,7 @@ from pyrino.errors import RinoError
 if TYPE_CHECKING:
     import awkward as ak
 
-    from pyrino.jets import Jets
+    from pyrino.jets.jets import Jets
 
 __all__ = ["awkward_jets", "constituents_of", "momentum_fields", "to_records"]
 
