@@ -1,9 +1,10 @@
 #!/bin/sh
-# Builds and runs a consumer project: run.sh <find_package | add_subdirectory | core> <build folder> <python with torch>
-# [options of CMake]
+# Builds and runs a consumer project: run.sh <find_package | add_subdirectory | core | own_method> <build folder>
+# <python with torch> [options of CMake]
 #
 #   find_package, add_subdirectory  the installed package, the source tree
 #   core                            the installed package where there is no FastJet
+#   own_method                      the installed package and a method that is not rino's; needs toml++
 set -eu
 mode=$1
 build=$2
@@ -23,8 +24,9 @@ install_package() {
 }
 
 case $mode in
-  find_package)
+  find_package | own_method)
     install_package "$@"
+    test "$mode" = find_package || project=$here/own_method
     set -- -DCMAKE_PREFIX_PATH="$build/prefix" "$@"
     ;;
   core)
@@ -38,15 +40,25 @@ case $mode in
     set -- -DRINO_SOURCE_DIR="$source" "$@"
     ;;
   *)
-    echo "unknown mode '$mode': give find_package, add_subdirectory or core" >&2
+    echo "unknown mode '$mode': give find_package, add_subdirectory, core or own_method" >&2
     exit 2
     ;;
 esac
 
 cmake -S "$project" -B "$build/consumer" -DPython_EXECUTABLE="$python" "$@"
 cmake --build "$build/consumer"
-"$build/consumer/consumer" >"$build/output.txt" || { cat "$build/output.txt"; exit 1; }
+"$build/consumer/consumer" "$project/recipe.toml" >"$build/output.txt" || { cat "$build/output.txt"; exit 1; }
 cat "$build/output.txt"
-test "$project" = "$here" || exit 0
-version=$(sed -n 's/^project(rino VERSION \([0-9.]*\).*/\1/p' "$source/CMakeLists.txt")
-grep -qx "rino $version" "$build/output.txt"
+case $mode in
+  core) ;;
+  own_method)
+    grep -qx "hardness with an encoder of width 16" "$build/output.txt"
+    grep -qx "chart 'resolution'" "$build/output.txt"
+    grep -qx "  mean squared error: .* to .*" "$build/output.txt"
+    grep -qx "  found: .* to .*" "$build/output.txt"
+    ;;
+  *)
+    version=$(sed -n 's/^project(rino VERSION \([0-9.]*\).*/\1/p' "$source/CMakeLists.txt")
+    grep -qx "rino $version" "$build/output.txt"
+    ;;
+esac
