@@ -113,7 +113,7 @@ lint: deps
 	clang-format --dry-run --Werror $(SOURCES)
 	ruff check .
 	ruff format --check .
-	$(or $(CLANG),clang++-16) -std=c++20 -fsyntax-only -Wall -Wextra -Wpedantic -Wconversion -Werror -Iinclude \
+	$(or $(CLANG),clang++-16) -std=c++20 -fsyntax-only -DRINO_FASTJET -Wall -Wextra -Wpedantic -Wconversion -Werror -Iinclude \
 	  $(addprefix -isystem $(SITE)/,torch/include torch/include/torch/csrc/api/include fastjet/include cmeel.prefix/include/eigen3) \
 	  tests/clang/everything.cpp
 

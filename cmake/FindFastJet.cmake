@@ -28,7 +28,8 @@ find_package_handle_standard_args(
   FastJet
   REQUIRED_VARS FastJet_LIBRARY FastJet_INCLUDE_DIR
   VERSION_VAR FastJet_VERSION
-  REASON_FAILURE_MESSAGE "Install it with 'pip install fastjet' or 'apt-get install libfastjet-dev', or set CMAKE_PREFIX_PATH.")
+  REASON_FAILURE_MESSAGE "Install it with 'pip install fastjet' or 'apt-get install libfastjet-dev', or set \
+CMAKE_PREFIX_PATH. Or do without it: find_package(rino COMPONENTS core), in rino's own build -DRINO_FASTJET=OFF.")
 
 if(FastJet_FOUND AND NOT TARGET FastJet::FastJet)
   get_filename_component(FastJet_LIBRARY_DIR "${FastJet_LIBRARY}" DIRECTORY)

@@ -1,4 +1,5 @@
-# The libraries rino stands on, found where pip or Debian put them. Used by rino's own build and by rinoConfig.cmake.
+# The libraries rino stands on, found where pip or Debian put them. Used by rino's own build and by rinoConfig.cmake, which
+# say in rino_find_fastjet whether FastJet is one of them: REQUIRED, QUIET (one that may be missing) or empty.
 include(${CMAKE_CURRENT_LIST_DIR}/rinoFindInPython.cmake)
 list(APPEND CMAKE_MODULE_PATH ${CMAKE_CURRENT_LIST_DIR})
 
@@ -16,6 +17,8 @@ if(NOT TARGET Eigen3::Eigen)
 endif()
 
 # FastJet: the field's jet clustering, our reference.
-find_package(FastJet 3.4 REQUIRED)
+if(rino_find_fastjet)
+  find_package(FastJet 3.4 ${rino_find_fastjet})
+endif()
 
 find_package(Threads REQUIRED)

@@ -69,6 +69,7 @@ int main(int count, char** arguments) {
   entry.resolve = [](rino::Sections&) {};
   entry.make = [](const rino::Sections& recipe) { return std::make_shared<Alignment>(recipe); };
   entry.presets = {{"wide", "", "with more smearing", "rino", {{"encoder.width", 64}, {"alignment.soft", 0.3}}}};
+  entry.charts = {{"views", {{"alignment", "mean squared distance"}, {"uniformity", "how evenly they lie"}}}};
   rino::Registry::add(std::move(entry));
 
   const rino::Recipe recipe = count > 1 ? rino::read_recipe(arguments[1]) : rino::parse_recipe(R"(

@@ -217,7 +217,8 @@ counts
       "register_method",
       [](const std::string& name, const std::string& summary,
          const std::map<std::string, std::vector<Number>>& sections,
-         const std::map<std::string, std::map<std::string, rino::FieldValue>>& presets) {
+         const std::map<std::string, std::map<std::string, rino::FieldValue>>& presets, const rino::Chart::Lines& parts,
+         const std::vector<std::pair<std::string, rino::Chart::Lines>>& charts) {
         rino::MethodEntry entry;
         entry.name = name;
         entry.summary = summary;
@@ -239,7 +240,25 @@ counts
         for (const auto& [preset, values] : presets) {
           entry.presets.push_back({preset, "", summary, rino::kOwnChoice, {values.begin(), values.end()}});
         }
+        entry.parts = parts;
+        for (const auto& [title, lines] : charts) {
+          entry.charts.push_back({title, lines});
+        }
         rino::Registry::add(std::move(entry), /*replace=*/true);
       },
-      "name"_a, "summary"_a, "sections"_a, "presets"_a);
+      "name"_a, "summary"_a, "sections"_a, "presets"_a, "parts"_a = rino::Chart::Lines(),
+      "charts"_a = std::vector<std::pair<std::string, rino::Chart::Lines>>());
+
+  // Parts of the loss; charts as title, lines, prototypes, schedule.
+  module.def(
+      "method_charts",
+      [](const std::string& name) {
+        const rino::MethodEntry& entry = rino::Registry::method(name);
+        std::vector<std::tuple<std::string, rino::Chart::Lines, bool, bool>> charts;
+        for (const rino::Chart& chart : entry.charts) {
+          charts.emplace_back(chart.title, chart.lines, chart.prototypes, chart.schedule);
+        }
+        return std::pair{entry.parts, charts};
+      },
+      "name"_a);
 }

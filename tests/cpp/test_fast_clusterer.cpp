@@ -21,6 +21,7 @@
 #include <rino/jets/kinematics.hpp>
 #include <rino/jets/toy_shower.hpp>
 #include <rino/views/fast_clusterer.hpp>
+#include <rino/views/plain_clusterer.hpp>
 #include <rino/views/view_generator.hpp>
 
 #include "catch.hpp"
@@ -33,6 +34,7 @@ using rino::CambridgeAachen;
 using rino::FastClusterer;
 using rino::Jets;
 using rino::Kt;
+using rino::PlainClusterer;
 using rino::Resolution;
 using rino::ViewBackend;
 using rino::ViewGenerator;
@@ -458,6 +460,27 @@ TEMPLATE_TEST_CASE("subjets of constituents are the same with both backends", "[
     }
   }
   CHECK(equal);
+}
+
+TEMPLATE_TEST_CASE("what clusters without FastJet gives what FastJet gives, equal distances included",
+                   "[fast][views][reference]", Kt, CambridgeAachen, AntiKt) {
+  JetBuilder large;
+  rino::Random random({9});
+  exactness::fills::plain(large, random, 1500);
+  large.end_jet();
+  for (const Jets<double>& jets : {mixed_jets(), large.jets()}) {
+    for (const double radius : {0.4, 0.8, 4.0}) {
+      const ViewGenerator<double, TestType, PlainClusterer<TestType>> plain(some_resolutions<TestType>(),
+                                                                            {.radius = radius});
+      CHECK(identical(plain(jets), views<TestType>(jets, {.radius = radius, .backend = ViewBackend::fastjet})));
+    }
+  }
+}
+
+TEST_CASE("without FastJet there is no backend of its name, and the error says what to link", "[fast][errors]") {
+  using Plain = ViewGenerator<double, Kt, PlainClusterer<Kt>>;
+  CHECK(says(error_of([] { Plain({rino::subjets(2)}, {.backend = ViewBackend::fastjet}); }), "backend is 'fastjet'",
+             "rino::fastjet", "'auto'"));
 }
 
 TEST_CASE("single-precision and strided jets give what FastJet gives", "[fast][views]") {

@@ -10,6 +10,7 @@
 
 #include <rino/core/fields.hpp>
 #include <rino/core/named_enum.hpp>
+#include <rino/jets/toy_shower.hpp>
 #include <rino/recipe/recipe.hpp>
 
 #include "catch.hpp"
@@ -475,6 +476,35 @@ TEST_CASE("the registry refuses names that are taken and methods that lack a par
   entry.presets.clear();
   entry.resolve = nullptr;
   CHECK(says(error_of([&] { Registry::add(entry); }), "'mine' lacks"));
+}
+
+TEST_CASE("what is drawn of a method are numbers that its steps report", "[recipe][registry]") {
+  for (const rino::MethodEntry& method : rino::Registry::methods()) {
+    Recipe recipe(method.name);
+    recipe.training().batch_size = 8;
+    for (const char* part : {"koleo", "ibot", "gram"}) {  // which are off
+      if (method.name == "self-distillation") {
+        recipe.set("loss", part, 0.1);
+      }
+    }
+    rino::Trainer trainer(recipe.make_method(), rino::toy_shower<double>({.jets = 8}, 1), recipe.optimizer(),
+                          recipe.training());
+    std::set<std::string> reported;
+    for (const auto& [name, value] : trainer.step().metrics) {
+      reported.insert(name);
+    }
+    std::set<std::string> drawn;
+    std::vector<rino::Chart> charts = method.charts;
+    charts.push_back({"loss", method.parts});
+    for (const rino::Chart& chart : charts) {
+      CHECK_FALSE(chart.title.empty());
+      for (const auto& [name, words] : chart.lines) {
+        CHECK_FALSE(words.empty());
+        drawn.insert(name);
+      }
+    }
+    CHECK(drawn == reported);
+  }
 }
 
 TEST_CASE("a recipe of TOML is the same as Python's", "[recipe][toml]") {

@@ -15,7 +15,8 @@ import torch
 from helpers import small_jets, tiny
 
 import pyrino as rino
-from pyrino import Recipe, RinoError
+from pyrino import Recipe, RinoError, _core
+from pyrino.methods import Chart, about
 
 SMALL = {"encoder.width": 8, "encoder.heads": 2, "encoder.layers": 1, "encoder.feedforward": 12}
 
@@ -288,6 +289,13 @@ def test_a_run_shows_its_charts_and_is_read_from_a_stream(jets, tmp_path):
     labels = [text.get_text() for text in run.plot().axes[0].get_legend().get_texts()]
     assert labels == ["loss", "alignment"]
     assert rino.JetEncoder.load(tmp_path / "run").recipe.method == "test-alignment"
+
+
+def test_a_method_that_is_not_described_here_shows_the_charts_of_its_entry():
+    _core.register_method("test-entry", "", {}, {}, [("part", "a part")], [("a chart", [("number", "a number")])])
+    shown = about(Recipe("test-entry"))
+    assert shown.parts == (("part", "a part"),)
+    assert shown.charts == (Chart("a chart", (("number", "a number"),)),)
 
 
 # --- what is wrong is told where it is ---

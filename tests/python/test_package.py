@@ -131,7 +131,7 @@ def test_a_missing_library_is_an_error_that_says_what_to_install(tmp_path, targe
         "cmake_minimum_required(VERSION 3.22)\nproject(probe LANGUAGES CXX)\n"
         "add_library(torch INTERFACE)\n"
         + ("add_library(Eigen3::Eigen INTERFACE IMPORTED)\n" if target == "FastJet" else "")
-        + f"include({ROOT / 'cmake' / 'rinoDependencies.cmake'})\n"
+        + f"set(rino_find_fastjet REQUIRED)\ninclude({ROOT / 'cmake' / 'rinoDependencies.cmake'})\n"
     )
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
@@ -147,6 +147,66 @@ def test_a_missing_library_is_an_error_that_says_what_to_install(tmp_path, targe
     )  # fmt: skip
     assert done.returncode != 0
     assert remedy in done.stderr
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory) -> Path:
+    """The C++ package as it is installed where there is no FastJet."""
+    folder = tmp_path_factory.mktemp("package")
+    done = subprocess.run(
+        [
+            shutil.which("cmake"), "-S", ROOT, "-B", folder / "build", f"-DPython_EXECUTABLE={sys.executable}",
+            "-DRINO_FASTJET=OFF", "-DCMAKE_DISABLE_FIND_PACKAGE_FastJet=ON",
+        ],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "RINO_FASTJET is off: there is no target rino::fastjet" in done.stdout
+    subprocess.run([shutil.which("cmake"), "--install", folder / "build", "--prefix", folder / "prefix"], check=True)
+    return folder / "prefix"
+
+
+@pytest.mark.parametrize(
+    ("components", "fastjet", "targets"),
+    [
+        ("", True, "rino fastjet kernels"),
+        ("COMPONENTS fastjet", True, "rino fastjet kernels"),
+        ("COMPONENTS core", True, "rino kernels"),
+        ("COMPONENTS core", False, "rino kernels"),
+        ("COMPONENTS core OPTIONAL_COMPONENTS fastjet", True, "rino fastjet kernels"),
+        ("COMPONENTS core OPTIONAL_COMPONENTS fastjet", False, "rino kernels"),
+        ("", False, "pip install fastjet"),
+        ("COMPONENTS core fastjet", False, "find_package(rino COMPONENTS core)"),
+        ("COMPONENTS core pythia", True, "rino has no component 'pythia': choose of core, fastjet"),
+    ],
+)
+def test_fastjet_is_looked_for_where_its_component_is_asked_for(tmp_path, package, components, fastjet, targets):
+    site = tmp_path / "site"
+    (site / "fastjet" / "include" / "fastjet").mkdir(parents=True)
+    (site / "fastjet" / "include" / "fastjet" / "ClusterSequence.hh").touch()
+    (site / "fastjet" / "include" / "fastjet" / "config_auto.h").write_text('#define FASTJET_PACKAGE_VERSION "3.4.3"\n')
+    (site / "fastjet" / "lib").mkdir()
+    (site / "fastjet" / "lib" / "libfastjet.so").touch()
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.22)\nproject(probe LANGUAGES CXX)\n"
+        "add_library(torch INTERFACE)\nadd_library(Eigen3::Eigen INTERFACE IMPORTED)\n"
+        f"find_package(rino REQUIRED {components})\n"
+        "foreach(name IN ITEMS rino fastjet kernels)\n  if(TARGET rino::${name})\n    list(APPEND found ${name})\n"
+        'endif()\nendforeach()\nlist(JOIN found " " found)\nmessage(STATUS "targets=${found}")\n'
+    )
+    done = subprocess.run(
+        [
+            shutil.which("cmake"), "-S", tmp_path, "-B", tmp_path / "build", "-DPython_EXECUTABLE=/nowhere",
+            f"-DCMAKE_PREFIX_PATH={package};{site / 'fastjet' if fastjet else ''}",
+            "-DCMAKE_IGNORE_PATH=/usr/include;/usr/lib;/usr/lib/x86_64-linux-gnu;/usr/bin",
+        ],
+        capture_output=True, text=True, check=False,
+        env={k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")} | {"PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    if targets.startswith("rino ") and targets.endswith("kernels"):
+        assert found(done)["targets"] == targets
+    else:
+        assert targets in said(done)
 
 
 def fake_torch(

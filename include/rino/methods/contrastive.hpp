@@ -215,6 +215,10 @@ inline MethodEntry contrastive_entry() {
       {"contrastive", "", "NT-Xent between two views of each jet, on the paper's smallest encoder", kOwnChoice, {}},
       {"supcon", "contrastive", "the same with labels: SupCon", kOwnChoice, {{"loss.labels", true}}},
   };
+  entry.charts = {
+      {"alignment", {{"alignment", "mean squared distance of two views"}}},
+      {"uniformity", {{"uniformity", "ln of the mean Gaussian potential"}}},
+  };
   return entry;
 }
 

@@ -560,6 +560,20 @@ inline MethodEntry self_distillation_entry() {
         {"supervised.patience", 4}}},
       {"study", "demo", "the same for hours", kOwnChoice, {{"training.epochs", 50}}},
   };
+  entry.parts = {{"dino", "cross-entropy"}, {"koleo", "KoLeo"}, {"ibot", "iBOT"}, {"gram", "Gram"}};
+  entry.charts = {
+      {.title = "teacher entropy [nats]",
+       .lines = {{"teacher_entropy", "of one jet's assignment"}, {"prototype_entropy", "of the mean assignment"}},
+       .prototypes = true},
+      {.title = "teacher entropy, particles [nats]",
+       .lines = {{"particle_teacher_entropy", "of one constituent's"},
+                 {"particle_prototype_entropy", "of the mean assignment"}},
+       .prototypes = true},
+      {.title = "teacher momentum", .lines = {{"momentum", "momentum"}}, .schedule = true},
+      {.title = "temperature",
+       .lines = {{"teacher_temperature", "teacher"}, {"student_temperature", "student"}},
+       .schedule = true},
+  };
   return entry;
 }
 

@@ -21,6 +21,17 @@ struct Preset {
   std::vector<std::pair<std::string, FieldValue>> numbers;  ///< by "section.name"
 };
 
+/// Numbers of a step that belong in one picture.
+struct Chart {
+  /// Each number's name in `StepReport::metrics`, and its words in the picture.
+  using Lines = std::vector<std::pair<std::string, std::string>>;
+
+  std::string title;
+  Lines lines;
+  bool prototypes = false;  ///< entropies of assignments to prototypes, in nats: their scale is ln K
+  bool schedule = false;    ///< follows from the recipe, without noise
+};
+
 /// What a method says of itself: all that has to be known of it elsewhere. `methods/registry.hpp` has the list.
 struct MethodEntry {
   std::string name;
@@ -33,7 +44,9 @@ struct MethodEntry {
   /// The method of a recipe, with new initial values.
   std::function<std::shared_ptr<Method>(const Sections&)> make;
   std::vector<Preset> presets;
-  bool added = false;  ///< by a user
+  Chart::Lines parts = {};         ///< of the loss, which are drawn in its picture
+  std::vector<Chart> charts = {};  ///< what else is drawn; numbers that a step does not report are left out
+  bool added = false;              ///< by a user
 };
 
 }  // namespace rino

@@ -14,7 +14,7 @@
 #include <rino/views/algorithm.hpp>
 #include <rino/views/clustering_history.hpp>
 #include <rino/views/fast_clusterer.hpp>
-#include <rino/views/fastjet.hpp>
+#include <rino/views/reference_clusterer.hpp>
 #include <rino/views/view_generator.hpp>
 
 namespace rino {
@@ -32,12 +32,12 @@ void write_splitting_scales(const Jets<Scalar>& jets, std::int64_t first, std::i
       to[j * most + left - 1] = std::sqrt(largest[static_cast<std::size_t>(n - left - 1)]);
     }
   };
-  FastJetClusterer<Kt> reference(options.radius);
-  const auto by_fastjet = [&](Index begin, Index end) {
+  ReferenceClusterer<Kt> reference(options.radius);
+  const auto by_reference = [&](Index begin, Index end) {
     reference(jets, begin, end, [&](Index j, const ClusteringHistory& history) { write(j, history.scales()); });
   };
   if (!with_fast) {
-    by_fastjet(first, last);
+    by_reference(first, last);
     return;
   }
   FastClusterer<Kt> fast(options.radius, {}, options.target.value_or(simd::best_target()));
@@ -52,7 +52,7 @@ void write_splitting_scales(const Jets<Scalar>& jets, std::int64_t first, std::i
               [&](Index a, Index b) { return jets.multiplicity(a) > jets.multiplicity(b); });
     const auto fits = std::find_if(order.begin(), order.end(),
                                    [&](Index j) { return jets.multiplicity(j) <= fast.kMostConstituents; });
-    std::for_each(order.begin(), fits, [&](Index j) { by_fastjet(j, j + 1); });
+    std::for_each(order.begin(), fits, [&](Index j) { by_reference(j, j + 1); });
     for (auto done = fits; done != order.end();) {
       fast.clear();
       const auto some = static_cast<int>(std::min<std::ptrdiff_t>(order.end() - done, fast.places()));
@@ -62,7 +62,7 @@ void write_splitting_scales(const Jets<Scalar>& jets, std::int64_t first, std::i
       fast.run();
       for (int place = 0; place < some; ++place) {
         if (!fast.decided(place)) {
-          by_fastjet(done[place], done[place] + 1);
+          by_reference(done[place], done[place] + 1);
           continue;
         }
         largest.clear();
@@ -97,7 +97,7 @@ std::vector<double> splitting_scales(const Jets<Scalar>& jets, std::int64_t most
   const bool with_fast =
       options.backend != ViewBackend::fastjet && options.radius >= FastClusterer<Kt>::kSmallestRadius;
   std::vector<double> scales(static_cast<std::size_t>(jets.size() * most), 0.0);
-  const int threads = FastJetClusterer<Kt>::kThreadSafe ? options.threads : 1;
+  const int threads = ReferenceClusterer<Kt>::kThreadSafe ? options.threads : 1;
   parallel_for(jets.size(), threads, [&](std::int64_t first, std::int64_t last) {
     detail::write_splitting_scales(jets, first, last, most, options, with_fast, scales.data());
   });

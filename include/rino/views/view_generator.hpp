@@ -21,12 +21,13 @@
 #include <rino/views/algorithm.hpp>
 #include <rino/views/clustering_history.hpp>
 #include <rino/views/fast_clusterer.hpp>
-#include <rino/views/fastjet.hpp>
+#include <rino/views/plain_clusterer.hpp>
+#include <rino/views/reference_clusterer.hpp>
 #include <rino/views/resolution.hpp>
 
 namespace rino {
 
-/// What does the clustering. The views are the same.
+/// What does the clustering. The views are the same. In programs without FastJet the plain clusterer stands for it.
 enum class ViewBackend {
   automatic,  ///< FastClusterer where it knows the algorithm and the radius, else FastJet
   fast,       ///< FastClusterer; FastJet for the few jets that it leaves undecided or that have too many constituents
@@ -73,14 +74,15 @@ struct ViewOptions {
 /// std::vector<rino::Jets<float>> views = generator(jets);
 /// @endcode
 ///
-/// @tparam Reference  clusters what FastClusterer does not; another than FastJet does everything itself.
+/// @tparam Reference  clusters what FastClusterer does not; another than the default does everything itself.
 template <std::floating_point Scalar, ClusteringAlgorithm Algorithm = Kt,
-          Clusterer<Scalar> Reference = FastJetClusterer<Algorithm>>
+          Clusterer<Scalar> Reference = ReferenceClusterer<Algorithm>>
 class ViewGenerator {
  public:
   using Index = std::int64_t;
 
-  /// @throws rino::Error if there is no resolution, one has no meaning for the algorithm, or an option is out of range.
+  /// @throws rino::Error if there is no resolution, one has no meaning for the algorithm, an option is out of range, or
+  ///         the backend is FastJet in a program that is built without it.
   explicit ViewGenerator(std::vector<Resolution> resolutions, const ViewOptions& options = {})
       : resolutions_(std::move(resolutions)), options_(options) {
     require(!resolutions_.empty(), "there are no resolutions: give one or more, such as subjets(8) or particles()");
@@ -92,6 +94,9 @@ class ViewGenerator {
     if (options_.target) {
       simd::require_supported(*options_.target);
     }
+    require(options_.backend != ViewBackend::fastjet || !std::is_same_v<Reference, PlainClusterer<Algorithm>>,
+            "backend is 'fastjet' and this program is built without FastJet: link the target rino::fastjet, or choose "
+            "'auto'");
     if (options_.backend == ViewBackend::fast) {
       require(kFast, "backend is 'fast', which does not know the ", Algorithm::name,
               " algorithm or another clusterer than FastJet: choose 'auto' or 'fastjet'");
@@ -153,7 +158,7 @@ class ViewGenerator {
   }
 
  private:
-  static constexpr bool kFast = FastAlgorithm<Algorithm> && std::is_same_v<Reference, FastJetClusterer<Algorithm>>;
+  static constexpr bool kFast = FastAlgorithm<Algorithm> && std::is_same_v<Reference, ReferenceClusterer<Algorithm>>;
   static constexpr double kSmallestFastRadius = 1e-3;
 
   /// One view of a range of jets.

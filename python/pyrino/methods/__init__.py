@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pyrino import _core
 from pyrino.methods.contrastive import AboutContrastive
-from pyrino.methods.description import About, Alarm, Chart
+from pyrino.methods.description import About, Alarm, Chart, Pictures, pictures
 from pyrino.methods.method import AboutPythonMethod, Batch, Method, Step, method_class
 from pyrino.methods.self_distillation import AboutSelfDistillation
 from pyrino.methods.teacher import Teacher
@@ -13,7 +14,19 @@ from pyrino.methods.teacher import Teacher
 if TYPE_CHECKING:
     from pyrino.recipe import Recipe
 
-__all__ = ["About", "Alarm", "Batch", "Chart", "Method", "Step", "Teacher", "about", "all_methods", "method_class"]
+__all__ = [
+    "About",
+    "Alarm",
+    "Batch",
+    "Chart",
+    "Method",
+    "Pictures",
+    "Step",
+    "Teacher",
+    "about",
+    "all_pictures",
+    "method_class",
+]
 
 #: By the method's name; one that is not here shows what every method has.
 _ABOUT: dict[str, type[About]] = {"self-distillation": AboutSelfDistillation, "contrastive": AboutContrastive}
@@ -25,6 +38,6 @@ def about(recipe: Recipe) -> About:
     return kind(recipe)
 
 
-def all_methods() -> list[type[About]]:
-    """Those that say something, the oldest first."""
-    return list(_ABOUT.values())
+def all_pictures() -> list[Pictures]:
+    """Those of all the library's methods, the oldest first."""
+    return [pictures(name) for name, *_ in _core.Recipe.methods() if method_class(name) is None]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyrino.flops import Flops, embedding_size, encoder_flops, input_flops, own_rows
-from pyrino.methods.description import About, Chart
+from pyrino.methods.description import About
 from pyrino.nn import tokenize
 
 if TYPE_CHECKING:
@@ -18,11 +18,6 @@ __all__ = ["AboutContrastive"]
 
 class AboutContrastive(About):
     """NT-Xent and SupCon: how near views of a jet lie, how evenly all fill the sphere (arXiv:2005.10242)."""
-
-    charts = (
-        Chart("alignment", (("alignment", "mean squared distance of two views"),)),
-        Chart("uniformity", (("uniformity", "ln of the mean Gaussian potential"),)),
-    )
 
     @property
     def wants_labels(self) -> bool:

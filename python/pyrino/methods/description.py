@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from pyrino import _core
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from pyrino.jets import Jets
     from pyrino.recipe import Recipe
 
-__all__ = ["About", "Alarm", "Chart", "listed"]
+__all__ = ["About", "Alarm", "Chart", "Pictures", "listed", "pictures"]
 
 
 class Chart(NamedTuple):
@@ -22,6 +24,25 @@ class Chart(NamedTuple):
     lines: tuple[tuple[str, str], ...]  #: each number's name in `Trainer.step`'s report, and its words in the picture
     prototypes: bool = False  #: entropies of assignments to prototypes, in nats: their scale is ln K
     schedule: bool = False  #: follows from the recipe, without noise
+
+
+class Pictures(NamedTuple):
+    """What is drawn of a method's steps."""
+
+    parts: tuple[tuple[str, str], ...]  #: of the loss, in its picture: names and words as in `Chart.lines`
+    charts: tuple[Chart, ...]  #: what else belongs in a picture
+
+
+def pictures(method: str) -> Pictures:
+    """What the registry says of a method.
+
+    Raises
+    ------
+    RinoError
+        For a name that there is not.
+    """
+    parts, charts = _core.method_charts(method)
+    return Pictures(tuple(parts), tuple(Chart(title, tuple(lines), *kinds) for title, lines, *kinds in charts))
 
 
 class Alarm(Protocol):
@@ -39,21 +60,20 @@ class Alarm(Protocol):
 class About:
     """What a method says of itself; this is what all have, and methods add theirs.
 
+    ``parts`` and ``charts`` are its `Pictures`.
+
     Parameters
     ----------
     recipe
         Of the run.
     """
 
-    #: Parts of the loss, in its picture: names and words as in `Chart.lines`.
-    parts: tuple[tuple[str, str], ...] = ()
-    #: What else belongs in a picture.
-    charts: tuple[Chart, ...] = ()
     #: Pictures of `derived` numbers in TensorBoard, where they say more than the charts: title and tags.
     derived_charts: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
+        self.parts, self.charts = pictures(recipe.method)
 
     @property
     def prototypes(self) -> int | None:

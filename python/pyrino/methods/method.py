@@ -16,7 +16,7 @@ from pyrino import _core
 from pyrino._arguments import checked, translated
 from pyrino.errors import RinoError
 from pyrino.jets import Jets
-from pyrino.methods.description import About, Chart
+from pyrino.methods.description import About
 from pyrino.methods.teacher import Teacher
 from pyrino.nn import Encoder, Tokens
 
@@ -97,7 +97,10 @@ class Method:
             return
         text = (cls.__doc__ or "").strip().split("\n")[0] or f"{cls.__module__}.{cls.__qualname__}"
         numbers = _numbers(cls)
-        _core.register_method(cls.name, text, {section_of(cls.name): numbers} if numbers else {}, cls.presets)
+        sections = {section_of(cls.name): numbers} if numbers else {}
+        lines = {title: [(name, name) for name in names] for title, names in cls.charts.items()}
+        parts = lines.pop("loss", [])
+        _core.register_method(cls.name, text, sections, cls.presets, parts, list(lines.items()))
         _CLASSES[cls.name] = cls
 
     @checked
@@ -281,15 +284,6 @@ class Method:
 
 class AboutPythonMethod(About):
     """What a method of Python says of itself, from its class."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__(recipe)
-        charts = _CLASSES[recipe.method].charts
-        parts = charts.get("loss", ())
-        self.parts = tuple((name, name) for name in parts)
-        self.charts = tuple(
-            Chart(title, tuple((name, name) for name in names)) for title, names in charts.items() if title != "loss"
-        )
 
     @property
     def wants_labels(self) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from pyrino.flops import Flops, embedding_size, encoder_flops, head_flops, input_flops, own_rows
 from pyrino.methods.collapse import CollapseAlarm
-from pyrino.methods.description import About, Alarm, Chart, listed
+from pyrino.methods.description import About, Alarm, listed
 from pyrino.nn import tokenize
 
 if TYPE_CHECKING:
@@ -21,25 +21,6 @@ __all__ = ["AboutSelfDistillation"]
 
 class AboutSelfDistillation(About):
     """Losses of views and constituents, entropies of the teacher's assignments, signs of collapse."""
-
-    parts = (("dino", "cross-entropy"), ("koleo", "KoLeo"), ("ibot", "iBOT"), ("gram", "Gram"))
-    charts = (
-        Chart(
-            "teacher entropy [nats]",
-            (("teacher_entropy", "of one jet's assignment"), ("prototype_entropy", "of the mean assignment")),
-            prototypes=True,
-        ),
-        Chart(
-            "teacher entropy, particles [nats]",
-            (
-                ("particle_teacher_entropy", "of one constituent's"),
-                ("particle_prototype_entropy", "of the mean assignment"),
-            ),
-            prototypes=True,
-        ),
-        Chart("teacher momentum", (("momentum", "momentum"),), schedule=True),
-        Chart("temperature", (("teacher_temperature", "teacher"), ("student_temperature", "student")), schedule=True),
-    )
 
     derived_charts = (
         ("entropies of jets / ln K", ("collapse/teacher_entropy_over_ln_K", "collapse/prototype_entropy_over_ln_K")),

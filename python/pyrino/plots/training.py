@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pyrino._columns import to_float64
 from pyrino.drawing.style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, VERMILION, new_figure, plain
 from pyrino.errors import RinoError
-from pyrino.methods import About, Chart, all_methods
+from pyrino.methods import About, Chart, Pictures, all_pictures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +53,7 @@ def training_curves(
         If the history is empty, its columns differ in length, or it holds none of the known ones.
     """
     columns = _columns(history)
-    charts = _charts(all_methods() if method is None else [method])
+    charts = _charts(all_pictures() if method is None else [method])
     panels = [(chart, [line for line in chart.lines if line[0] in columns]) for chart in charts]
     panels = [(chart, lines) for chart, lines in panels if lines]
     if not panels:
@@ -103,7 +103,7 @@ def training_curves(
     return figure
 
 
-def _charts(methods: Sequence[About] | Sequence[type[About]]) -> list[Chart]:
+def _charts(methods: Sequence[About | Pictures]) -> list[Chart]:
     """What is drawn, in order: what every method has, and the charts of these."""
     parts = tuple(dict.fromkeys(part for known in methods for part in known.parts))
     own = list(dict.fromkeys(chart for known in methods for chart in known.charts))
