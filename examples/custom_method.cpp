@@ -26,10 +26,9 @@ struct AlignmentOptions {
 class Alignment final : public rino::Method {
  public:
   explicit Alignment(const rino::Sections& recipe)
-      : options_(recipe.get<AlignmentOptions>("alignment")),
-        tokenizer_(recipe.get<rino::ViewTokenizerOptions>("jets")),
-        encoder_(recipe.get<rino::JetEncoderOptions>("encoder")) {
-    rino::initialize(*encoder_, static_cast<std::uint64_t>(recipe.get<rino::TrainingOptions>("training").seed));
+      : options_(recipe.get<AlignmentOptions>("alignment")), encoder_(rino::make_encoder(recipe)) {
+    rino::initialize(*encoder_->module(),
+                     static_cast<std::uint64_t>(recipe.get<rino::TrainingOptions>("training").seed));
   }
 
   // Called from loader threads: what a step draws follows from its seed, its number and a name.
@@ -37,27 +36,24 @@ class Alignment final : public rino::Method {
     const std::vector<rino::Jets<double>> views{
         rino::rotate(jets, step.draws("rotation")),
         rino::smear(jets, rino::SmearOptions{.soft = options_.soft}, step.draws("smearing"))};
-    rino::Batch batch;
-    batch.tokens["constituents"] = tokenizer_.of_views<float>(std::span<const rino::Jets<double>>(views));
-    return batch;
+    return encoder_->inputs_of_views(views, type());
   }
 
   rino::StepLoss loss(const rino::Batch& batch, const rino::Step& step) override {
-    const rino::Tokens& tokens = batch.of("constituents");
-    rino::set_generator(*encoder_, rino::make_generator(tokens.features.device(), step.dropout_seed()));
-    const std::vector<at::Tensor> views = encoder_->embed_jets(tokens).chunk(2);
+    const at::Device device = batch.of("constituents").features.device();
+    rino::set_generator(*encoder_->module(), rino::make_generator(device, step.dropout_seed()));
+    const std::vector<at::Tensor> views = encoder_->embed_jets(batch).chunk(2);
     const at::Tensor near = rino::alignment(views[0], views[1]);
     const at::Tensor spread = (rino::uniformity(views[0]) + rino::uniformity(views[1])) / 2;
     return {near + options_.uniformity * spread, {{"alignment", near.detach()}, {"uniformity", spread.detach()}}};
   }
 
-  rino::Modules trained() const override { return {{"encoder", encoder_.ptr()}}; }
-  void start() override { encoder_->train(); }
+  rino::Modules trained() const override { return {{"encoder", encoder_->module()}}; }
+  void start() override { encoder_->module()->train(); }
 
  private:
   AlignmentOptions options_;
-  rino::ViewTokenizer tokenizer_;
-  rino::JetEncoder encoder_;
+  std::shared_ptr<rino::Encoder> encoder_;
 };
 
 int main(int count, char** arguments) {

@@ -83,7 +83,7 @@ TEST_CASE("an encoder embeds jets by itself, whatever its kind", "[encoders]") {
     CHECK(at_once.allclose(both.jets.narrow(0, 12, 12), 1e-12, 1e-12));
     CHECK(rino::embed(*encoder, jets, rino::particles(), placement, 1, {.jets = 5}).allclose(at_once, 1e-12, 1e-12));
     const std::vector<Jets<double>> views{jets, jets};
-    const rino::Batch twice = encoder->inputs_of_views(std::span<const Jets<double>>(views), at::kDouble);
+    const rino::Batch twice = encoder->inputs_of_views(views, at::kDouble);
     CHECK(encoder->embed_jets(twice).narrow(0, 12, 12).allclose(at_once, 1e-12, 1e-12));
   }
 }

@@ -144,7 +144,7 @@ class Contrastive final : public Method {
   /// @throws rino::Error if they are and the jets have none.
   Batch prepare(const Jets<double>& jets, const Step& step) const override {
     const std::vector<Jets<double>> views{view(jets, step.draws("first view")), view(jets, step.draws("second view"))};
-    Batch batch = encoder_->inputs_of_views(std::span<const Jets<double>>(views), type());
+    Batch batch = encoder_->inputs_of_views(views, type());
     if (options_.labels) {
       require(jets.labels() != nullptr, "loss.labels is on but the jets have no labels: give labelled jets, or switch ",
               "it off");

@@ -90,12 +90,14 @@ def _presets() -> str:
             shown += ["", f"{preset.source}:"]
         said = preset.method, preset.source
         shown.append(line)
+    kinds = ", ".join(f'"{kind.kind}" ({kind.summary}, {kind.source})' for kind in Recipe.encoders())
     example = next((preset.name for preset in catalogue if "-" in preset.name), catalogue[-1].name)
     return "\n".join(
         [
             *shown,
             "",
             f'preset = "{example}" in a TOML file chooses one; numbers below that line replace its own.',
+            f"encoder.kind is one of {kinds}.",
             "pyrino recipes show NAME prints every number, its meaning and where it comes from.",
         ]
     )

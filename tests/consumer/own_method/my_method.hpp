@@ -29,11 +29,10 @@ class Hardness final : public rino::Method {
  public:
   explicit Hardness(const rino::Sections& recipe)
       : options_(recipe.get<HardnessOptions>("hardness")),
-        tokenizer_(recipe.get<rino::ViewTokenizerOptions>("jets")),
-        encoder_(recipe.get<rino::JetEncoderOptions>("encoder")),
-        head_(rino::MlpOptions{.inputs = encoder_->options.outputs(), .layers = 1, .width = 1}) {
+        encoder_(rino::make_encoder(recipe)),
+        head_(rino::MlpOptions{.inputs = encoder_->outputs(), .layers = 1, .width = 1}) {
     const auto seed = static_cast<std::uint64_t>(recipe.get<rino::TrainingOptions>("training").seed);
-    rino::initialize(*encoder_, seed);
+    rino::initialize(*encoder_->module(), seed);
     rino::initialize(*head_, seed + 1);
   }
 
@@ -44,26 +43,24 @@ class Hardness final : public rino::Method {
     for (std::int64_t j = 0; j < jets.size(); ++j) {
       logarithms.push_back(std::log(rino::pt(jets.four_momentum(j)) / options_.scale));
     }
-    rino::Batch batch;
-    batch.tokens["constituents"] = tokenizer_.of_views<float>(std::span<const rino::Jets<double>>(view));
+    rino::Batch batch = encoder_->inputs_of_views(view, type());
     batch.tensors["hardness"] = at::tensor(logarithms).to(at::kFloat);
     return batch;
   }
 
   rino::StepLoss loss(const rino::Batch& batch, const rino::Step&) override {
-    const at::Tensor answer = head_(encoder_->embed_jets(batch.of("constituents"))).squeeze(1);
+    const at::Tensor answer = head_(encoder_->embed_jets(batch)).squeeze(1);
     const at::Tensor truth = batch.tensor("hardness");
     const at::Tensor error = (answer - truth).square().mean();
     return {error, {{"error", error.detach()}, {"answer", answer.detach().mean()}, {"truth", truth.mean()}}};
   }
 
-  rino::Modules trained() const override { return {{"encoder", encoder_.ptr()}, {"head", head_.ptr()}}; }
-  void start() override { encoder_->train(); }
+  rino::Modules trained() const override { return {{"encoder", encoder_->module()}, {"head", head_.ptr()}}; }
+  void start() override { encoder_->module()->train(); }
 
  private:
   HardnessOptions options_;
-  rino::ViewTokenizer tokenizer_;
-  rino::JetEncoder encoder_;
+  std::shared_ptr<rino::Encoder> encoder_;
   rino::Mlp head_;
 };
 
