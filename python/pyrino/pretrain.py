@@ -11,7 +11,7 @@ import signal
 import time
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from pyrino.methods import about, method_class
 from pyrino.nn import JetEncoder
 from pyrino.ranks import Ranks, Stopped, ranks_of
 from pyrino.recipe import TASKS, Recipe
+from pyrino.transforms import Augmentation
 from pyrino.views import _core_of
 from pyrino.watch import Watch
 
@@ -59,8 +60,10 @@ class Trainer:
         Every number of the run.
     jets
         What to train on: `Jets`, or a stream of `open_dataset`, which nobody else may use meanwhile. Labels are
-        looked at where the method needs them, as SupCon does. Where there are fewer than ``training.batch_size``, a
-        step takes all of them, which is said (on the logger "pyrino").
+        looked at where the method needs them, as SupCon does. Where the recipe names a column of weights
+        (``training.weight``), `Jets.values` has it; a stream of `open_dataset` reads it without being asked. Where
+        there are fewer jets than ``training.batch_size``, a step takes all of them, which is said (on the logger
+        "pyrino").
     device
         "cpu", "cuda", "cuda:1".
     dtype
@@ -73,13 +76,18 @@ class Trainer:
         initialised. All give the same recipe, and all jets or a stream opened with their own ``rank`` and
         ``world_size``; all call `step`, `save` and `restore` together. A rank that is lost is noticed within
         ``with pyrino.ranks.Ranks(group):`` only.
+    augmentation
+        What is done to the jets, on the loader's threads, before the method prepares them: a jet's draws are functions
+        of the recipe's seed, the step and its place in the step's batch of all processes. It is no part of the recipe:
+        who goes on with a run gives it again.
 
     Raises
     ------
     RinoError
         For a recipe with numbers outside their ranges, fewer than two jets, or float64 with precision "bf16"; for a
         batch that the processes cannot share evenly, other jets on another of them, or a stream that is not the
-        rank's own.
+        rank's own; for a column of weights that jets in memory lack, that has negative or infinite ones, or that the
+        method has no use for.
 
     Examples
     --------
@@ -97,6 +105,7 @@ class Trainer:
         device: str | torch.device = "cpu",
         dtype: str = "float32",
         group: Ranks | ProcessGroup | None = None,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self.recipe = recipe.copy()
         device = device_of(device)
@@ -111,12 +120,16 @@ class Trainer:
                 f"{ranks.size}: open it with rank={ranks.rank}, world_size={ranks.size}"
             )
         _check_alike(self.recipe, ranks)
+        if isinstance(jets, JetStream):
+            jets._want_columns(weight_of(self.recipe))
         #: The object of a method that is written in Python; None for the library's own.
         self.method = None
         if kind := method_class(self.recipe.method):
             self.method = kind(self.recipe)
         method = None if self.method is None else _core.PythonMethod(self.method)
-        self._core = _core.Trainer(self.recipe._core, source, device, dtype, ranks.group, method)
+        self._augmentation = augmentation
+        augment = None if augmentation is None else _augment(augmentation)
+        self._core = _core.Trainer(self.recipe._core, source, device, dtype, ranks.group, method, augment)
         if isinstance(jets, JetStream):
             jets._trained_on_labels = self._core.wants_labels
         if recipe.training.precision != self._core.precision and ranks.first:
@@ -222,6 +235,8 @@ class Trainer:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint (safetensors), whole or not at all; of several processes rank 0 does."""
         metadata = {"kind": "checkpoint", "recipe": self.recipe.to_json(), "pyrino": _core.__version__}
+        if self._augmentation is not None:
+            metadata["augmentation"] = repr(self._augmentation)
         self._core.save(os.fspath(path), metadata)
 
     @checked
@@ -238,9 +253,16 @@ class Trainer:
             difference. What fine-tuning alone needs may differ, and ``loader_threads``, which changes no result.
         """
         path = os.fspath(path)
-        text = _core.read_metadata(path).get("recipe")
+        metadata = _core.read_metadata(path)
+        text = metadata.get("recipe")
         if text is not None:
             _check_same(Recipe.from_json(text), self.recipe, path)
+        theirs = metadata.get("augmentation")
+        if text is not None and (theirs is None) != (self._augmentation is None):
+            raise RinoError(
+                f"the augmentation is {self._augmentation} but {theirs} in {path}: resume with that of the run, or "
+                "start a new one"
+            )
         self._core.restore(path)
 
 
@@ -299,6 +321,7 @@ def pretrain(
     progress: bool = True,
     tensorboard: bool = True,
     checkpoint_minutes: float = 5.0,
+    augmentation: Augmentation | None = None,
 ) -> PretrainingRun:
     """Pretrain an encoder on jets without labels: along the renormalisation-group flow (arXiv:2509.07486), or by
     another method that the recipe names.
@@ -332,6 +355,8 @@ def pretrain(
         Write a log that ``tensorboard --logdir`` shows while it grows.
     checkpoint_minutes
         Longest time between checkpoints; one is written at the end, on Ctrl-C, SIGTERM and SIGUSR1, too.
+    augmentation
+        What is done to the jets before the method sees them, as `Trainer` takes it; ``resume=True`` needs it again.
 
     Returns
     -------
@@ -351,7 +376,7 @@ def pretrain(
         # Before hours of reading, not after.
         ranks.first_does(lambda: check_folder(out, _FILES, overwrite=_replaces(out, resume, overwrite), remedy=_REMEDY))
         jets = ranks.each(lambda: _opened(train, recipe, ranks))
-        trainer = Trainer(recipe, jets, device=device, group=ranks)
+        trainer = Trainer(recipe, jets, device=device, group=ranks, augmentation=augmentation)
         history = History()
         if ranks.first_does(lambda: _prepare_folder(out, resume=resume, overwrite=overwrite)):
             trainer.restore(out / _CHECKPOINT)
@@ -450,8 +475,18 @@ def _opened(train: Any, recipe: Recipe, ranks: Ranks) -> Jets | JetStream:
         return train
     labelled = about(recipe).wants_labels
     return open_jets(
-        train, shuffle_seed=recipe.training.seed, rank=ranks.rank, world_size=ranks.size, labelled=labelled
+        train,
+        shuffle_seed=recipe.training.seed,
+        rank=ranks.rank,
+        world_size=ranks.size,
+        labelled=labelled,
+        columns=weight_of(recipe),
     )
+
+
+def weight_of(recipe: Recipe) -> list[str]:
+    """The column of weights that its readers have to read, if it names one."""
+    return [recipe.training.weight] if recipe.training.weight else []
 
 
 def as_recipe(recipe: Recipe | str | os.PathLike[str]) -> Recipe:
@@ -507,6 +542,11 @@ def claim_folder(out: Path, known: Sequence[str], *, overwrite: bool, remedy: st
 def _copy_of(encoder: JetEncoder) -> JetEncoder:
     """An encoder of its own memory, in evaluation mode."""
     return copy.deepcopy(encoder).requires_grad_(True).eval()
+
+
+def _augment(augmentation: Augmentation) -> Callable[[_core.Jets, _core.Draws], _core.Jets]:
+    """The augmentation as C++ calls it."""
+    return lambda jets, draws: augmentation(Jets._wrap(jets), seed=draws.seed, first_jet=draws.first_jet)._core
 
 
 def _check_same(saved: Recipe, mine: Recipe, path: str) -> None:

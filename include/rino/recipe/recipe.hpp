@@ -95,6 +95,7 @@ class Recipe {
     };
     static const std::vector<Young> young{{"jets", "relative_to", "kept"},
                                           {"encoder", "bins", "floor"},
+                                          {"training", "weight", ""},
                                           {"finetune", "eps", 1e-8},
                                           {"finetune", "warmup_shape", "linear"}};
     std::vector<std::pair<std::string, FieldValue>> absent;

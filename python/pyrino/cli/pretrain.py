@@ -16,7 +16,7 @@ from pyrino.errors import RinoError
 from pyrino.jets import Jets
 from pyrino.methods import about
 from pyrino.methods.method import import_file
-from pyrino.pretrain import as_recipe, pretrain
+from pyrino.pretrain import as_recipe, pretrain, weight_of
 from pyrino.ranks import Ranks, Stopped, joined
 from pyrino.recipe import Recipe
 
@@ -164,7 +164,7 @@ def _pretrain(args: argparse.Namespace, ranks: Ranks) -> None:
 def _open(args: argparse.Namespace, recipe: Recipe, ranks: Ranks) -> Jets | JetStream:
     """The jets in memory, or a stream of this rank's share of them; with labels where the method needs them."""
     streaming = {"window": args.window, "threads": args.reader_threads, "shuffle_seed": recipe.training.seed}
-    labelled = about(recipe).wants_labels
+    more = {"labelled": about(recipe).wants_labels, "columns": weight_of(recipe)}
     share = {"rank": ranks.rank, "world_size": ranks.size}
     if args.weights is not None:
         if len(args.weights) != len(args.train):
@@ -172,8 +172,8 @@ def _open(args: argparse.Namespace, recipe: Recipe, ranks: Ranks) -> Jets | JetS
         if args.max_jets is not None:
             raise RinoError("--max-jets and --weights exclude each other: a stream has no last jet; use --fraction")
         paths = dict(zip(args.train, args.weights, strict=True))
-        return open_dataset(paths, labelled=labelled, **share, **streaming, **reading_of(args))
+        return open_dataset(paths, **more, **share, **streaming, **reading_of(args))
     if args.max_jets is not None:
-        return read(args.train, args, labelled=labelled)
+        return read(args.train, args, **more)
     stream = {"auto": None, "yes": True, "no": False}[args.stream]
-    return open_jets(args.train, stream=stream, labelled=labelled, **share, **streaming, **reading_of(args))
+    return open_jets(args.train, stream=stream, **more, **share, **streaming, **reading_of(args))

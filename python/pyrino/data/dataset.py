@@ -140,6 +140,7 @@ class Dataset(JetStream):
                 return error
 
         self.layouts: dict[str, str] = {}
+        self._kinds: dict[tuple[tuple[str, str], ...], Source] = {}  # columns with their kinds, and a file with them
         self._pieces: list[Piece] = []
         files: list[Source] = []
         for source, found in zip(sources, self._threads.map(look, sources), strict=True):
@@ -155,6 +156,7 @@ class Dataset(JetStream):
                 self._left_out[str(source)] = str(error)
                 continue
             self.layouts[str(source)] = layout
+            self._kinds.setdefault(tuple(kinds.items()), source)
             self._pieces += [Piece(len(files), first, last) for first, last in spans]
             files.append(source)
         self.sources = tuple(files)
@@ -328,6 +330,15 @@ class Dataset(JetStream):
         labelled = wanted and self._selection.labelled
         if labelled != self._labelled:
             self._labelled, self._current = labelled, None
+            self._forget()
+
+    def _want_columns(self, names: Sequence[str]) -> None:
+        more = [name for name in names if name not in self._selection.columns]
+        if more:
+            for kinds, source in self._kinds.items() if self._on_error == "raise" else ():
+                need(source, more, (*dict(kinds), *MOMENTA), "columns")
+            self._selection = replace(self._selection, columns=(*self._selection.columns, *more))
+            self._current = None
             self._forget()
 
     def _take(self, count: int) -> _core.Jets:

@@ -189,6 +189,10 @@ class Mixture(JetStream):
         for stream in self.streams:
             stream._want_labels(wanted)
 
+    def _want_columns(self, names: Sequence[str]) -> None:
+        for stream in self.streams:
+            stream._want_columns(names)
+
     def _take(self, count: int) -> _core.Jets:
         # All ranks together draw what one alone would: each has every world_size-th number.
         rank, ranks = self._share or (0, 1)

@@ -130,6 +130,10 @@ class JetStream(ABC):
         """Whether who asks for the next jets wants their labels, which are checked then."""
         return
 
+    def _want_columns(self, names: Sequence[str]) -> None:
+        """Read these columns, too. A stream that cannot gives jets that may have them by itself."""
+        return
+
     #: Whether a trainer wants labels: few methods do.
     _trained_on_labels = False
 

@@ -9,6 +9,7 @@ import numpy as np
 from pyrino.flops import Flops, encoder_flops, own_rows
 from pyrino.methods.description import About, Chart
 from pyrino.nn import tokenize
+from pyrino.transforms import Augmentation
 
 if TYPE_CHECKING:
     from pyrino.jets import Jets
@@ -32,18 +33,19 @@ class AboutContrastive(About):
     def operations(self, jets: Jets, batch: int | None) -> Flops:
         """Of a step: two views forward and backward, through encoder and head, and all of their cosines.
 
-        Constituents that splittings add are counted by their mean number.
+        Constituents are those of one draw of the views.
         """
         size, head = self.recipe.encoder, self.recipe.head
-        tokens = tokenize(jets, ["all"], self.recipe)
-        lengths = np.diff(tokens.offsets) * (1 + self.recipe.views.split)
-        features, d = tokens.features.shape[1], size.width
+        views = [Augmentation(texts)(jets, seed=0) for texts in (self.recipe.views.first, self.recipe.views.second)]
+        every = [tokenize(view, ["all"], self.recipe) for view in views]
+        lengths = np.concatenate([np.diff(tokens.offsets) for tokens in every])
+        features, d = every[0].features.shape[1], size.width
         inputs = 2 * d * features * lengths.sum() + (8 * d * len(lengths) if size.class_token == "jet" else 0)
         width = (head.width or d) if head.layers else d
         layers = 2.0 * (d * width + (head.layers - 1) * width**2) if head.layers else 0.0
         rows = 2 * (batch or self.recipe.training.batch_size)
         found = Flops()
-        found.student = 2 * (3 * encoder_flops(self.recipe, lengths, features) - inputs) / len(jets)
-        found.student_rows = 2 * float((lengths + own_rows(self.recipe)).sum()) / len(jets)
+        found.student = (3 * encoder_flops(self.recipe, lengths, features) - inputs) / len(jets)
+        found.student_rows = float((lengths + own_rows(self.recipe)).sum()) / len(jets)
         found.heads = 2 * 3 * (layers + 2 * rows * width)
         return found
