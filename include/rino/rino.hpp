@@ -56,6 +56,7 @@
 #include <rino/tokens/view_tokenizer.hpp>
 #include <rino/train/adamw.hpp>
 #include <rino/train/jet_source.hpp>
+#include <rino/train/jet_weights.hpp>
 #include <rino/train/loader.hpp>
 #include <rino/train/method.hpp>
 #include <rino/train/method_entry.hpp>
@@ -74,6 +75,7 @@
 #include <rino/views/transforms/drop_soft.hpp>
 #include <rino/views/transforms/hardest.hpp>
 #include <rino/views/transforms/mask_constituents.hpp>
+#include <rino/views/transforms/named.hpp>
 #include <rino/views/transforms/rotate.hpp>
 #include <rino/views/transforms/smear.hpp>
 #include <rino/views/transforms/split_collinear.hpp>

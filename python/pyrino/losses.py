@@ -182,7 +182,9 @@ def gram_loss(
     return called(_core.gram_loss, student, teacher, to_int64(lengths, "lengths").tolist())
 
 
-def nt_xent_loss(a: torch.Tensor, b: torch.Tensor, temperature: float = 0.1) -> torch.Tensor:
+def nt_xent_loss(
+    a: torch.Tensor, b: torch.Tensor, temperature: float = 0.1, weights: torch.Tensor | None = None
+) -> torch.Tensor:
     """Each view of a jet has to find the other one among all views of all jets (NT-Xent).
 
     With z = x / |x| of the 2N rows, s_ij = z_i . z_j and k(i) the other view of row i: the mean over rows of
@@ -194,6 +196,9 @@ def nt_xent_loss(a: torch.Tensor, b: torch.Tensor, temperature: float = 0.1) -> 
         Two views of the same jets, [N, D] each, floating point, not normalised; N >= 2.
     temperature
         t, above 0.
+    weights
+        [N] of the jets, floating point, 0 or more: a jet's multiplies the terms of its two rows, and the mean is over
+        the sum of the weights. None: all count alike, as they do in the sums over j.
 
     Returns
     -------
@@ -209,10 +214,12 @@ def nt_xent_loss(a: torch.Tensor, b: torch.Tensor, temperature: float = 0.1) -> 
     -----
     SimCLR, arXiv:2002.05709, equation 1; for jets JetCLR, arXiv:2108.04253.
     """
-    return called(_core.nt_xent_loss, a, b, temperature)
+    return called(_core.nt_xent_loss, a, b, temperature, weights)
 
 
-def supcon_loss(z: torch.Tensor, labels: torch.Tensor, temperature: float = 0.1) -> torch.Tensor:
+def supcon_loss(
+    z: torch.Tensor, labels: torch.Tensor, temperature: float = 0.1, weights: torch.Tensor | None = None
+) -> torch.Tensor:
     """Each row has to find all others of its label among all rows (SupCon).
 
     With z normalised, s_ij = z_i . z_j and P_i the other rows of the label of i: the mean over rows of
@@ -227,6 +234,8 @@ def supcon_loss(z: torch.Tensor, labels: torch.Tensor, temperature: float = 0.1)
         int64 [M]. Of two views: ``labels.repeat(2)``.
     temperature
         t, above 0.
+    weights
+        [M] of the rows, floating point, 0 or more; as those of `nt_xent_loss`. Of two views: ``weights.repeat(2)``.
 
     Returns
     -------
@@ -242,7 +251,7 @@ def supcon_loss(z: torch.Tensor, labels: torch.Tensor, temperature: float = 0.1)
     -----
     Khosla et al., arXiv:2004.11362, equation 2, without their factor of temperature.
     """
-    return called(_core.supcon_loss, z, labels, temperature)
+    return called(_core.supcon_loss, z, labels, temperature, weights)
 
 
 def alignment(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -51,12 +51,13 @@ class Augmentation:
     transforms : iterable of callable
         Each takes `Jets` and returns `Jets`: the functions of this module, alone or with their options set by
         `functools.partial`, and any others. Those of the arguments ``seed``, ``first_jet`` and ``threads`` that a
-        transform has, it is called with; a seed for each is made from the augmentation's and its position.
+        transform has, it is called with; a seed for each is made from the augmentation's and its position. A function
+        of this module may be given in words, as recipes name it: ``"smear soft=0.1"``.
 
     Raises
     ------
     RinoError
-        If one cannot be called.
+        If one cannot be called, or words name no transform or number that there is.
 
     Examples
     --------
@@ -70,9 +71,10 @@ class Augmentation:
     >>> view = augment(rino.toy_jets(100, seed=1), seed=7)
     """
 
-    def __init__(self, transforms: Iterable[Callable[..., Jets]]) -> None:
+    def __init__(self, transforms: Iterable[Callable[..., Jets] | str]) -> None:
         try:
-            self.transforms = tuple(transforms)
+            several = [transforms] if isinstance(transforms, str) else transforms
+            self.transforms = tuple(_Named(t) if isinstance(t, str) else t for t in several)
         except TypeError as error:
             raise RinoError(f"transforms is of type {type(transforms).__name__}; give a list of functions") from error
         self._accepted = tuple(_accepted(transform, k) for k, transform in enumerate(self.transforms))
@@ -456,6 +458,20 @@ def _per_jet(values: ArrayLike, name: str, size: int) -> NDArray[np.float64]:
     if array.ndim > 1 or (array.ndim == 1 and len(array) != size):
         raise RinoError(f"{name} has shape {array.shape} for {size} jets; give one number, or one per jet")
     return np.broadcast_to(array, (size,))
+
+
+class _Named:
+    """The transform of these words."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        _core.named(_core.Jets(), text, _core.Draws(0, 0), 1)  # are they sound?
+
+    def __call__(self, jets: Jets, *, seed: int, first_jet: int = 0, threads: int = 1) -> Jets:
+        return Jets._wrap(_core.named(_core_of(jets), self.text, _draws(seed, first_jet), _threads(threads)))
+
+    def __repr__(self) -> str:
+        return repr(self.text)
 
 
 def _accepted(transform: Any, position: int) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include <pybind11/stl.h>
@@ -47,16 +48,16 @@ void bind_losses(py::module_& module) {
       "student"_a, "teacher"_a, "lengths"_a, Release());
   module.def(
       "nt_xent_loss",
-      [](const at::Tensor& a, const at::Tensor& b, double temperature) {
-        return rino::nt_xent_loss(a, b, temperature);
+      [](const at::Tensor& a, const at::Tensor& b, double temperature, const std::optional<at::Tensor>& weights) {
+        return rino::nt_xent_loss(a, b, temperature, {}, weights.value_or(at::Tensor()));
       },
-      "a"_a, "b"_a, "temperature"_a, Release());
+      "a"_a, "b"_a, "temperature"_a, "weights"_a, Release());
   module.def(
       "supcon_loss",
-      [](const at::Tensor& z, const at::Tensor& labels, double temperature) {
-        return rino::supcon_loss(z, labels, temperature);
+      [](const at::Tensor& z, const at::Tensor& labels, double temperature, const std::optional<at::Tensor>& weights) {
+        return rino::supcon_loss(z, labels, temperature, {}, weights.value_or(at::Tensor()));
       },
-      "z"_a, "labels"_a, "temperature"_a, Release());
+      "z"_a, "labels"_a, "temperature"_a, "weights"_a, Release());
   module.def("alignment", &rino::alignment, "a"_a, "b"_a, Release());
   module.def("uniformity", &rino::uniformity, "x"_a, Release());
 }

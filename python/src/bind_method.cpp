@@ -33,6 +33,7 @@ class PythonMethod final : public rino::Method {
   explicit PythonMethod(py::object method)
       : method_(std::static_pointer_cast<const py::object>(keep(std::move(method)))),
         labels_(method_->attr("wants_labels").cast<bool>()),
+        weights_(method_->attr("wants_weights").cast<bool>()),
         parts_(method_->attr("accumulates").cast<bool>()) {}
 
   Batch prepare(const rino::Jets<double>& jets, const Step& step) const override {
@@ -58,6 +59,7 @@ class PythonMethod final : public rino::Method {
 
   NamedTensors state() override { return ask("_state"); }
   bool wants_labels() const override { return labels_; }
+  bool wants_weights() const override { return weights_; }
   bool accumulates() const override { return parts_; }
 
   void to(const at::TensorOptions& options) override {
@@ -94,6 +96,7 @@ class PythonMethod final : public rino::Method {
 
   std::shared_ptr<const py::object> method_;
   bool labels_;
+  bool weights_;
   bool parts_;
 };
 
@@ -173,10 +176,12 @@ labels
 tensors
     Further tensors by name.
 counts
-    How many summands a mean has, by the mean's name, where the number differs from batch to batch: `Step.mean`.)")
+    How many summands a mean has, by the mean's name, where the number differs from batch to batch: `Step.mean`.
+weights
+    [B] float64, or None: the trainer sets those of the column that the recipe names, and the count "weights".)")
       .def(py::init([](const std::variant<rino::Tokens, std::map<std::string, rino::Tokens>>& tokens,
                        const std::optional<at::Tensor>& labels, const std::map<std::string, at::Tensor>& tensors,
-                       const std::map<std::string, double>& counts) {
+                       const std::map<std::string, double>& counts, const std::optional<at::Tensor>& weights) {
              Batch batch;
              if (const auto* const some = std::get_if<rino::Tokens>(&tokens)) {
                batch.tokens["constituents"] = *some;
@@ -187,9 +192,11 @@ counts
              batch.labels = labels.value_or(at::Tensor());
              batch.tensors = {tensors.begin(), tensors.end()};
              batch.counts = {counts.begin(), counts.end()};
+             batch.weights = weights.value_or(at::Tensor());
              return batch;
            }),
-           "tokens"_a, "labels"_a = py::none(), "tensors"_a = py::dict(), "counts"_a = py::dict())
+           "tokens"_a, "labels"_a = py::none(), "tensors"_a = py::dict(), "counts"_a = py::dict(),
+           "weights"_a = py::none())
       .def_property_readonly(
           "tokens", [](const Batch& self) { return self.of("constituents"); },
           "`Tokens` of the views of the jets: those named \"constituents\".")
@@ -207,6 +214,9 @@ counts
           "labels", [](const Batch& self) { return tensor_or_none(self.labels); },
           [](Batch& self, const std::optional<at::Tensor>& labels) { self.labels = labels.value_or(at::Tensor()); },
           "[B] int64 class numbers; None unless the method asks for them.")
+      .def_property_readonly(
+          "weights", [](const Batch& self) { return tensor_or_none(self.weights); },
+          "[B] float64 weights of the jets; None unless the recipe names a column of them, `training.weight`.")
       .def(
           "__getitem__", [](const Batch& self, const std::string& name) { return self.tensor(name); }, "name"_a,
           "One of the further tensors.");

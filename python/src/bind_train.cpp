@@ -107,27 +107,40 @@ py::dict as_dict(const rino::Metrics& tensors) {
   return dict;
 }
 
-/// `source`: jets, or a stream (see PythonSource); `group`: a process group of torch.distributed or None.
+/// `source`: jets, or a stream (see PythonSource); `group`: a process group of torch.distributed or None;
+/// `augmentation`: a function of jets and draws, or None.
 std::shared_ptr<Trainer> make_trainer(const rino::Recipe& recipe, const py::object& source, const at::Device& device,
                                       const std::string& dtype, const py::object& group,
-                                      std::shared_ptr<rino::Method> method) {
+                                      std::shared_ptr<rino::Method> method, const py::object& augmentation) {
   rino::require(dtype == "float32" || dtype == "float64", "dtype is '", dtype, "': choose float32 or float64");
   const at::ScalarType type = dtype == "float64" ? at::kDouble : at::kFloat;
   const rino::Ranks ranks = ranks_of(group);
   std::shared_ptr<rino::JetSource<double>> jets;
   if (py::isinstance<Jets>(source)) {
+    if (!recipe.training().weight.empty()) {
+      rino::jet_weights(source.cast<const Jets&>(), recipe.training().weight);  // now, not in the middle of a run
+    }
     jets = std::make_shared<rino::ShuffledJets<double>>(source.cast<Jets>(),
                                                         static_cast<std::uint64_t>(recipe.training().seed),
                                                         ranks.rank(), ranks.size(), recipe.training().accumulate);
   } else {
     jets = std::make_shared<PythonSource>(source);
   }
+  Trainer::Augment augment;
+  if (!augmentation.is_none()) {
+    augment = [held = std::static_pointer_cast<const py::object>(keep(augmentation))](const Jets& some,
+                                                                                      const rino::Draws& draws) {
+      const py::gil_scoped_acquire lock;
+      return (*held)(some, draws).cast<Jets>();
+    };
+  }
   const py::gil_scoped_release release;
   if (!method) {
     method = recipe.make_method();
   }
   // Its threads may be waiting for the interpreter's lock when it ends.
-  return {new Trainer(std::move(method), std::move(jets), recipe.optimizer(), recipe.training(), device, type, ranks),
+  return {new Trainer(std::move(method), std::move(jets), recipe.optimizer(), recipe.training(), device, type, ranks,
+                      std::move(augment)),
           [](Trainer* trainer) {
             if (PyGILState_Check() == 0) {
               delete trainer;
@@ -204,7 +217,7 @@ void bind_train(py::module_& module) {
 
   py::class_<Trainer, std::shared_ptr<Trainer>>(module, "Trainer")
       .def(py::init(&make_trainer), "recipe"_a, "source"_a, "device"_a, "dtype"_a, "group"_a = py::none(),
-           "method"_a = std::shared_ptr<rino::Method>())
+           "method"_a = std::shared_ptr<rino::Method>(), "augmentation"_a = py::none())
       .def_property_readonly("step_number", &Trainer::step_number)
       .def_property_readonly("steps", &Trainer::steps)
       .def_property_readonly("steps_per_epoch", &Trainer::steps_per_epoch)

@@ -1,5 +1,6 @@
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -11,6 +12,7 @@
 #include <rino/views/transforms/drop_soft.hpp>
 #include <rino/views/transforms/hardest.hpp>
 #include <rino/views/transforms/mask_constituents.hpp>
+#include <rino/views/transforms/named.hpp>
 #include <rino/views/transforms/rotate.hpp>
 #include <rino/views/transforms/smear.hpp>
 #include <rino/views/transforms/split_collinear.hpp>
@@ -69,6 +71,12 @@ void bind_transforms(py::module_& m) {
       .def_readwrite("scale", &rino::DropSoftOptions::scale)
       .def_readwrite("min_pt", &rino::DropSoftOptions::min_pt);
 
+  m.def(
+      "named",
+      [](const Jets& jets, const std::string& text, const Draws& draws, int threads) {
+        return rino::named_transform<double>(text)(jets, draws, threads);
+      },
+      "jets"_a, "text"_a, "draws"_a, "threads"_a, unlocked);
   m.def("hardest", &rino::hardest<double>, "jets"_a, "n"_a, "threads"_a, unlocked);
   m.def("boost_to_pt", &rino::boost_to_pt<double>, "jets"_a, "reference_pt"_a, "threads"_a, unlocked);
   m.def("smear", &rino::smear<double>, "jets"_a, "options"_a, "draws"_a, "threads"_a, unlocked);

@@ -14,7 +14,8 @@
 #include <rino/train/method.hpp>
 
 /// Learns log pT of jets by the mean over constituents of all jets, not jet by jet: parts of a step have unequal
-/// counts. One network is LibTorch's own, with a batch norm behind it that it does not use for the loss.
+/// counts. Where jets have weights it is the weighted mean over jets instead. One network is LibTorch's own, with a
+/// batch norm behind it that it does not use for the loss.
 class ConstituentMean final : public rino::Method {
  public:
   explicit ConstituentMean(bool labels = false)
@@ -37,6 +38,7 @@ class ConstituentMean final : public rino::Method {
 
   rino::StepLoss loss(const rino::Batch& batch, const rino::Step& step) override {
     seen_labels = batch.labels;
+    seen_weights = batch.weights;
     const rino::Tokens& tokens = batch.of("constituents");
     std::vector<at::Tensor> wanted;
     for (std::int64_t s = 0; s < tokens.sequences(); ++s) {
@@ -44,7 +46,14 @@ class ConstituentMean final : public rino::Method {
     }
     norm(tokens.features.detach());
     const at::Tensor error = layer(tokens.features).squeeze(1) - at::cat(wanted);
-    const at::Tensor mean = step.mean(error.square().sum(), "constituents") * factor;
+    at::Tensor mean = step.mean(error.square().sum(), "constituents") * factor;
+    if (batch.weights.defined()) {
+      at::Tensor sum = at::zeros({}, error.options());
+      for (std::int64_t s = 0; s < tokens.sequences(); ++s) {
+        sum = sum + batch.weights[s] * error.narrow(0, tokens.first(s), tokens.length(s)).square().mean();
+      }
+      mean = step.mean(sum, "weights");
+    }
     rino::StepLoss result{mean, {{"mean", mean.detach()}}};
     if (step.first_jet >= more_from) {
       result.metrics.emplace_back("more", mean.detach());
@@ -54,11 +63,13 @@ class ConstituentMean final : public rino::Method {
 
   rino::Modules trained() const override { return {{"layer", layer.ptr()}, {"norm", norm.ptr()}}; }
   bool wants_labels() const override { return labels_; }
+  bool wants_weights() const override { return true; }
   bool accumulates() const override { return !labels_; }
 
   torch::nn::Linear layer;
   torch::nn::BatchNorm1d norm;
   at::Tensor seen_labels;
+  at::Tensor seen_weights;
   double factor = 1.0;               ///< of the loss
   std::int64_t more_from = 1 << 30;  ///< first jet of the parts that have one more metric
 

@@ -23,6 +23,7 @@
 #include <rino/views/transforms/drop_soft.hpp>
 #include <rino/views/transforms/hardest.hpp>
 #include <rino/views/transforms/mask_constituents.hpp>
+#include <rino/views/transforms/named.hpp>
 #include <rino/views/transforms/rotate.hpp>
 #include <rino/views/transforms/smear.hpp>
 #include <rino/views/transforms/split_collinear.hpp>
@@ -743,7 +744,52 @@ TEST_CASE("an augmentation is its transforms in order, each with draws of its ow
   CHECK(says(error_of([&] { rino::Augmentation<double>({mask, nullptr}); }), "transform 1", "give a function"));
 }
 
+TEST_CASE("a transform in words is the function of its name with these numbers", "[augmentations]") {
+  const auto jets = annotated_jets<double>(12);
+  const Draws draws{9, 3};
+  const std::vector<std::pair<std::string, Jets<double>>> expected{
+      {"rotate", rino::rotate(jets, draws)},
+      {"translate", rino::translate(jets, rino::TranslateOptions{}, draws)},
+      {"translate max_phi=0.2", rino::translate(jets, {1.0, 0.2}, draws)},
+      {"smear", rino::smear(jets, {}, draws)},
+      {"smear soft=1e-1 eta=0", rino::smear(jets, {.eta = 0.0, .soft = 0.1}, draws)},
+      {" smear stochastic=0.3  constant=.2 phi=0.1", rino::smear(jets, {0.3, 0.2, 0.005, 0.1}, draws)},
+      {"split_collinear probability=0.5 min_fraction=0.2", rino::split_collinear(jets, {0.5, 0.2}, draws)},
+      {"drop_soft scale=2 min_pt=0.5", rino::drop_soft(jets, {2.0, 0.5}, draws)},
+      {"mask_constituents fraction=0.4", rino::mask_constituents(jets, 0.4, draws)},
+      {"boost_jet min_factor=0.9 max_factor=1.5", rino::boost_jet(jets, {0.9, 1.5}, draws)},
+      {"boost_along_beam max_rapidity=0.3", rino::boost_along_beam(jets, 0.3, draws)},
+      {"boost_along_beam", rino::boost_along_beam(jets, 1.0, draws)},
+      {"boost_to_pt reference_pt=750", rino::boost_to_pt(jets, 750.0)},
+      {"hardest n=5", rino::hardest(jets, 5)},
+  };
+  for (const auto& [text, wanted] : expected) {
+    INFO(text);
+    CHECK(same_bits(rino::named_transform<double>(text)(jets, draws, 2), wanted));
+  }
+  const auto both = rino::named_augmentation<double>({"rotate", "smear soft=0.1"});
+  CHECK(same_bits(both(jets, draws), rino::smear(rino::rotate(jets, draws.step(0)), {.soft = 0.1}, draws.step(1))));
+}
+
 // ---------------------------------------------------------------------------------------------------------- errors
+
+TEST_CASE("words that are no transform are named with what there is", "[augmentations][errors]") {
+  const auto error = [](const std::string& text) { return error_of([&] { rino::named_transform<double>(text); }); };
+  CHECK(says(error("turn"), "no transform 'turn'", "rotate, translate"));
+  CHECK(says(error(""), "no transform ''"));
+  CHECK(says(error("smear softness=1"), "'smear softness=1'", "smear has no softness, only: stochastic, constant"));
+  CHECK(says(error("rotate angle=1"), "rotate has no angle, only: none"));
+  CHECK(says(error("smear soft"), "'soft' in 'smear soft'", "name=number"));
+  CHECK(says(error("smear soft=1GeV"), "'soft=1GeV'", "name=number"));
+  CHECK(says(error("smear soft= 1"), "'soft='"));
+  CHECK(says(error("smear soft=1 soft=2"), "soft twice"));
+  CHECK(says(error("smear soft=-1"), "soft term", "-1"));
+  CHECK(says(error("hardest"), "'hardest' lacks n", "hardest n=NUMBER"));
+  CHECK(says(error("hardest n=2.5"), "n is 2.5"));
+  CHECK(says(error("hardest n=0"), "give 1 or more"));
+  CHECK(says(error("boost_to_pt reference_pt=0"), "reference pT"));
+  CHECK(says(error("split_collinear probability=2"), "probability", "2"));
+}
 
 TEST_CASE("options that do not fit are named", "[augmentations][errors]") {
   const Jets<double> jets = annotated_jets<double>(3);

@@ -21,6 +21,7 @@
 #include <rino/methods/self_distillation.hpp>
 #include <rino/train/jet_source.hpp>
 #include <rino/train/trainer.hpp>
+#include <rino/views/transforms/named.hpp>
 
 #include "catch.hpp"
 #include "constituent_mean.hpp"
@@ -221,17 +222,27 @@ TEST_CASE("contrastive losses over ranks compare with the jets of all", "[ranks]
   const at::Tensor a = normal({6, 3}, 4);
   const at::Tensor b = normal({6, 3}, 5);
   const at::Tensor labels = at::tensor(std::vector<std::int64_t>{0, 1, 0, 0, 2, 1});
+  const at::Tensor weights = at::tensor(std::vector<double>{0.5, 3.0, 0.0, 1.0, 0.2, 7.0});
   // Of the second one label is that of one row alone, so that ranks have unequal numbers of rows that count.
-  const auto loss = [&](const at::Tensor& one, const at::Tensor& other, const at::Tensor& label, int which,
-                        const Ranks& ranks) {
-    return which == 0   ? rino::nt_xent_loss(one, other, 0.2, ranks)
-           : which == 1 ? rino::supcon_loss(one, label, 0.2, ranks)
-                        : rino::supcon_loss(at::cat({one, other}), label.repeat({2}), 0.2, ranks);
+  const auto loss = [&](const at::Tensor& one, const at::Tensor& other, const at::Tensor& label,
+                        const at::Tensor& weight, int which, const Ranks& ranks) {
+    switch (which) {
+      case 0:
+        return rino::nt_xent_loss(one, other, 0.2, ranks);
+      case 1:
+        return rino::supcon_loss(one, label, 0.2, ranks);
+      case 2:
+        return rino::supcon_loss(at::cat({one, other}), label.repeat({2}), 0.2, ranks);
+      case 3:
+        return rino::nt_xent_loss(one, other, 0.2, ranks, weight);
+      default:
+        return rino::supcon_loss(one, label, 0.2, ranks, weight);
+    }
   };
-  for (int which = 0; which < 3; ++which) {
+  for (int which = 0; which < 5; ++which) {
     const at::Tensor whole_a = a.clone().requires_grad_();
     const at::Tensor whole_b = b.clone().requires_grad_();
-    const at::Tensor wanted = loss(whole_a, whole_b, labels, which, {});
+    const at::Tensor wanted = loss(whole_a, whole_b, labels, weights, which, {});
     wanted.backward();
     for (const std::int64_t count : {2, 3}) {
       const std::int64_t rows = 6 / count;
@@ -240,7 +251,8 @@ TEST_CASE("contrastive losses over ranks compare with the jets of all", "[ranks]
         const std::int64_t first = rows * ranks.rank();
         const at::Tensor mine = a.narrow(0, first, rows).clone().requires_grad_();
         const at::Tensor theirs = b.narrow(0, first, rows).clone().requires_grad_();
-        const at::Tensor found = loss(mine, theirs, labels.narrow(0, first, rows), which, ranks);
+        const at::Tensor found =
+            loss(mine, theirs, labels.narrow(0, first, rows), weights.narrow(0, first, rows), which, ranks);
         losses[static_cast<std::size_t>(ranks.rank())] = found.detach();
         found.backward();
         return mine.grad();
@@ -259,6 +271,49 @@ TEST_CASE("a mean over unequal counts is the same on several ranks as on one", "
     training.accumulate = parts;
     Distiller trainer(std::make_shared<ConstituentMean>(), some_jets(), small.optimizer, training, at::kCPU,
                       at::kDouble, ranks);
+    return run(trainer, 6);
+  };
+  const Told alone = told(1, {});
+  for (const std::int64_t parts : {1, 3}) {
+    std::vector<Told> found(2);
+    on_ranks(2, [&](const Ranks& ranks) { found[static_cast<std::size_t>(ranks.rank())] = told(parts, ranks); });
+    CHECK(difference(found[0], alone) < 1e-10);
+    CHECK(difference(found[1], alone) < 1e-10);
+  }
+}
+
+TEST_CASE("a weighted mean is the same on several ranks and in parts as in one", "[ranks][trainer]") {
+  Small small;
+  small.training.weight = "w";
+  std::vector<double> weights;
+  for (int j = 0; j < 38; ++j) {
+    weights.push_back(j % 5 == 0 ? 0.0 : 1e-3 * j * j);
+  }
+  const Jets<double> jets = some_jets().with_value("w", weights);
+  const auto told = [&](std::int64_t parts, const Ranks& ranks) {
+    rino::TrainingOptions training = small.training;
+    training.accumulate = parts;
+    Distiller trainer(std::make_shared<ConstituentMean>(), jets, small.optimizer, training, at::kCPU, at::kDouble,
+                      ranks);
+    return run(trainer, 9);
+  };
+  const Told alone = told(1, {});
+  CHECK(difference(told(3, {}), alone) < 1e-10);
+  for (const std::int64_t parts : {1, 3}) {
+    std::vector<Told> found(2);
+    on_ranks(2, [&](const Ranks& ranks) { found[static_cast<std::size_t>(ranks.rank())] = told(parts, ranks); });
+    CHECK(difference(found[0], alone) < 1e-10);
+    CHECK(difference(found[1], alone) < 1e-10);
+  }
+}
+
+TEST_CASE("ranks and parts draw from an augmentation what one process would", "[ranks][trainer]") {
+  Small small;
+  const auto told = [&](std::int64_t parts, const Ranks& ranks) {
+    rino::TrainingOptions training = small.training;
+    training.accumulate = parts;
+    Distiller trainer(std::make_shared<ConstituentMean>(), some_jets(), small.optimizer, training, at::kCPU,
+                      at::kDouble, ranks, rino::named_augmentation<double>({"rotate", "smear constant=0.3"}));
     return run(trainer, 6);
   };
   const Told alone = told(1, {});

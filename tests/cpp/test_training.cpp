@@ -41,6 +41,7 @@
 #include <rino/train/schedule.hpp>
 #include <rino/train/teacher.hpp>
 #include <rino/train/trainer.hpp>
+#include <rino/views/transforms/named.hpp>
 
 #include "catch.hpp"
 #include "constituent_mean.hpp"
@@ -1407,6 +1408,82 @@ TEST_CASE("labels reach a method that asks for them, and only then", "[train][tr
   options.accumulate = 2;
   CHECK(says(error_of([&] { Trainer(std::make_shared<ConstituentMean>(true), labelled_jets(), {}, options); }),
              "accumulate is 2", "compares"));
+}
+
+TEST_CASE("weights reach a method where a column of them is named, and only then", "[train][trainer]") {
+  std::vector<double> weights;
+  for (int j = 0; j < 26; ++j) {
+    weights.push_back(0.25 * j);
+  }
+  const Jets<double> jets = some_jets().with_value("w", weights).with_value("pt", std::vector<double>(26, 1.0));
+  for (const bool named : {true, false}) {
+    const auto method = std::make_shared<ConstituentMean>();
+    TrainingOptions options = short_run();
+    options.weight = named ? "w" : "";
+    Trainer trainer(method, jets, brisk(), options, at::kCPU, at::kDouble);
+    trainer.step();
+    REQUIRE(method->seen_weights.defined() == named);
+    if (named) {
+      CHECK(method->seen_weights.equal(at::tensor(*trainer.batch().values().at("w"), at::kDouble)));
+    }
+  }
+}
+
+TEST_CASE("weights that cannot be are refused with the jet and its file", "[train][trainer]") {
+  TrainingOptions options = short_run();
+  options.weight = "w";
+  const auto error = [&](const Jets<double>& jets, const std::shared_ptr<rino::Method>& method) {
+    return error_of([&] { Trainer(method, jets, brisk(), options, at::kCPU, at::kDouble).step(); });
+  };
+  const auto weighed = [](double value, const Jets<double>& jets) {
+    std::vector<double> weights(26, 1.0);
+    weights[7] = value;
+    return jets.with_value("w", weights);
+  };
+  const auto method = [] { return std::make_shared<ConstituentMean>(); };
+  const std::vector<std::string> files{"a.root", "b.root"};
+  std::vector<std::int64_t> entries(26);
+  std::iota(entries.begin(), entries.end(), 100);
+  const Jets<double> read = some_jets().with_origins(
+      {std::make_shared<const std::vector<std::string>>(files), std::vector<std::int32_t>(26, 1), entries});
+  CHECK(says(error(weighed(-0.5, some_jets()), method()), "training.weight: 'w' of jet 7 is -0.5"));
+  CHECK(says(error(weighed(std::numeric_limits<double>::quiet_NaN(), read), method()), "'w' of b.root: jet 107 is nan",
+             "0 or more"));
+  CHECK(says(error(some_jets().with_value("tau", std::vector<double>(26)), method()), "training.weight is 'w'",
+             "only: tau", "columns="));
+  const std::vector<double> charges(static_cast<std::size_t>(some_jets().constituents()));
+  CHECK(says(error(some_jets().with_extra("w", charges), method()), "column of the constituents"));
+  CHECK(says(error(some_jets().with_value("w", std::vector<double>(26)), method()), "'w' of all jets of step 0 is 0"));
+  CHECK(says(error(weighed(1.0, some_jets()), std::make_shared<MeanRegression>()), "training.weight is 'w'",
+             "weighs no jets"));
+}
+
+TEST_CASE("jets are augmented before the method sees them, each by its own draws", "[train][trainer]") {
+  const auto smear = rino::named_augmentation<double>({"smear constant=0.2"});
+  TrainingOptions options = short_run();
+  options.accumulate = GENERATE(1, 2);
+  options.loader_threads = GENERATE(0, 2);
+  const auto record = std::make_shared<MeanRegression::Record>();
+  Trainer trainer(std::make_shared<MeanRegression>(record), some_jets(), brisk(), options, at::kCPU, at::kDouble, {},
+                  smear);
+  for (std::int64_t number = 0; number < 3; ++number) {
+    trainer.step();
+    const Step step{.number = number, .seed = static_cast<std::uint64_t>(options.seed)};
+    std::vector<double> seen;
+    for (std::size_t part = record->jets.size() - static_cast<std::size_t>(options.accumulate);
+         part < record->jets.size(); ++part) {
+      seen.insert(seen.end(), record->jets[part].begin(), record->jets[part].end());
+    }
+    CHECK(seen == log_pt(smear(trainer.batch(), step.draws("augmentation"))));
+    CHECK(seen != log_pt(trainer.batch()));
+  }
+  const auto fewer = [](const Jets<double>& jets, const rino::Draws&) { return jets.slice(1, jets.size()); };
+  CHECK(says(error_of([&] {
+               Trainer(std::make_shared<MeanRegression>(), some_jets(), brisk(), short_run(), at::kCPU, at::kDouble, {},
+                       fewer)
+                   .step();
+             }),
+             "made 7 jets of 8"));
 }
 
 TEST_CASE("buffers of networks are in checkpoints and never in the flat buffer", "[train][trainer]") {

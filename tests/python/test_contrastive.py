@@ -13,7 +13,10 @@ import pyrino as rino
 from pyrino import Recipe, RinoError, bench, study
 
 SMALL = {"encoder.width": 8, "encoder.heads": 2, "encoder.layers": 1, "encoder.feedforward": 12, "encoder.dropout": 0.0}
-VIEWS = {"soft": 0.2, "stochastic": 0.1, "constant": 0.02, "eta": 0.01, "views.phi": 0.02, "split": 0.2}
+VIEWS = {
+    "views.first": ["rotate", "translate max_phi=0.5", "split_collinear probability=0.2", "smear soft=0.2 phi=0.02"],
+    "views.second": ["smear constant=0.1", "drop_soft scale=2"],
+}
 
 
 def recipe_of(preset: str = "contrastive", **numbers: object) -> Recipe:
@@ -28,19 +31,27 @@ def jets() -> rino.Jets:
 
 def view_of(jets: rino.Jets, recipe: Recipe, step: int, name: str) -> rino.Jets:
     """As the recipe's [views] say, by the transforms of Python."""
-    v = recipe.views
-    augmentation = rino.Augmentation(
-        [
+    said = {
+        "first": [
             rino.rotate,
-            partial(rino.translate, max_rapidity=v.translate_rapidity, max_phi=v.translate_phi),
-            partial(rino.split_collinear, probability=v.split),
-            partial(rino.smear, stochastic=v.stochastic, constant=v.constant, eta=v.eta, phi=v.phi, soft=v.soft),
-        ]
-    )
-    return augmentation(jets, seed=rino._core.step_seed(recipe.training.seed, step, name))
+            partial(rino.translate, max_phi=0.5),
+            partial(rino.split_collinear, probability=0.2),
+            partial(rino.smear, soft=0.2, phi=0.02),
+        ],
+        "second": [partial(rino.smear, constant=0.1), partial(rino.drop_soft, scale=2.0)],
+    }
+    seed = rino._core.step_seed(recipe.training.seed, step, f"{name} view")
+    return rino.Augmentation(said[name])(jets, seed=seed)
 
 
-def nt_xent(z: torch.Tensor, temperature: float) -> torch.Tensor:
+def mean_of(rows: list[torch.Tensor], weights: np.ndarray | None) -> torch.Tensor:
+    """Of the rows of two views, whose jets may have weights."""
+    terms = torch.stack(rows)
+    w = torch.ones_like(terms) if weights is None else torch.tensor(weights, dtype=terms.dtype).repeat(2)
+    return (w * terms).sum() / w.sum()
+
+
+def nt_xent(z: torch.Tensor, temperature: float, weights: np.ndarray | None = None) -> torch.Tensor:
     """Row by row, as the formula stands."""
     z = z / z.norm(dim=1, keepdim=True)
     n = len(z) // 2
@@ -49,10 +60,10 @@ def nt_xent(z: torch.Tensor, temperature: float) -> torch.Tensor:
         s = z @ z[i] / temperature
         others = torch.cat([s[:i], s[i + 1 :]])
         rows.append(torch.logsumexp(others, 0) - s[(i + n) % (2 * n)])
-    return torch.stack(rows).mean()
+    return mean_of(rows, weights)
 
 
-def supcon(z: torch.Tensor, labels: list[int], temperature: float) -> torch.Tensor:
+def supcon(z: torch.Tensor, labels: list[int], temperature: float, weights: np.ndarray | None = None) -> torch.Tensor:
     z = z / z.norm(dim=1, keepdim=True)
     rows = []
     for i in range(len(z)):
@@ -60,13 +71,14 @@ def supcon(z: torch.Tensor, labels: list[int], temperature: float) -> torch.Tens
         rest = torch.logsumexp(torch.cat([s[:i], s[i + 1 :]]), 0)
         positives = [j for j in range(len(z)) if j != i and labels[j] == labels[i]]
         rows.append(-torch.stack([s[p] - rest for p in positives]).mean())
-    return torch.stack(rows).mean()
+    return mean_of(rows, weights)
 
 
+@pytest.mark.parametrize("column", ["", "w"])
 @pytest.mark.parametrize("preset", ["contrastive", "supcon"])
-def test_steps_are_those_of_plain_pytorch(jets, tmp_path, preset):
-    recipe = recipe_of(preset, **{"head.width": 6})
-    trainer = rino.Trainer(recipe, jets)
+def test_steps_are_those_of_plain_pytorch(jets, tmp_path, preset, column):
+    recipe = recipe_of(preset, **{"head.width": 6, "training.weight": column})
+    trainer = rino.Trainer(recipe, jets.with_value("w", np.arange(40) % 7))
     trainer.save(tmp_path / "start.safetensors")
     state = safetensors.torch.load_file(tmp_path / "start.safetensors")
     encoder = rino.JetEncoder(recipe, seed=0).double()
@@ -85,9 +97,10 @@ def test_steps_are_those_of_plain_pytorch(jets, tmp_path, preset):
     for number in range(5):
         report = trainer.step()
         batch = rino.Jets._wrap(trainer._core.batch())
-        views = [view_of(batch, recipe, number, name) for name in ("first view", "second view")]
+        views = [view_of(batch, recipe, number, name) for name in ("first", "second")]
         z = head(torch.cat([encoder(encoder.tokenize(view)).jets for view in views]))
-        loss = nt_xent(z, 0.1) if preset == "contrastive" else supcon(z, batch.labels.tolist() * 2, 0.1)
+        w = batch.values["w"] if column else None
+        loss = nt_xent(z, 0.1, w) if preset == "contrastive" else supcon(z, batch.labels.tolist() * 2, 0.1, w)
         for group in optimizer.param_groups:
             group["lr"] = trainer.learning_rate(number)
         optimizer.zero_grad()
@@ -99,6 +112,66 @@ def test_steps_are_those_of_plain_pytorch(jets, tmp_path, preset):
         assert report["alignment"] == pytest.approx(rino.alignment(*z.chunk(2)).item(), rel=1e-9)
         mean = np.mean([rino.uniformity(half).item() for half in z.chunk(2)])
         assert report["uniformity"] == pytest.approx(mean, rel=1e-9)
+
+
+def test_the_default_views_are_jetclrs(jets):
+    recipe = Recipe("contrastive")
+    wanted = rino.Augmentation(
+        [
+            rino.rotate,
+            partial(rino.translate, max_rapidity=1.0, max_phi=1.0),
+            partial(rino.split_collinear, probability=0.1),
+            partial(rino.smear, stochastic=0, constant=0, eta=0, phi=0, soft=0.1),
+        ]
+    )(jets, seed=7)
+    for texts in (recipe.views.first, recipe.views.second):
+        assert rino.Augmentation(texts)(jets, seed=7) == wanted
+
+
+def test_weights_come_from_files_and_streams_without_being_asked_for(files, tmp_path):
+    numbers = [f"--set={name}={value}" for name, value in SMALL.items()]
+    from pyrino.cli import main
+
+    recipe = recipe_of(precision="float32", **{"training.weight": "jet_weight"})
+    with rino.open_dataset(files, window=20) as stream:
+        trainer = rino.Trainer(recipe, stream)
+        trainer.step()
+        batch = rino.Jets._wrap(trainer._core.batch())
+        np.testing.assert_allclose(batch.values["jet_weight"], np.sqrt(batch.pt), rtol=1e-12)
+        del trainer
+    with rino.open_dataset({files / "0.parquet": 0.5, files / "1.parquet": 0.5}, window=20) as mixture:
+        assert np.isfinite(rino.Trainer(recipe, mixture).step()["loss"])
+    run = rino.pretrain(recipe, files, tmp_path / "run", progress=False, tensorboard=False)
+    plain = rino.pretrain(
+        recipe.replace(**{"training.weight": ""}), files, tmp_path / "plain", progress=False, tensorboard=False
+    )
+    assert np.isfinite(run.history["loss"]).all() and run.history["loss"][0] != plain.history["loss"][0]
+    for more in (["--stream", "yes"], ["--max-jets", "20"]):
+        arguments = ["--train", str(files), "--epochs", "1", "--batch-size", "8", "--set=training.weight=jet_weight"]
+        assert main(["pretrain", "contrastive", *arguments, *more, *numbers, "--out", str(tmp_path / more[0])]) == 0
+    assert rino.Recipe.load(tmp_path / "run" / "recipe.toml").training.weight == "jet_weight"
+
+
+def test_a_column_of_weights_that_is_not_there_is_named_with_its_file(jets, files, tmp_path):
+    recipe = recipe_of(**{"training.weight": "mc_weight"})
+    with pytest.raises(RinoError, match=r"0\.parquet lacks the columns mc_weight; it has"):
+        rino.pretrain(recipe, files, tmp_path / "run", progress=False)
+    with (
+        rino.open_dataset(files, window=20) as stream,
+        pytest.raises(RinoError, match=r"0\.parquet lacks the columns mc_weight"),
+    ):
+        rino.Trainer(recipe, stream)
+    with pytest.raises(RinoError, match=r"training.weight is 'mc_weight', but the jets have no such column"):
+        rino.Trainer(recipe, jets)
+    with pytest.raises(RinoError, match=r"training.weight: 'mc_weight' of jet 3 is nan; weights are finite numbers"):
+        rino.Trainer(recipe, jets.with_value("mc_weight", [1.0] * 3 + [np.nan] * 37))
+    with pytest.raises(RinoError, match=r"'mc_weight' of all jets of step 0 is 0"):
+        rino.Trainer(recipe, jets.with_value("mc_weight", np.zeros(40))).step()
+
+
+def test_a_method_that_weighs_no_jets_refuses_a_column_of_weights(jets):
+    with pytest.raises(RinoError, match=r"training.weight is 'w', but this method weighs no jets"):
+        rino.Trainer(Recipe(**{"training.weight": "w"}), jets.with_value("w", np.ones(40)))
 
 
 def test_labels_are_asked_for_only_where_they_are_used(jets):
@@ -117,6 +190,7 @@ def files(jets, tmp_path):
     names = ("part_px", "part_py", "part_pz", "part_energy")
     columns = zip(names, (jets.px, jets.py, jets.pz, jets.e), strict=True)
     table = pa.table({n: np.split(np.asarray(c), jets.offsets[1:-1]) for n, c in columns} | {"jet_label": jets.labels})
+    table = table.append_column("jet_weight", pa.array(np.sqrt(jets.pt)))
     (tmp_path / "files").mkdir()
     for number in range(2):
         pq.write_table(table.slice(20 * number, 20), tmp_path / "files" / f"{number}.parquet")
@@ -175,13 +249,11 @@ def test_a_run_that_was_stopped_goes_on_bit_by_bit(jets, tmp_path):
     ("numbers", "match"),
     [
         ({"temperature": 0.0}, "temperature is 0"),
-        ({"split": 1.5}, "split is 1.5"),
-        ({"soft": -1.0}, "soft is -1"),
+        ({"views.first": ["split_collinear probability=1.5"]}, "probability of a splitting is 1.5"),
+        ({"views.second": ["rotate", "smear sof=1"]}, "'smear sof=1': smear has no sof, only: stochastic"),
+        ({"views.first": ["turn"]}, "no transform 'turn': choose one of rotate, translate"),
         ({"accumulate": 2}, r"accumulate is 2, but this method compares the jets of a batch with each other: choose 1"),
-        (
-            {n: 0.0 for n in (*VIEWS, "translate_rapidity", "translate_phi")} | {"rotate": False},
-            "all transforms are off",
-        ),
+        ({"views.first": [], "views.second": []}, "views.first and views.second have no transform"),
         ({"head.layers": -1}, "layers and width are 8, -1 and 0"),
     ],
 )
@@ -208,15 +280,17 @@ def test_what_knows_self_distillation_alone_says_so(jets, tmp_path):
 def test_operations_of_a_step_are_those_that_torch_counts(jets):
     from torch.utils.flop_counter import FlopCounterMode
 
-    recipe = recipe_of(precision="float32", split=0.0, batch_size=40, **{"encoder.class_token": "learned"})
-    tokens = rino.tokenize(jets, ["all"], recipe)
+    recipe = recipe_of(precision="float32", batch_size=40, **{"encoder.class_token": "learned"})
+    views = [rino.Augmentation(texts)(jets, seed=0) for texts in (recipe.views.first, recipe.views.second)]
+    tokens = [rino.tokenize(view, ["all"], recipe) for view in views]
+    features = tokens[0].features.shape[1]
     head = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8))
     with FlopCounterMode(display=False) as counter:
         z = head(torch.zeros(80, 8))
         (z @ z.T).sum().backward()
     # In training the head's input has a gradient, too. The encoder's operations have a test of their own.
     heads = counter.get_total_flops() + 2 * 80 * 8 * 8
-    forward = bench.encoder_flops(recipe, np.diff(tokens.offsets), tokens.features.shape[1])
-    inputs = 2 * 8 * tokens.features.shape[1] * len(tokens.features)
-    wanted = (2 * (3 * forward - inputs) + heads) / 40
+    forward = sum(bench.encoder_flops(recipe, np.diff(view.offsets), features) for view in tokens)
+    inputs = 2 * 8 * features * sum(len(view.features) for view in tokens)
+    wanted = (3 * forward - inputs + heads) / 40
     assert bench.step_flops(recipe, jets).total == pytest.approx(wanted, rel=1e-9)

@@ -382,25 +382,29 @@ def unit(x: Floats) -> Floats:
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
+def nt_xent_row(x: Floats, i: int, temperature: float) -> float:
+    """One row's term, as the formula stands."""
+    z = unit(x)
+    s = z @ z[i] / temperature
+    return float(logsumexp(np.delete(s, i)) - s[(i + len(x) // 2) % len(x)])
+
+
 def nt_xent(a: Floats, b: Floats, temperature: float) -> float:
-    """Row by row, as the formula stands."""
-    z, n = unit(np.concatenate([a, b])), len(a)
-    total = 0.0
-    for i in range(2 * n):
-        s = z @ z[i] / temperature
-        total += logsumexp(np.delete(s, i)) - s[(i + n) % (2 * n)]
-    return total / (2 * n)
+    """The mean over rows."""
+    return float(np.mean([nt_xent_row(np.concatenate([a, b]), i, temperature) for i in range(2 * len(a))]))
+
+
+def supcon_row(x: Floats, labels: list[int], i: int, temperature: float) -> float | None:
+    """One row's term, the mean outside the logarithm; None where no other has its label."""
+    z = unit(x)
+    s = z @ z[i] / temperature
+    positives = [j for j in range(len(z)) if j != i and labels[j] == labels[i]]
+    return -float(np.mean([s[p] - logsumexp(np.delete(s, i)) for p in positives])) if positives else None
 
 
 def supcon(z: Floats, labels: list[int], temperature: float) -> float:
-    """Row by row, the mean outside the logarithm."""
-    z = unit(z)
-    rows = []
-    for i in range(len(z)):
-        s = z @ z[i] / temperature
-        positives = [j for j in range(len(z)) if j != i and labels[j] == labels[i]]
-        if positives:
-            rows.append(-np.mean([s[p] - logsumexp(np.delete(s, i)) for p in positives]))
+    """The mean over rows."""
+    rows = [row for i in range(len(z)) if (row := supcon_row(z, labels, i, temperature)) is not None]
     return float(np.mean(rows)) if rows else 0.0
 
 
@@ -413,6 +417,29 @@ def test_nt_xent_is_its_formula(jets, temperature):
     assert rino.nt_xent_loss(t(b), t(100 * a), temperature).item() == pytest.approx(wanted, rel=1e-12)
     single = rino.nt_xent_loss(t(a, torch.float32), t(b, torch.float32), temperature)
     assert single.dtype == torch.float32 and single.item() == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-40])
+def test_weights_of_jets_multiply_the_terms_of_their_rows(scale):
+    a, b = normal(5, 4), normal(5, 4, seed=3)
+    labels, w = torch.tensor([0, 1, 0, 2, 1]), np.array([0.5, 3.0, 0.0, 7.0, 1e-3])
+    weights = torch.tensor(scale * w)
+    rows = [nt_xent_row(np.concatenate([a, b]), i, 0.2) for i in range(10)]
+    wanted = np.average(rows, weights=np.tile(w, 2))
+    assert rino.nt_xent_loss(t(a), t(b), 0.2, weights).item() == pytest.approx(wanted, rel=1e-12)
+    single = rino.nt_xent_loss(t(a, torch.float32), t(b, torch.float32), 0.2, weights)
+    assert single.dtype == torch.float32 and single.item() == pytest.approx(wanted, rel=1e-5)
+    # Row 3 alone has its label: its weight must not count.
+    rows = [supcon_row(a, labels.tolist(), i, 0.2) for i in (0, 1, 2, 4)]
+    wanted = np.average(rows, weights=w[[0, 1, 2, 4]])
+    assert rino.supcon_loss(t(a), labels, 0.2, weights).item() == pytest.approx(wanted, rel=1e-12)
+    equal = torch.full((5,), 0.3 * scale, dtype=torch.float64)
+    assert rino.nt_xent_loss(t(a), t(b), 0.2, equal).item() == pytest.approx(nt_xent(a, b, 0.2), rel=1e-12)
+    assert rino.nt_xent_loss(t(a), t(b), 0.2, 0 * weights).item() == 0.0
+    with pytest.raises(RinoError, match=r"NT-Xent was given weights \[4\] for 5: give one number"):
+        rino.nt_xent_loss(t(a), t(b), 0.2, weights[:4])
+    with pytest.raises(RinoError, match=r"SupCon was given weights \[5\] for 5: give one number of a floating"):
+        rino.supcon_loss(t(a), labels, 0.2, labels)
 
 
 def test_nt_xent_of_small_temperatures_does_not_overflow():

@@ -381,6 +381,44 @@ def test_labels_come_where_they_are_wanted(jets):
     assert seen[-1] is None
 
 
+def test_weights_come_where_they_are_wanted_and_named(jets):
+    seen = []
+
+    def loss(self, batch, step):
+        seen.append(batch.weights)
+        rows = self.encoder(batch.tokens).jets.square().mean(1)
+        if batch.weights is None:
+            return rows.mean()
+        return step.mean((batch.weights * rows).sum(), "weights")
+
+    jets = jets.with_value("w", np.arange(24) / 3)
+    broken("test-weights", loss=loss, wants_weights=True)
+    numbers = {"batch_size": 12, "precision": "float64", "encoder.dropout": 0.0, "training.weight": "w"}
+    losses = {}
+    for parts in (1, 3):
+        trainer = rino.Trainer(short("test-weights", accumulate=parts, **numbers), jets)
+        method = trainer.method
+        state = {name: value.clone() for name, value in method.encoder.state_dict().items()}
+        losses[parts] = [trainer.step()["loss"] for _ in range(4)]
+        first = rino.Jets._wrap(trainer._core.batch())
+        np.testing.assert_array_equal(torch.cat(seen[-parts:]), first.values["w"])
+    np.testing.assert_allclose(losses[3], losses[1], rtol=1e-10)
+    fresh = rino.Trainer(short("test-weights", **numbers), jets)
+    fresh.step()
+    batch = rino.Jets._wrap(fresh._core.batch())
+    encoder = rino.JetEncoder(fresh.recipe).double()
+    encoder.load_state_dict(state)
+    with torch.no_grad():
+        rows = encoder(encoder.tokenize(batch)).jets.square().mean(1).numpy()
+    assert losses[1][0] == pytest.approx(np.average(rows, weights=batch.values["w"]), rel=1e-10)
+    rino.Trainer(short("test-weights", **numbers | {"training.weight": ""}), jets).step()
+    assert seen[-1] is None
+    broken("test-weights", loss=loss)
+    with pytest.raises(RinoError, match=r"training.weight is 'w', but this method weighs no jets"):
+        rino.Trainer(short("test-weights", **numbers), jets)
+    assert rino.Batch(fresh.method.tokens(batch), weights=torch.ones(12)).weights.tolist() == [1.0] * 12
+
+
 @pytest.mark.parametrize("momentum", [-0.1, 1.5, (0.5, 2.0), (0.5, 0.6, 0.7)])
 def test_a_momentum_that_is_none_is_refused(momentum):
     with pytest.raises(RinoError, match="momentum is"):

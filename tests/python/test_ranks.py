@@ -60,7 +60,7 @@ class OfTheTests(rino.Method):
     """Every part that knows of other jets and ranks: a mean over unequal counts, gathered rows, a teacher, labels."""
 
     name = "of-the-tests"
-    wants_labels = True
+    wants_labels = wants_weights = True
     accumulates = False
 
     def networks(self):
@@ -83,7 +83,8 @@ class OfTheTests(rino.Method):
         z = self.head(found.jets)
         everyone = self.ranks.gather(z[: len(z) // 2])
         spread = rino.uniformity(everyone)
-        hits = (z[: len(z) // 2, 0] - batch["label"].to(z.dtype)).square().mean()
+        hits = (z[: len(z) // 2, 0] - batch["label"].to(z.dtype)).square()
+        hits = hits.mean() if batch.weights is None else step.mean((hits * batch.weights).sum(), "weights")
         return distance + spread + hits, {"distance": distance, "spread": spread}
 
 
@@ -97,9 +98,22 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "production, centering": lambda: Recipe.preset("rino", **SMALL, assignment="centering", koleo=0.0),
     "contrastive": lambda: Recipe.preset("contrastive", **STEPS, **CONTRASTIVE),
     "supcon": lambda: Recipe.preset("supcon", **STEPS, **CONTRASTIVE),
+    "contrastive, weighted": lambda: Recipe.preset("contrastive", **STEPS, **CONTRASTIVE, weight="w"),
+    "supcon, weighted": lambda: Recipe.preset("supcon", **STEPS, **CONTRASTIVE, weight="w"),
     "written in Python": lambda: Recipe("of-the-tests", **STEPS, **CONTRASTIVE),
+    "written in Python, weighted": lambda: Recipe("of-the-tests", **STEPS, **CONTRASTIVE, weight="w"),
+    "augmented": lambda: tiny(**STEPS),
+    "augmented in parts": lambda: tiny(**STEPS | {"training.batch_size": 12}, accumulate=2),
     "production, masks alone": lambda: Recipe.preset("rino-ibot", **SMALL),
 }
+
+
+def trainer_of(name: str, **more: Any) -> Trainer:
+    """Of a recipe of the above, on jets with weights."""
+    jets = small_jets(N).with_value("w", np.arange(N) % 5)
+    if name.startswith("augmented"):
+        more["augmentation"] = rino.Augmentation(["rotate", functools.partial(rino.smear, constant=0.2)])
+    return Trainer(RECIPES[name](), jets, dtype="float64", **more)
 
 
 def numbers(reports: list[dict[str, float]]) -> list[dict[str, float]]:
@@ -111,7 +125,7 @@ def numbers(reports: list[dict[str, float]]) -> list[dict[str, float]]:
 
 def in_step(ranks: Ranks, name: str, state: str, first: str | None = None, steps: int | None = None) -> Any:
     """Reports of the steps of a run, from a checkpoint on where one is given; leaves its state."""
-    trainer = Trainer(RECIPES[name](), small_jets(N), dtype="float64", group=ranks.group)
+    trainer = trainer_of(name, group=ranks.group)
     if first is not None:
         trainer.restore(first)
     reports = [trainer.step() for _ in range(len(trainer) - trainer.step_number if steps is None else steps)]
@@ -311,7 +325,7 @@ EVERY = [(f"{number}.parquet", entry) for number in range(6) for entry in range(
 @functools.cache
 def one_process(name: str) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
     """Reports and final state of one process with the joint batch."""
-    trainer = Trainer(RECIPES[name](), small_jets(N), dtype="float64")
+    trainer = trainer_of(name)
     reports = numbers(list(trainer))
     return reports, state_of(trainer)
 

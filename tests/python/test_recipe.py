@@ -274,7 +274,7 @@ def test_a_method_has_sections_of_its_own_and_defaults_of_its_publication():
     assert recipe.method == "contrastive" and recipe.name == "" and "preset" not in recipe.to_dict()
     found = {number.key: number for number in recipe.describe()}
     assert found["loss.temperature"].changed and found["loss.temperature"].published == 0.1
-    assert found["head.layers"].source == "arXiv:2108.04253" and found["views.split"].source == "own choice"
+    assert found["head.layers"].source == "arXiv:2108.04253" and found["views.first"].source == "own choice"
     assert found["finetune.epochs"].source == WORKSHOP_PAPER
     assert Recipe.from_dict(recipe.to_dict()) == recipe
     assert {method.name for method in Recipe.methods()} >= {"self-distillation", "contrastive"}

@@ -197,11 +197,18 @@ def test_features_that_depend_on_the_frame_refuse_boosts_and_rotations(jets):
     tokens(jets, recipe("log_pt", "d0 frame=false", boost_to_pt=500.0))
     tokens(jets, recipe("log_pt", "charge", boost_to_pt=500.0))
     rotated = rino.Recipe("contrastive", features=["log_pt", "dz", "delta_eta", "delta_phi"])
-    with pytest.raises(rino.RinoError, match=r"'dz' depends on the frame and views\.rotate changes it"):
+    with pytest.raises(rino.RinoError, match=r"'dz' depends on the frame and the view's 'rotate' changes it"):
         rino.Trainer(rotated, jets)
-    with pytest.raises(rino.RinoError, match=r"'dz' depends on the frame and views\.translate_rapidity"):
-        rino.Trainer(rotated.replace(rotate=False), jets)
-    still = rotated.replace(rotate=False, translate_rapidity=0.0, batch_size=10, epochs=1)
+    for moved in (
+        "translate",
+        "translate max_rapidity=0.1",
+        "boost_jet",
+        "boost_along_beam",
+        "boost_to_pt reference_pt=9",
+    ):
+        with pytest.raises(rino.RinoError, match=f"'dz' depends on the frame and the view's '{moved}' changes it"):
+            rino.Trainer(rotated.replace(first=["smear"], second=[moved]), jets)
+    still = rotated.replace(first=["translate max_rapidity=0"], second=["smear", "drop_soft"], batch_size=10, epochs=1)
     assert all(np.isfinite(step["loss"]) for step in rino.Trainer(still, jets))
 
 
@@ -245,9 +252,8 @@ def test_columns_that_a_recipe_needs_are_read_without_being_asked_for(tmp_path, 
     written = rino.generate(
         "simulation-wide", "top", 64, 3, tmp_path / "jets", layout="jetclass", workers=1, progress=False
     )
-    made = rino.Recipe(
-        "contrastive", features="part-full", rotate=False, translate_rapidity=0.0, batch_size=16, epochs=1
-    )
+    views = {"first": ["smear soft=0.1"], "second": ["drop_soft"]}
+    made = rino.Recipe("contrastive", features="part-full", **views, batch_size=16, epochs=1)
     assert made.columns[0] == "charge|part_charge"
     train = rino.open_dataset(written) if streamed else written
     run = rino.pretrain(made, train, tmp_path / "run", progress=False, tensorboard=False)

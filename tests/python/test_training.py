@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -499,6 +500,36 @@ def uninterrupted(jets, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "whole"
     quiet(short(), jets, out)
     return out
+
+
+def test_an_augmentation_is_seen_by_the_method_and_goes_on_bit_by_bit(jets, tmp_path):
+    seen = []
+
+    def note(jets: Jets, *, seed: int, first_jet: int) -> Jets:
+        seen.append((seed, first_jet))
+        return jets
+
+    augmentation = rino.Augmentation([rino.rotate, partial(rino.smear, constant=0.2), note])
+    straight = numbers(train(Trainer(short(), jets, augmentation=augmentation)))
+    assert [one for one, _ in seen] == [
+        rino._core.Draws(rino._core.step_seed(short().training.seed, k, "augmentation"), 0).step(2).seed
+        for k in range(len(straight))
+    ]
+    assert straight != numbers(train(Trainer(short(), jets)))
+    first = Trainer(short(), jets, augmentation=augmentation)
+    for _ in range(4):
+        first.step()
+    first.save(tmp_path / "checkpoint")
+    second = Trainer(short(loader_threads=2), jets, augmentation=augmentation)
+    second.restore(tmp_path / "checkpoint")
+    assert numbers(train(second)) == straight[4:]
+    with pytest.raises(RinoError, match=r"the augmentation is None but Augmentation\(\[rotate, .* resume with that of"):
+        Trainer(short(), jets).restore(tmp_path / "checkpoint")
+    quiet(short(), jets, tmp_path / "plain")
+    with pytest.raises(RinoError, match=r"the augmentation is Augmentation.* but None in"):
+        quiet(short(), jets, tmp_path / "plain", resume=True, augmentation=augmentation)
+    run = quiet(short(), jets, tmp_path / "run", augmentation=augmentation)
+    assert run.history["loss"].tolist() == [report["loss"] for report in straight]
 
 
 @pytest.mark.parametrize("stop", [1, 4, 6, 11])

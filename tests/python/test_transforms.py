@@ -154,6 +154,18 @@ def test_an_augmentation_runs_transforms_in_order_with_draws_of_their_own(jets):
     assert repr(copied).startswith("Augmentation([rotate, functools.partial(")
 
 
+def test_transforms_may_be_given_in_words(jets):
+    said = rino.Augmentation(["rotate", "smear soft=0.1 eta=0", "hardest n=7"])
+    wanted = rino.Augmentation(
+        [rino.rotate, partial(rino.smear, soft=0.1, eta=0), partial(rino.hardest, n=7)],
+    )(jets, seed=9, first_jet=4)
+    assert said(jets, seed=9, first_jet=4, threads=2) == wanted
+    assert pickle.loads(pickle.dumps(said))(jets, seed=9, first_jet=4) == wanted
+    assert repr(said) == "Augmentation(['rotate', 'smear soft=0.1 eta=0', 'hardest n=7'])"
+    with pytest.raises(RinoError, match="'smear sof=1': smear has no sof, only: stochastic, constant, eta, phi, soft"):
+        rino.Augmentation([rino.rotate, "smear sof=1"])
+
+
 @pytest.mark.parametrize("transform_list", [3, [rino.rotate, 3]])
 def test_what_is_no_transform_is_named(transform_list):
     with pytest.raises(RinoError, match=r"int; give a (list of functions|function of jets)"):

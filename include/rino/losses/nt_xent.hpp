@@ -8,6 +8,7 @@
 #include <rino/core/error.hpp>
 #include <rino/core/ranks.hpp>
 #include <rino/losses/unit_rows.hpp>
+#include <rino/losses/weighted_mean.hpp>
 #include <rino/nn/precision.hpp>
 
 namespace rino {
@@ -22,12 +23,17 @@ namespace rino {
 /// @param temperature  above 0.
 /// @param ranks        processes whose jets are negatives, too, equally many on each; the mean of their losses is that
 ///                     of all jets.
+/// @param weights      [N] of the jets: a jet's multiplies the terms of its two rows, and the mean is over the sum of
+/// all
+///                     weights; undefined: all count alike. As negatives all count alike.
 /// @returns            the loss, a scalar of float32 (float64 for double rows), under autocast too.
 /// @throws rino::Error for other shapes, fewer than two jets or a temperature that is not above 0.
-inline at::Tensor nt_xent_loss(const at::Tensor& a, const at::Tensor& b, double temperature, const Ranks& ranks = {}) {
+inline at::Tensor nt_xent_loss(const at::Tensor& a, const at::Tensor& b, double temperature, const Ranks& ranks = {},
+                               const at::Tensor& weights = {}) {
   detail::require_views(a, b, "NT-Xent");
   detail::require_temperature(temperature);
   const std::int64_t jets = a.size(0);
+  detail::require_weights(weights, jets, "NT-Xent");
   const std::int64_t all = jets * ranks.size();
   require(all >= 2, "NT-Xent was given ", all, " jet: give two or more, the others are what it is told from");
   const Autocast off(Precision::float32, a.device().type());
@@ -42,7 +48,8 @@ inline at::Tensor nt_xent_loss(const at::Tensor& a, const at::Tensor& b, double 
     itself.narrow(1, self, jets).fill_diagonal_(1);
     return logits.masked_fill(itself, -std::numeric_limits<double>::infinity()).logsumexp(1) - positive;
   };
-  return (half(one, first, all + first) + half(other, all + first, first)).mean() / 2;
+  const at::Tensor terms = half(one, first, all + first) + half(other, all + first, first);
+  return (weights.defined() ? detail::weighted_mean(terms, weights, ranks) : terms.mean()) / 2;
 }
 
 }  // namespace rino

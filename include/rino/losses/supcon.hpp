@@ -8,6 +8,7 @@
 #include <rino/core/error.hpp>
 #include <rino/core/ranks.hpp>
 #include <rino/losses/unit_rows.hpp>
+#include <rino/losses/weighted_mean.hpp>
 #include <rino/nn/precision.hpp>
 
 namespace rino {
@@ -26,17 +27,20 @@ namespace rino {
 /// @param temperature  above 0.
 /// @param ranks        processes whose rows are compared with, too, equally many on each; the mean of their losses is
 ///                     that of all rows.
+/// @param weights      [M] of the rows: each multiplies its row's term, and the mean is over the sum of their weights;
+///                     undefined: all count alike. As partners, and in the sums over j, all count alike.
 /// @returns            the loss, a scalar of float32 (float64 for double rows), under autocast too; 0 where no row has
 ///                     another of its label.
 /// @throws rino::Error for other shapes or types, fewer than two rows or a temperature that is not above 0.
 inline at::Tensor supcon_loss(const at::Tensor& z, const at::Tensor& labels, double temperature,
-                              const Ranks& ranks = {}) {
+                              const Ranks& ranks = {}, const at::Tensor& weights = {}) {
   require(z.dim() == 2 && at::isFloatingType(z.scalar_type()) && labels.dim() == 1 &&
               labels.scalar_type() == at::kLong && labels.size(0) == z.size(0),
           "SupCon was given rows ", z.scalar_type(), " ", z.sizes(), " and labels ", labels.scalar_type(), " ",
           labels.sizes(), ": give [M, D] of a floating-point type and int64 [M]");
   detail::require_temperature(temperature);
   const std::int64_t rows = z.size(0);
+  detail::require_weights(weights, rows, "SupCon");
   require(rows * ranks.size() >= 2, "SupCon was given ", rows, " row: give two or more");
   const Autocast off(Precision::float32, z.device().type());
   const at::Tensor mine = detail::unit_rows(z);
@@ -49,6 +53,9 @@ inline at::Tensor supcon_loss(const at::Tensor& z, const at::Tensor& labels, dou
   const at::Tensor sums = logits.masked_fill(itself, -std::numeric_limits<double>::infinity()).logsumexp(1);
   const at::Tensor means = (logits * positive).sum(1) / partners.clamp_min(1);
   const at::Tensor counted = partners.gt(0).to(logits.scalar_type());
+  if (weights.defined()) {
+    return detail::weighted_mean(sums - means, weights.to(at::kDouble) * counted, ranks);
+  }
   // Processes may have unequal numbers of rows that count.
   const at::Tensor all = ranks.sum(counted.sum()) / static_cast<double>(ranks.size());
   return ((sums - means) * counted).sum() / all.clamp_min(1e-30);

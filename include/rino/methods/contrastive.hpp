@@ -29,40 +29,27 @@
 #include <rino/train/method.hpp>
 #include <rino/train/method_entry.hpp>
 #include <rino/train/training_options.hpp>
-#include <rino/views/transforms/rotate.hpp>
-#include <rino/views/transforms/smear.hpp>
-#include <rino/views/transforms/split_collinear.hpp>
-#include <rino/views/transforms/translate.hpp>
+#include <rino/views/transforms/augmentation.hpp>
+#include <rino/views/transforms/named.hpp>
 
 namespace rino {
 
-/// What is done to a jet twice, with draws of its own each time, for two views of it; the defaults are those of
-/// JetCLR's symmetries and distortions that `rotate`, `translate`, `smear` and `split_collinear` have.
+/// What is done to a jet for each of its two views, transforms in words one after another, with draws of its own each;
+/// the defaults are JetCLR's symmetries and distortions.
 struct ContrastiveViewOptions {
-  bool rotate = true;
-  double translate_rapidity = 1.0;
-  double translate_phi = 1.0;
-  double soft = 0.1;
-  double stochastic = 0.0;
-  double constant = 0.0;
-  double eta = 0.0;
-  double phi = 0.0;
-  double split = 0.1;
+  std::vector<std::string> first{"rotate", "translate max_rapidity=1 max_phi=1", "split_collinear probability=0.1",
+                                 "smear stochastic=0 constant=0 eta=0 phi=0 soft=0.1"};
+  std::vector<std::string> second = first;
 
   bool operator==(const ContrastiveViewOptions&) const = default;
 
   static constexpr auto fields() {
     using Self = ContrastiveViewOptions;
     return std::tuple{
-        Field{"rotate", &Self::rotate, "", "by any angle about the jet's axis, in rapidity and phi"},
-        Field{"translate_rapidity", &Self::translate_rapidity, "", "largest shift of the jet in rapidity", kOwnChoice},
-        Field{"translate_phi", &Self::translate_phi, "", "largest shift of the jet in phi, in radians", kOwnChoice},
-        Field{"soft", &Self::soft, "GeV", "deviation of a constituent's eta and phi, times its pT"},
-        Field{"stochastic", &Self::stochastic, "", "a of sigma(pT)/pT = sqrt(a^2/pT + b^2), in sqrt(GeV)", kOwnChoice},
-        Field{"constant", &Self::constant, "", "b of it", kOwnChoice},
-        Field{"eta", &Self::eta, "", "deviation of eta at any pT", kOwnChoice},
-        Field{"phi", &Self::phi, "", "deviation of phi at any pT, in radians", kOwnChoice},
-        Field{"split", &Self::split, "", "probability that a constituent becomes two collinear ones", kOwnChoice},
+        Field{"first", &Self::first, "",
+              "transforms of the first view, each a name and the numbers that are not its defaults, 'smear soft=0.1'",
+              kOwnChoice},
+        Field{"second", &Self::second, "", "those of the second view", kOwnChoice},
     };
   }
 };
@@ -97,23 +84,20 @@ class Contrastive final : public Method {
   /// @throws rino::Error for options outside their ranges, and for features that the views make wrong.
   Contrastive(std::shared_ptr<Encoder> encoder, const MlpOptions& head, const ContrastiveViewOptions& views,
               const ContrastiveOptions& options, std::uint64_t seed)
-      : views_(views), options_(options), encoder_(std::move(encoder)), head_(head) {
+      : first_(named_augmentation<double>(views.first)),
+        second_(named_augmentation<double>(views.second)),
+        options_(options),
+        encoder_(std::move(encoder)),
+        head_(head) {
     detail::require_temperature(options.temperature);
-    detail::require_probability(views.split, "split");
-    for (const auto& [value, name] :
-         {std::pair{views.translate_rapidity, "translate_rapidity"}, std::pair{views.translate_phi, "translate_phi"},
-          std::pair{views.soft, "soft"}, std::pair{views.stochastic, "stochastic"},
-          std::pair{views.constant, "constant"}, std::pair{views.eta, "eta"}, std::pair{views.phi, "phi"}}) {
-      detail::require_not_negative(value, name, "");
-    }
-    require(views != ContrastiveViewOptions{false, 0, 0, 0, 0, 0, 0, 0, 0},
-            "all transforms are off, so that both views of a jet are equal: give one");
-    const TokenFeatures& features = encoder_->tokenizer.tokenizer().features();
-    if (views.rotate) {
-      features.require_no_frame("views.rotate");
-    }
-    if (views.translate_rapidity > 0) {
-      features.require_no_frame("views.translate_rapidity, a boost along the beam,");
+    require(!views.first.empty() || !views.second.empty(),
+            "views.first and views.second have no transform, so that both views of a jet are equal: give one");
+    for (const auto& texts : {views.first, views.second}) {
+      for (const std::string& text : texts) {
+        if (changes_frame(text)) {
+          encoder_->tokenizer.tokenizer().features().require_no_frame("the view's '" + text + "'");
+        }
+      }
     }
     initialize(*encoder_->module(), seed);
     initialize(*head_, Random{seed, kHead}.bits());
@@ -122,28 +106,11 @@ class Contrastive final : public Method {
   const std::shared_ptr<Encoder>& encoder() const { return encoder_; }
   const Mlp& head() const { return head_; }
 
-  /// One view of jets: each transform that is on, with draws of its own.
-  Jets<double> view(const Jets<double>& jets, const Draws& draws) const {
-    Jets<double> seen = jets;
-    if (views_.rotate) {
-      seen = rotate(seen, draws.step(0));
-    }
-    if (views_.translate_rapidity > 0 || views_.translate_phi > 0) {
-      seen = translate(seen, {views_.translate_rapidity, views_.translate_phi}, draws.step(1));
-    }
-    if (views_.split > 0) {
-      seen = split_collinear(seen, {.probability = views_.split}, draws.step(2));
-    }
-    if (views_.soft > 0 || views_.stochastic > 0 || views_.constant > 0 || views_.eta > 0 || views_.phi > 0) {
-      seen = smear(seen, {views_.stochastic, views_.constant, views_.eta, views_.phi, views_.soft}, draws.step(3));
-    }
-    return seen;
-  }
-
   /// What the encoder sees of both views of all jets; labels where they are wanted.
   /// @throws rino::Error if they are and the jets have none.
   Batch prepare(const Jets<double>& jets, const Step& step) const override {
-    const std::vector<Jets<double>> views{view(jets, step.draws("first view")), view(jets, step.draws("second view"))};
+    const std::vector<Jets<double>> views{first_(jets, step.draws("first view")),
+                                          second_(jets, step.draws("second view"))};
     Batch batch = encoder_->inputs_of_views(views, type());
     if (options_.labels) {
       require(jets.labels() != nullptr, "loss.labels is on but the jets have no labels: give labelled jets, or switch ",
@@ -153,8 +120,10 @@ class Contrastive final : public Method {
     return batch;
   }
 
-  /// Metrics: alignment and uniformity of the head's outputs (arXiv:2005.10242), of the jets of all processes, the
-  /// latter the mean over both views.
+  /// A jet's weight, where the recipe names a column of them, multiplies the terms of its views.
+  ///
+  /// Metrics: alignment and uniformity of the head's outputs (arXiv:2005.10242), of the jets of all processes, weights
+  /// aside, the latter the mean over both views.
   StepLoss loss(const Batch& batch, const Step& step) override {
     const at::Device device = batch.of("constituents").features.device();
     set_generator(*encoder_->module(), make_generator(device, step.dropout_seed()));
@@ -163,8 +132,10 @@ class Contrastive final : public Method {
     const at::Tensor z = head_(embeddings);
     const std::vector<at::Tensor> views = z.chunk(2);
     StepLoss result;
-    result.loss = options_.labels ? supcon_loss(z, batch.labels.repeat({2}), options_.temperature, ranks_)
-                                  : nt_xent_loss(views[0], views[1], options_.temperature, ranks_);
+    const at::Tensor& weights = batch.weights;
+    const at::Tensor of_rows = weights.defined() ? weights.repeat({2}) : weights;
+    result.loss = options_.labels ? supcon_loss(z, batch.labels.repeat({2}), options_.temperature, ranks_, of_rows)
+                                  : nt_xent_loss(views[0], views[1], options_.temperature, ranks_, weights);
     const at::NoGradGuard no_grad;
     result.metrics.emplace_back("alignment", alignment(views[0], views[1]));
     const at::Tensor first = ranks_.gather(views[0].detach());
@@ -176,6 +147,7 @@ class Contrastive final : public Method {
 
   Modules trained() const override { return {{"encoder", encoder_->module()}, {"head", head_.ptr()}}; }
   bool wants_labels() const override { return options_.labels; }
+  bool wants_weights() const override { return true; }
   bool accumulates() const override { return false; }
   void connect(const Ranks& ranks) override { ranks_ = ranks; }
   void start() override { encoder_->module()->train(); }
@@ -187,7 +159,8 @@ class Contrastive final : public Method {
  private:
   static constexpr std::uint64_t kHead = 15;
 
-  ContrastiveViewOptions views_;
+  Augmentation<double> first_;
+  Augmentation<double> second_;
   ContrastiveOptions options_;
   Ranks ranks_;
   std::shared_ptr<Encoder> encoder_;

@@ -112,6 +112,7 @@ class Recipe {
         {"jets", "jet_features", FieldCodec<FeatureList>::encode(ViewTokenizerOptions{}.jet_features)},
         {"encoder", "kind", JetEncoderOptions{}.kind},
         {"encoder", "bins", "floor"},
+        {"training", "weight", ""},
         {"finetune", "eps", 1e-8},
         {"finetune", "warmup_shape", "linear"}};
     std::vector<std::pair<std::string, FieldValue>> absent;

@@ -18,7 +18,7 @@ struct Batch {
   /// Tokens by what they are: "constituents" of the views of the jets, in their order; others by a method's own names.
   std::map<std::string, Tokens, std::less<>> tokens;
   at::Tensor labels;   ///< [B] int64, the jets' class numbers; undefined unless the method asks for them
-  at::Tensor weights;  ///< [B] float64, the jets' weights; undefined unless the method asks for them
+  at::Tensor weights;  ///< [B] float64, the jets' weights; undefined unless the recipe names them, `training.weight`
   std::map<std::string, at::Tensor, std::less<>> tensors;  ///< further ones, by the method's names
   /// How many summands a mean has, by the mean's name, where the number differs from batch to batch: `Step::mean`.
   std::map<std::string, double, std::less<>> counts;

@@ -127,6 +127,10 @@ class Method {
   /// Whether `prepare` needs the jets' labels: they are taken away from it otherwise.
   virtual bool wants_labels() const { return false; }
 
+  /// Whether `loss` uses the jets' weights, where the recipe names a column of them (`training.weight`): they are
+  /// `Batch::weights` then, and their sum over the step is the count "weights" of `Step::mean`.
+  virtual bool wants_weights() const { return false; }
+
   /// Whether the loss of a batch may be computed in parts: not where jets are compared with each other.
   virtual bool accumulates() const { return true; }
 

@@ -30,6 +30,7 @@
 #include <rino/tokens/batch.hpp>
 #include <rino/train/adamw.hpp>
 #include <rino/train/jet_source.hpp>
+#include <rino/train/jet_weights.hpp>
 #include <rino/train/loader.hpp>
 #include <rino/train/method.hpp>
 #include <rino/train/schedule.hpp>
@@ -62,21 +63,26 @@ struct StepReport {
 class Trainer {
  public:
   using Source = JetSource<double>;
+  /// What is done to jets before the method prepares them, an `Augmentation` for example.
+  using Augment = std::function<Jets<double>(const Jets<double>&, const Draws&)>;
 
   /// @param source  of the jets; nobody else may use it until the trainer is finished.
   /// @param device  where the networks train; `type` is float or double, double also where the precision is float64.
   /// @param ranks   the processes that train together; each has a source of its own.
+  /// @param augment  none where it is empty. Loader threads call it, several at a time; its draws are functions of the
+  ///                 seed, the step and a jet's place in the step's batch of all processes.
   /// @throws rino::Error for options outside their ranges, fewer than two jets, or processes with different jets.
   Trainer(std::shared_ptr<Method> method, std::shared_ptr<Source> source, const AdamWOptions& optimizer,
           const TrainingOptions& options, at::Device device = at::kCPU, at::ScalarType type = at::kFloat,
-          Ranks ranks = {})
+          Ranks ranks = {}, Augment augment = {})
       : method_(std::move(method)),
         source_(std::move(source)),
         options_(options),
         precision_(effective_precision(options.precision, device.type())),
         peak_lr_(optimizer.lr),
         placement_(at::TensorOptions(device).dtype(options.precision == Precision::float64 ? at::kDouble : type)),
-        ranks_(std::move(ranks)) {
+        ranks_(std::move(ranks)),
+        augment_(std::move(augment)) {
     const std::int64_t jets = least(source_->size()) * ranks_.size();
     require(jets >= 2, "there are ", jets, " jets to train on: give two or more");
     require(options.epochs >= 1 && options.batch_size >= 2, "epochs and batch_size are ", options.epochs, " and ",
@@ -96,6 +102,8 @@ class Trainer {
     require_same_data();
     require(options.accumulate == 1 || method_->accumulates(), "accumulate is ", options.accumulate,
             ", but this method compares the jets of a batch with each other: choose 1");
+    require(options.weight.empty() || method_->wants_weights(), "training.weight is '", options.weight,
+            "', but this method weighs no jets, so that it would change nothing: choose '', or another method");
     method_->connect(ranks_);
     method_->to(placement_);
     trained_.emplace(method_->parameters(), /*trainable=*/true);
@@ -109,11 +117,12 @@ class Trainer {
   /// Trains on jets in memory, which all processes have.
   Trainer(std::shared_ptr<Method> method, Jets<double> jets, const AdamWOptions& optimizer,
           const TrainingOptions& options, at::Device device = at::kCPU, at::ScalarType type = at::kFloat,
-          const Ranks& ranks = {})
+          const Ranks& ranks = {}, Augment augment = {})
       : Trainer(std::move(method),
-                std::make_shared<ShuffledJets<double>>(std::move(jets), static_cast<std::uint64_t>(options.seed),
-                                                       ranks.rank(), ranks.size(), options.accumulate),
-                optimizer, options, device, type, ranks) {}
+                std::make_shared<ShuffledJets<double>>(weighed(std::move(jets), options),
+                                                       static_cast<std::uint64_t>(options.seed), ranks.rank(),
+                                                       ranks.size(), options.accumulate),
+                optimizer, options, device, type, ranks, std::move(augment)) {}
 
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
@@ -306,6 +315,8 @@ class Trainer {
  private:
   /// Steps in a row that may not be finite before the run is given up.
   static constexpr std::int64_t kPatience = 3;
+  /// The count that is the sum of the jets' weights.
+  static constexpr const char* kWeights = "weights";
 
   /// A call that must be the only one: a second one would wait for jets that the first one takes.
   class Turn {
@@ -328,6 +339,14 @@ class Trainer {
    private:
     std::atomic_flag& busy_;
   };
+
+  /// The jets, whose weights are sound where they are wanted: found before the run, not at its end.
+  static Jets<double> weighed(Jets<double> jets, const TrainingOptions& options) {
+    if (!options.weight.empty()) {
+      jet_weights(jets, options.weight);
+    }
+    return jets;
+  }
 
   /// What a step trains on.
   struct Taken {
@@ -424,6 +443,8 @@ class Trainer {
     StepLoss all;
     Step step = clock_;
     step.counts = counts_of(parts);
+    require(options_.weight.empty() || step.counts.at(kWeights) > 0, "training.weight: '", options_.weight,
+            "' of all jets of step ", step.number, " is 0: name another column, or leave such jets out");
     for (std::size_t p = 0; p < parts.size(); ++p) {
       place(step, static_cast<std::int64_t>(p));
       StepLoss result = loss_of(parts[p].to(placement_), step);
@@ -501,17 +522,29 @@ class Trainer {
     return [this, number, taken = source_->next(own_batch_)] {
       Step step = step_at(number);
       Taken made{{}, taken.jets, taken.position};
-      const Jets<double> jets = method_->wants_labels() ? taken.jets : taken.jets.without_labels();
+      const Jets<double> all = method_->wants_labels() ? taken.jets : taken.jets.without_labels();
       for (std::int64_t p = 0; p < options_.accumulate; ++p) {
         const std::int64_t size = place(step, p);
-        const Batch part = method_->prepare(size == own_batch_ ? jets : jets.slice(p * size, (p + 1) * size), step);
+        const Jets<double> jets = size == own_batch_ ? all : all.slice(p * size, (p + 1) * size);
+        Batch part = method_->prepare(augment_ ? augmented(jets, step) : jets, step);
+        if (!options_.weight.empty()) {
+          part.weights = jet_weights(jets, options_.weight);
+          part.counts[kWeights] = part.weights.sum().item<double>();
+        }
         made.parts.push_back(placement_.device().is_cuda() ? part.pin_memory() : part);
       }
       return made;
     };
   }
 
-  // Both read only what never changes during training: loader threads call them.
+  // These read only what never changes during training: loader threads call them.
+
+  Jets<double> augmented(const Jets<double>& jets, const Step& step) const {
+    Jets<double> made = augment_(jets, step.draws("augmentation"));
+    require(made.size() == jets.size(), "the augmentation made ", made.size(), " jets of ", jets.size(),
+            ": give one that keeps each jet");
+    return made;
+  }
 
   Step step_at(std::int64_t number) const { return {number, clock_.steps_per_epoch, clock_.epochs, clock_.seed}; }
 
@@ -587,6 +620,7 @@ class Trainer {
   double peak_lr_;
   at::TensorOptions placement_;
   Ranks ranks_;
+  Augment augment_;
   std::int64_t batch_ = 0;      // jets of a step
   std::int64_t own_batch_ = 0;  // those of them that this process takes
   Step clock_;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <tuple>
 
 #include <rino/core/fields.hpp>
@@ -23,6 +24,7 @@ struct TrainingOptions {
   std::int64_t seed = 1;
   std::int64_t loader_threads = 1;
   Precision precision = Precision::float32;
+  std::string weight = {};
 
   bool operator==(const TrainingOptions&) const = default;
 
@@ -44,6 +46,8 @@ struct TrainingOptions {
               kOwnChoice},
         Field{"precision", &Self::precision, "",
               "'float32'; 'bf16': the encoders' products, all else float32; 'float64': everything"},
+        Field{"weight", &Self::weight, "", "column with one weight per jet, for methods that use it; '': none",
+              kOwnChoice},
     };
   }
 };

@@ -19,6 +19,7 @@ from pyrino.methods.method import import_file
 from pyrino.recipe import Recipe
 from pyrino.training.pretrain import as_recipe, pretrain
 from pyrino.training.ranks import Ranks, Stopped, joined
+from pyrino.training.trainer import columns_of
 
 __all__ = ["add"]
 
@@ -164,7 +165,7 @@ def _pretrain(args: argparse.Namespace, ranks: Ranks) -> None:
 def _open(args: argparse.Namespace, recipe: Recipe, ranks: Ranks) -> Jets | JetStream:
     """The jets in memory, or a stream of this rank's share of them; with labels where the method needs them."""
     streaming = {"window": args.window, "threads": args.reader_threads, "shuffle_seed": recipe.training.seed}
-    labelled = about(recipe).wants_labels
+    more = {"labelled": about(recipe).wants_labels, "columns": columns_of(recipe)}
     share = {"rank": ranks.rank, "world_size": ranks.size}
     if args.weights is not None:
         if len(args.weights) != len(args.train):
@@ -172,10 +173,8 @@ def _open(args: argparse.Namespace, recipe: Recipe, ranks: Ranks) -> Jets | JetS
         if args.max_jets is not None:
             raise RinoError("--max-jets and --weights exclude each other: a stream has no last jet; use --fraction")
         paths = dict(zip(args.train, args.weights, strict=True))
-        return open_dataset(paths, labelled=labelled, columns=recipe.columns, **share, **streaming, **reading_of(args))
+        return open_dataset(paths, **more, **share, **streaming, **reading_of(args))
     if args.max_jets is not None:
-        return read(args.train, args, labelled=labelled, columns=recipe.columns)
+        return read(args.train, args, **more)
     stream = {"auto": None, "yes": True, "no": False}[args.stream]
-    return open_jets(
-        args.train, stream=stream, labelled=labelled, columns=recipe.columns, **share, **streaming, **reading_of(args)
-    )
+    return open_jets(args.train, stream=stream, **more, **share, **streaming, **reading_of(args))

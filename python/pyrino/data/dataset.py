@@ -141,6 +141,7 @@ class Dataset(JetStream):
                 return error
 
         self.layouts: dict[str, str] = {}
+        self._kinds: dict[tuple[tuple[str, str], ...], Source] = {}  # columns with their kinds, and a file with them
         self._pieces: list[Piece] = []
         files: list[Source] = []
         for source, found in zip(sources, self._threads.map(look, sources), strict=True):
@@ -156,6 +157,7 @@ class Dataset(JetStream):
                 self._left_out[str(source)] = str(error)
                 continue
             self.layouts[str(source)] = layout
+            self._kinds.setdefault(tuple(kinds.items()), source)
             self._pieces += [Piece(len(files), first, last) for first, last in spans]
             files.append(source)
         self.sources = tuple(files)
@@ -331,6 +333,15 @@ class Dataset(JetStream):
             self._labelled, self._current = labelled, None
             self._forget()
 
+    def _want_columns(self, columns: Sequence[str]) -> None:
+        more = [column for column in columns if not set(column.split("|")) & set(self._selection.columns)]
+        if more:
+            for kinds, source in self._kinds.items() if self._on_error == "raise" else ():
+                need(source, chosen(more, dict(kinds)), (*dict(kinds), *MOMENTA), "columns")
+            self._selection = replace(self._selection, columns=(*self._selection.columns, *more))
+            self._current = None
+            self._forget()
+
     def _take(self, count: int) -> _core.Jets:
         parts: list[_core.Jets] = []
         while count > 0:
@@ -498,16 +509,6 @@ class Dataset(JetStream):
                 raise
             tally.skip(str(source), str(error))
             return _Read(piece.file, tally)
-
-    def _want_columns(self, columns: Sequence[str]) -> None:
-        more = [column for column in columns if not set(column.split("|")) & set(self._selection.columns)]
-        if more:
-            self._selection = replace(self._selection, columns=(*self._selection.columns, *more))
-            position = self.position
-            self._forget()
-            self._current = None
-            self._index(self.sources)
-            self.seek(position)
 
     def _fingerprint(self) -> list[int]:
         files = [source.name for source in self.sources]

@@ -190,7 +190,7 @@ class Mixture(JetStream):
             stream._want_labels(wanted)
 
     def _want_columns(self, columns: Sequence[str]) -> None:
-        for stream in self._streams:
+        for stream in self.streams:
             stream._want_columns(columns)
 
     def _take(self, count: int) -> _core.Jets:

@@ -9,6 +9,7 @@ import numpy as np
 from pyrino.flops import Flops, embedding_size, encoder_flops, input_flops, own_rows
 from pyrino.methods.description import About
 from pyrino.nn import tokenize
+from pyrino.transforms import Augmentation
 
 if TYPE_CHECKING:
     from pyrino.jets import Jets
@@ -27,18 +28,19 @@ class AboutContrastive(About):
     def operations(self, jets: Jets, batch: int | None) -> Flops:
         """Of a step: two views forward and backward, through encoder and head, and all of their cosines.
 
-        Constituents that splittings add are counted by their mean number.
+        Constituents are those of one draw of the views.
         """
         head, d = self.recipe.head, embedding_size(self.recipe)
-        tokens = tokenize(jets, ["all"], self.recipe)
-        lengths = np.diff(tokens.offsets) * (1 + self.recipe.views.split)
-        features = tokens.features.shape[1]
+        views = [Augmentation(texts)(jets, seed=0) for texts in (self.recipe.views.first, self.recipe.views.second)]
+        every = [tokenize(view, ["all"], self.recipe) for view in views]
+        lengths = np.concatenate([np.diff(tokens.offsets) for tokens in every])
+        features = every[0].features.shape[1]
         inputs = input_flops(self.recipe, lengths, features)
         width = (head.width or d) if head.layers else d
         layers = 2.0 * (d * width + (head.layers - 1) * width**2) if head.layers else 0.0
         rows = 2 * (batch or self.recipe.training.batch_size)
         found = Flops()
-        found.student = 2 * (3 * encoder_flops(self.recipe, lengths, features) - inputs) / len(jets)
-        found.student_rows = 2 * float((lengths + own_rows(self.recipe)).sum()) / len(jets)
+        found.student = (3 * encoder_flops(self.recipe, lengths, features) - inputs) / len(jets)
+        found.student_rows = float((lengths + own_rows(self.recipe)).sum()) / len(jets)
         found.heads = 2 * 3 * (layers + 2 * rows * width)
         return found

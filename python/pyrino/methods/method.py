@@ -57,6 +57,10 @@ class Method:
         ``self.options``.
     wants_labels : bool
         Whether `prepare` and `loss` need the jets' labels; they are taken away otherwise.
+    wants_weights : bool
+        Whether `loss` uses the jets' weights. Where the recipe names a column of them (``training.weight``) they are
+        ``batch.weights``, and ``step.mean((batch.weights * losses).sum(), "weights")`` is the weighted mean over all
+        processes and parts; where it names none they are None. A recipe that names one for another method is refused.
     accumulates : bool
         Whether the loss of a batch may be computed in parts (``training.accumulate``): not where jets are compared with
         each other.
@@ -87,6 +91,7 @@ class Method:
     name: ClassVar[str] = ""
     Options: ClassVar[type | None] = None
     wants_labels: ClassVar[bool] = False
+    wants_weights: ClassVar[bool] = False
     accumulates: ClassVar[bool] = True
     charts: ClassVar[Mapping[str, Sequence[str]]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}

@@ -27,8 +27,9 @@ from pyrino.recipe import Recipe
 from pyrino.training.folder import check_folder, claim_folder
 from pyrino.training.history import History
 from pyrino.training.ranks import Ranks, Stopped, ranks_of
-from pyrino.training.trainer import Trainer
+from pyrino.training.trainer import Trainer, columns_of
 from pyrino.training.watch import Watch
+from pyrino.transforms import Augmentation
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -101,6 +102,7 @@ def pretrain(
     progress: bool = True,
     tensorboard: bool = True,
     checkpoint_minutes: float = 5.0,
+    augmentation: Augmentation | None = None,
 ) -> PretrainingRun:
     """Pretrain an encoder on jets without labels: along the renormalisation-group flow (arXiv:2509.07486), or by
     another method that the recipe names.
@@ -134,6 +136,8 @@ def pretrain(
         Write a log that ``tensorboard --logdir`` shows while it grows.
     checkpoint_minutes
         Longest time between checkpoints; one is written at the end, on Ctrl-C, SIGTERM and SIGUSR1, too.
+    augmentation
+        What is done to the jets before the method sees them, as `Trainer` takes it; ``resume=True`` needs it again.
 
     Returns
     -------
@@ -153,7 +157,7 @@ def pretrain(
         # Before hours of reading, not after.
         ranks.first_does(lambda: check_folder(out, _FILES, overwrite=_replaces(out, resume, overwrite), remedy=_REMEDY))
         jets = ranks.each(lambda: _opened(train, recipe, ranks))
-        trainer = Trainer(recipe, jets, device=device, group=ranks)
+        trainer = Trainer(recipe, jets, device=device, group=ranks, augmentation=augmentation)
         history = History()
         if ranks.first_does(lambda: _prepare_folder(out, resume=resume, overwrite=overwrite)):
             trainer.restore(out / _CHECKPOINT)
@@ -257,7 +261,7 @@ def _opened(train: Any, recipe: Recipe, ranks: Ranks) -> Jets | JetStream:
         rank=ranks.rank,
         world_size=ranks.size,
         labelled=labelled,
-        columns=recipe.columns,
+        columns=columns_of(recipe),
     )
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +21,7 @@ from pyrino.methods import method_class
 from pyrino.nn import Encoder, encoder_of
 from pyrino.recipe import TASKS, Recipe
 from pyrino.training.ranks import Ranks, ranks_of
+from pyrino.transforms import Augmentation
 from pyrino.views import _core_of
 
 if TYPE_CHECKING:
@@ -40,8 +41,10 @@ class Trainer:
         Every number of the run.
     jets
         What to train on: `Jets`, or a stream of `open_dataset`, which nobody else may use meanwhile. Labels are
-        looked at where the method needs them, as SupCon does. Where there are fewer than ``training.batch_size``, a
-        step takes all of them, which is said (on the logger "pyrino").
+        looked at where the method needs them, as SupCon does. Where the recipe names a column of weights
+        (``training.weight``), `Jets.values` has it; a stream of `open_dataset` reads it without being asked, as columns
+        that are features. Where there are fewer jets than ``training.batch_size``, a step takes all of them, which is
+        said (on the logger "pyrino").
     device
         "cpu", "cuda", "cuda:1".
     dtype
@@ -54,13 +57,18 @@ class Trainer:
         initialised. All give the same recipe, and all jets or a stream opened with their own ``rank`` and
         ``world_size``; all call `step`, `save` and `restore` together. A rank that is lost is noticed within
         ``with pyrino.ranks.Ranks(group):`` only.
+    augmentation
+        What is done to the jets, on the loader's threads, before the method prepares them: a jet's draws are functions
+        of the recipe's seed, the step and its place in the step's batch of all processes. It is no part of the recipe:
+        who goes on with a run gives it again.
 
     Raises
     ------
     RinoError
         For a recipe with numbers outside their ranges, fewer than two jets, or float64 with precision "bf16"; for a
         batch that the processes cannot share evenly, other jets on another of them, or a stream that is not the
-        rank's own.
+        rank's own; for a column of weights that jets in memory lack, that has negative or infinite ones, or that the
+        method has no use for.
 
     Examples
     --------
@@ -78,6 +86,7 @@ class Trainer:
         device: str | torch.device = "cpu",
         dtype: str = "float32",
         group: Ranks | ProcessGroup | None = None,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self.recipe = recipe.copy()
         device = device_of(device)
@@ -85,8 +94,6 @@ class Trainer:
             # Threads of its own have another current device.
             device = torch.device("cuda", torch.cuda.current_device())
         ranks = ranks_of(group)
-        if isinstance(jets, JetStream):
-            jets._want_columns(self.recipe.columns)
         source = jets if isinstance(jets, JetStream) else _core_of(jets)
         if isinstance(jets, JetStream) and not ranks.alone and jets.share not in (None, (ranks.rank, ranks.size)):
             raise RinoError(
@@ -94,12 +101,16 @@ class Trainer:
                 f"{ranks.size}: open it with rank={ranks.rank}, world_size={ranks.size}"
             )
         _check_alike(self.recipe, ranks)
+        if isinstance(jets, JetStream):
+            jets._want_columns(columns_of(self.recipe))
         #: The object of a method that is written in Python; None for the library's own.
         self.method = None
         if kind := method_class(self.recipe.method):
             self.method = kind(self.recipe)
         method = None if self.method is None else _core.PythonMethod(self.method)
-        self._core = _core.Trainer(self.recipe._core, source, device, dtype, ranks.group, method)
+        self._augmentation = augmentation
+        augment = None if augmentation is None else _augment(augmentation)
+        self._core = _core.Trainer(self.recipe._core, source, device, dtype, ranks.group, method, augment)
         if isinstance(jets, JetStream):
             jets._trained_on_labels = self._core.wants_labels
         if recipe.training.precision != self._core.precision and ranks.first:
@@ -206,6 +217,8 @@ class Trainer:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint (safetensors), whole or not at all; of several processes rank 0 does."""
         metadata = {"kind": "checkpoint", "recipe": self.recipe.to_json(), "pyrino": _core.__version__}
+        if self._augmentation is not None:
+            metadata["augmentation"] = repr(self._augmentation)
         self._core.save(os.fspath(path), metadata)
 
     @checked
@@ -222,10 +235,27 @@ class Trainer:
             difference. What fine-tuning alone needs may differ, and ``loader_threads``, which changes no result.
         """
         path = os.fspath(path)
-        text = _core.read_metadata(path).get("recipe")
+        metadata = _core.read_metadata(path)
+        text = metadata.get("recipe")
         if text is not None:
             _check_same(Recipe.from_json(text), self.recipe, path)
+        theirs = metadata.get("augmentation")
+        if text is not None and (theirs is None) != (self._augmentation is None):
+            raise RinoError(
+                f"the augmentation is {self._augmentation} but {theirs} in {path}: resume with that of the run, or "
+                "start a new one"
+            )
         self._core.restore(path)
+
+
+def columns_of(recipe: Recipe) -> list[str]:
+    """The columns that readers have to read for a pretraining: those of features, and that of weights."""
+    return [*recipe.columns, *([recipe.training.weight] if recipe.training.weight else [])]
+
+
+def _augment(augmentation: Augmentation) -> Callable[[_core.Jets, _core.Draws], _core.Jets]:
+    """The augmentation as C++ calls it."""
+    return lambda jets, draws: augmentation(Jets._wrap(jets), seed=draws.seed, first_jet=draws.first_jet)._core
 
 
 def _copy_of(encoder: Encoder) -> Encoder:
