@@ -244,18 +244,17 @@ def bench(
     -------
     dict
         ``machine``, ``jets`` (multiplicities), ``recipe``, ``batch_size``, ``rates``: one entry per number of threads
-        with ``views`` and ``views_fastjet`` (jets/s of clustering alone), ``step`` and ``embed`` (jets/s, everything
-        from momenta on), ``step_gflops``, ``matmul_gflops`` (float32) and ``pretraining_seconds`` (an estimate: one
-        epoch of a million such jets); ``single_jet_us``, the time `JetEncoder.embed` takes for one jet, one thread.
+        with ``views`` and ``views_fastjet`` (jets/s of clustering alone, where the method clusters), ``step`` and
+        ``embed`` (jets/s, everything from momenta on), ``step_gflops`` (where the method says how many operations a
+        step has), ``matmul_gflops`` (float32) and ``pretraining_seconds`` (an estimate: one epoch of a million such
+        jets); ``single_jet_us``, the time `JetEncoder.embed` takes for one jet, one thread.
 
     Raises
     ------
     RinoError
         If an argument is out of range, or the two clusterings do not agree.
     """
-    recipe = Recipe.preset(preset) if isinstance(preset, str) else preset.copy()
-    if not about(recipe).resolutions:
-        raise RinoError(f"pyrino bench measures clustered views, and the method {recipe.method!r} has none")
+    recipe = Recipe.preset(preset) if isinstance(preset, str) else preset.replace(**{"training.weight": ""})
     counts = list(dict.fromkeys([1, available_cores()])) if threads is None else list(threads)
     if not counts or min(counts) < 1:
         raise RinoError(f"threads = {counts}: give numbers of threads, 1 or more")
@@ -283,39 +282,37 @@ def bench(
 
 
 def _rates(recipe: Recipe, encoder: Encoder, jets: Jets, batch: int, threads: int, repetitions: int) -> dict[str, Any]:
-    points = about(recipe).resolutions
-    settings = {"radius": recipe.jets.radius, "algorithm": recipe.jets.algorithm, "threads": threads}
-    ours = ViewGenerator(points, **settings)
-    fastjet = ViewGenerator(points, **settings, backend="fastjet")
-    difference = views_difference(ours(jets), fastjet(jets))
-    if not difference <= VIEWS_TOLERANCE:
-        raise RinoError(
-            f"the views of {len(jets)} toy jets differ from FastJet's by {difference:g} of the energy: "
-            "use backend='fastjet' and report this machine"
-        )
-    few = jets[:batch]
+    method, few = about(recipe), jets[:batch]
     product, product_flops = matrix_product()
+    sides: dict[str, Callable[[], Any]] = {
+        "embed": lambda: encoder.embed(few, threads=threads),
+        "matmul": product,
+    }
+    if method.resolutions:
+        settings = {"radius": recipe.jets.radius, "algorithm": recipe.jets.algorithm, "threads": threads}
+        ours = ViewGenerator(method.resolutions, **settings)
+        fastjet = ViewGenerator(method.resolutions, **settings, backend="fastjet")
+        difference = views_difference(ours(jets), fastjet(jets))
+        if not difference <= VIEWS_TOLERANCE:
+            raise RinoError(
+                f"the views of {len(jets)} toy jets differ from FastJet's by {difference:g} of the energy: "
+                "use backend='fastjet' and report this machine"
+            )
+        sides = {"views": lambda: ours(jets), "views_fastjet": lambda: fastjet(jets), **sides}
     # With one thread the views are made within the step: a loader would be a second thread.
     training = {"batch_size": batch, "epochs": repetitions + 1}
     trainer = Trainer(recipe.replace(**training, **({"loader_threads": 0} if threads == 1 else {})), few)
     with torch_threads(threads):
-        times = interleaved(
-            {
-                "views": lambda: ours(jets),
-                "views_fastjet": lambda: fastjet(jets),
-                "embed": lambda: encoder.embed(few, threads=threads),
-                "matmul": product,
-            },
-            repetitions,
-        )
+        times = interleaved(sides, repetitions)
         steps = [step["seconds"] for step in trainer][1:]
     step = Timing.of(steps)
+    operations = method.operations(few, batch)
+    flops = {} if operations is None else {"step_gflops": operations.total * len(few) / step.seconds / 1e9}
     return {
         "threads": threads,
-        "views": len(jets) / times["views"].seconds,
-        "views_fastjet": len(jets) / times["views_fastjet"].seconds,
+        **{name: len(jets) / times[name].seconds for name in ("views", "views_fastjet") if name in times},
         "step": batch / step.seconds,
-        "step_gflops": step_flops(recipe, few).total * len(few) / step.seconds / 1e9,
+        **flops,
         "embed": batch / times["embed"].seconds,
         "matmul_gflops": product_flops / times["matmul"].seconds / 1e9,
         "pretraining_seconds": MANY_JETS * step.seconds / batch,

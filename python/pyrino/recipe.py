@@ -224,13 +224,6 @@ class Recipe:
             numbers.append(RecipeNumber(entry.section, entry.name, *values, entry.unit, entry.meaning, origin))
         return numbers
 
-    def require_method(self, method: str, who: str) -> None:
-        """Raise `RinoError` unless this is the method: `who` knows no other."""
-        if self.method != method:
-            raise RinoError(
-                f"{who} knows {method} alone and the recipe's method is {self.method!r}: give another recipe"
-            )
-
     def _published(self) -> Any:
         """The numbers that it starts from."""
         return _core.Recipe.preset(self.name) if self.name else _core.Recipe(self.method)

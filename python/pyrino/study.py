@@ -24,6 +24,7 @@ from pyrino.errors import RinoError
 from pyrino.files import whole_file
 from pyrino.generate import DOMAINS, generate
 from pyrino.jets import Jets
+from pyrino.methods import about
 from pyrino.nn import Encoder, encoder_of
 from pyrino.recipe import Recipe
 from pyrino.training.finetune import Tagger, finetune, train_supervised
@@ -202,7 +203,7 @@ def run_study(
     out
         Folder for the generated jets (``data``), the runs and ``report.html``.
     recipe
-        In place of the study's preset; not where recipes are compared.
+        In place of the study's preset, of any method that needs no labels; not where recipes are compared.
     device
         For pretraining: "cpu" or "cuda".
     workers
@@ -247,13 +248,13 @@ def run_study(
     else:
         (only,) = recipes.values()
         parts, seeds = _examine(job, only)
-        title = plan.preset
+        title = only.name or only.method
 
     result: dict[str, Any] = {
         "title": f"rino: {title}",
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "demo": plan in STUDIES.values() and not plan.recipes,
+        "demo": plan in STUDIES.values() and not plan.recipes and recipe is None,
         "domains": _domains(plan),
         **parts,
         "jet": flow_entry(
@@ -495,9 +496,7 @@ def _recipes(plan: Study, recipe: Recipe | None) -> dict[str, Recipe]:
     if not plan.recipes:
         if plan.pretraining_seeds != 1:
             raise RinoError(f"pretraining_seeds is {plan.pretraining_seeds}: only a study with recipes takes several")
-        chosen = recipe or Recipe.preset(plan.preset)
-        chosen.require_method("self-distillation", "the study")
-        return {plan.preset: chosen}
+        return {plan.preset: _without_labels(recipe or Recipe.preset(plan.preset))}
     if recipe is not None:
         raise RinoError("the study compares recipes of its own: change them in Study.recipes")
     if plan.pretraining_seeds < 1 or plan.finetuning_seeds != 1:
@@ -511,8 +510,8 @@ def _recipes(plan: Study, recipe: Recipe | None) -> dict[str, Recipe]:
             raise RinoError(f"the recipe's name {name!r} becomes a folder's: use letters, digits, - and _")
         if "preset" not in numbers:
             raise RinoError(f"the recipe {name!r} has no preset: give the name of one that it starts from")
-        recipes[name] = Recipe.preset(numbers["preset"], **{k: v for k, v in numbers.items() if k != "preset"})
-        recipes[name].require_method("self-distillation", "the study")
+        chosen = Recipe.preset(numbers["preset"], **{k: v for k, v in numbers.items() if k != "preset"})
+        recipes[name] = _without_labels(chosen)
     (first, model), *others = recipes.items()
     for name, other in others:
         for key in ("epochs", "batch_size"):
@@ -523,6 +522,16 @@ def _recipes(plan: Study, recipe: Recipe | None) -> dict[str, Recipe]:
                     "same number of steps, give them the same"
                 )
     return recipes
+
+
+def _without_labels(recipe: Recipe) -> Recipe:
+    """The recipe, unless its pretraining would see the target domain's labels."""
+    if about(recipe).wants_labels:
+        raise RinoError(
+            f"the study pretrains without labels, and the recipe {recipe.name or recipe.method!r} needs them: give "
+            "another recipe"
+        )
+    return recipe
 
 
 def _same_plan(out: Path, plan: Study, recipes: dict[str, Recipe]) -> None:

@@ -269,12 +269,27 @@ def test_an_encoder_of_another_name_is_refused(jets):
         trainer.encoder("teacher")
 
 
-def test_what_knows_self_distillation_alone_says_so(jets, tmp_path):
-    with pytest.raises(RinoError, match="measures clustered views, and the method 'contrastive' has none"):
-        bench.bench("contrastive", threads=[1], jets=8)
-    for call in (lambda: study.run_study("demo", tmp_path / "study", recipe=recipe_of()),):
-        with pytest.raises(RinoError, match="knows self-distillation alone and the recipe's method is 'contrastive'"):
-            call()
+@pytest.mark.parametrize("preset", ["contrastive", "supcon"])
+def test_the_bench_measures_it_without_clustered_views(preset, tmp_path, capsys):
+    recipe = recipe_of(preset, precision="float32", **{"training.weight": "w"})
+    result = bench.bench(recipe, threads=[1], jets=16, repetitions=2)
+    (rates,) = result["rates"]
+    assert {"step", "step_gflops", "embed", "pretraining_seconds"} <= set(rates) and "views" not in rates
+    assert rates["step_gflops"] / rates["step"] == pytest.approx(
+        bench.step_flops(recipe, rino.toy_jets(16, seed=1)[:12], batch=12).total / 1e9, rel=1e-9
+    )
+    from pyrino.cli import main
+
+    recipe.save(tmp_path / "r.toml")
+    assert main(["bench", str(tmp_path / "r.toml"), "--threads", "1", "--jets", "16", "--repetitions", "1"]) == 0
+    text = capsys.readouterr().out
+    assert "training step, jets/s" in text and "FastJet" not in text
+
+
+def test_the_study_refuses_a_recipe_that_needs_the_targets_labels(tmp_path):
+    with pytest.raises(RinoError, match="pretrains without labels, and the recipe 'supcon' needs them"):
+        study.run_study("demo", tmp_path / "study", recipe=recipe_of("supcon"))
+    assert not (tmp_path / "study").exists()
 
 
 def test_operations_of_a_step_are_those_that_torch_counts(jets):

@@ -15,7 +15,7 @@ import torch
 from helpers import small_jets, tiny
 
 import pyrino as rino
-from pyrino import Recipe, RinoError, _core
+from pyrino import Recipe, RinoError, _core, bench
 from pyrino.methods import Chart, about
 
 SMALL = {"encoder.width": 8, "encoder.heads": 2, "encoder.layers": 1, "encoder.feedforward": 12}
@@ -204,6 +204,26 @@ def test_its_numbers_are_a_section_of_the_recipe(tmp_path):
     wide = Recipe.preset("test-wide")
     assert (wide.encoder.width, wide.test_alignment.soft) == (48, 0.3)
     assert ("test-wide", "test-alignment") in [(preset.name, preset.method) for preset in Recipe.catalogue()]
+
+
+def test_what_a_class_says_of_a_run_is_told_shown_and_counted(jets, tmp_path, capfd):
+    def warned(self, report):
+        return [f"the encoder has width {self.recipe.encoder.width}"] if report["step"] == 2 else []
+
+    broken(
+        "test-says",
+        warnings=warned,
+        shown=lambda self, report: [f"step is {report['step']}"],
+        operations=lambda self, jets, batch: 1e3 * len(jets) * (batch or self.recipe.training.batch_size),
+    )
+    with pytest.warns(rino.RinoWarning, match="the encoder has width 8") as caught:
+        rino.pretrain(short("test-says"), jets, tmp_path / "run", tensorboard=False)
+    assert len(caught) == 1
+    assert "step is 11" in capfd.readouterr().err
+    assert bench.step_flops(short("test-says"), jets).total == 24e3 * 8
+    assert bench.step_flops(short("test-says"), jets, batch=5).total == 24e3 * 5
+    with pytest.raises(RinoError, match="'test-alignment' does not say how many operations"):
+        bench.step_flops(short(), jets)
 
 
 def test_a_class_that_is_defined_again_replaces_the_first(jets):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import pyrino as rino
+from pyrino.plots import training_curves as curves
 from pyrino.report import read_report
 from pyrino.study import STUDIES, Study, _embedding, _Sample, run_study
 
@@ -99,6 +100,48 @@ def test_a_collapsed_embedding_is_reported_and_not_an_error(finished):
     embedding, probes = _embedding(encoder, rino.JetEncoder(tiny_recipe(), seed=2), sample, sample, "x", PLAN, 1)
     assert set(embedding) == {"dimension", "similarity"} and len(probes) == 4
     np.testing.assert_allclose(embedding["similarity"]["different_jets"], 1, atol=1e-6)
+
+
+class Spread(rino.Method):
+    """Embeddings far from each other."""
+
+    name = "test-spread"
+    charts = {"loss": ["near"], "spread": ["spread"]}
+
+    def networks(self):
+        return {"encoder": rino.JetEncoder(self.recipe)}
+
+    def views(self, jets, step):
+        return [rino.rotate(jets, **step.draws(name)) for name in "ab"]
+
+    def loss(self, batch, step):
+        a, b = self.encoder(batch.tokens).jets.chunk(2)
+        near, spread = rino.alignment(a, b), rino.uniformity(a)
+        return near + spread, {"near": near, "spread": spread}
+
+
+@pytest.mark.parametrize(
+    ("method", "words", "titles"),
+    [
+        ("contrastive", "each jet twice: rotate, translate", {"alignment", "uniformity"}),
+        ("test-spread", "jet class token", {"spread"}),
+    ],
+)
+def test_other_methods_are_studied_and_shown(finished, tmp_path, monkeypatch, method, words, titles):
+    out, _ = finished
+    shutil.copytree(out / "data", tmp_path / "data")
+    recipe = rino.Recipe(method, **{"training.epochs": 2, "training.batch_size": 40, "encoder.layers": 1})
+    recipe.update({"finetune.epochs": 1, "finetune.probe_epochs": 1, "supervised.epochs": 1})
+    drawn = []
+    monkeypatch.setattr(rino.plots, "training_curves", lambda *a: drawn.append(curves(*a)) or drawn[-1])
+    report = run_study(
+        dataclasses.replace(PLAN, finetuning_seeds=1), tmp_path, recipe=recipe, workers=1, progress=False
+    )
+    entry = read_report(tmp_path / "report.json")["pretraining"]
+    assert entry["preset"] == method and words in entry["views"] and "n_prototypes" not in entry
+    assert titles <= {axes.get_title() for axes in drawn[-1].axes}
+    page = report.read_text()
+    assert f"rino: {method}" in page and "prototypes" not in page and "teacher" not in page
 
 
 def test_a_folder_of_another_study_is_refused(finished):

@@ -49,7 +49,7 @@ class Clock:
 class FakeTrainer:
     """As much of a `Trainer` as a `Watch` asks for: 1000 jets a step, 100 steps an epoch."""
 
-    batch_size, steps_per_epoch = 1000, 100
+    batch_size, steps_per_epoch, method = 1000, 100, None
 
     def __init__(self, *, epochs: int = 100, step_number: int = 0, **numbers: Any) -> None:
         self.recipe = tiny(epochs=epochs, **numbers)
@@ -482,6 +482,51 @@ def test_a_closed_standard_error_ends_no_run():
 def test_without_a_standard_error_there_is_no_progress():
     with standard_error(None), watching(FakeTrainer(), Clock(), progress=True) as watch:
         watch.step(report(0))
+
+
+class Warner(rino.Method):
+    """Says something about every step."""
+
+    name = "test-warner"
+
+    def networks(self):
+        return {"encoder": rino.JetEncoder(self.recipe)}
+
+    def warnings(self, report):
+        self.steps = getattr(self, "steps", 0) + 1
+        said = {"many": f"{self.steps} steps"} if self.steps > 2 else {}
+        return said | ({"rank": "the rank is low"} if report.get("embedding_rank", 9) < 1.5 else {})
+
+    def shown(self, report):
+        return [f"mine {report['loss']:.1f}", ("at length", "short")]
+
+
+def test_what_a_method_of_python_warns_of_is_told_once_and_shown(tmp_path, capfd):
+    recipe = Recipe("test-warner", **{"encoder.width": 8, "encoder.heads": 2, "encoder.layers": 1})
+    trainer = FakeTrainer()
+    trainer.recipe, trainer.method = recipe, Warner(recipe)
+    trainer._core.snapshot = lambda: {"embeddings": torch.ones(8, 4)}
+    clock = Clock()
+    with watching(trainer, clock, progress=True, tensorboard=tmp_path) as watch, pytest.warns(RinoWarning) as caught:
+        for step in range(6):
+            watch.step(report(step))
+    assert [str(w.message) for w in caught] == ["the rank is low", "3 steps"]
+    assert "loss 1.250, mine 1.2, at length, waiting" in lines_of(capfd)[-1]
+    with watching(trainer, clock, rank=1) as watch:  # the first rank tells
+        watch.step(report(6))
+
+
+@pytest.mark.parametrize(("said", "told"), [("one text", ["one text"]), (["a", "b", "a"], ["a", "b"]), (None, [])])
+def test_warnings_may_be_texts_alone(said, told):
+    recipe = Recipe("test-warner", **{"encoder.width": 8, "encoder.heads": 2, "encoder.layers": 1})
+    trainer = FakeTrainer()
+    trainer.recipe, trainer.method = recipe, Warner(recipe)
+    trainer.method.warnings = lambda report: said
+    with watching(trainer, Clock()) as watch, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for step in range(3):
+            watch.step(report(step))
+    assert [str(w.message) for w in caught] == told
 
 
 def test_an_alarm_that_fails_ends_no_run(tmp_path):

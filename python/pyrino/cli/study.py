@@ -7,6 +7,7 @@ from typing import Any
 
 from pyrino.cli.common import checked_device, show_progress
 from pyrino.cli.parser import add_command, add_device
+from pyrino.pretrain import as_recipe
 
 __all__ = ["add"]
 
@@ -26,6 +27,11 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--preset", default="demo", metavar="NAME", help="demo, study or recipes")
     parser.add_argument(
+        "--recipe",
+        metavar="RECIPE",
+        help="preset or TOML file in place of the study's own, of any method without labels",
+    )
+    parser.add_argument(
         "--out",
         required=True,
         metavar="FOLDER",
@@ -41,6 +47,7 @@ def _run(args: argparse.Namespace) -> None:
     report = run_study(
         args.preset,
         args.out,
+        recipe=None if args.recipe is None else as_recipe(args.recipe),
         device=str(checked_device(args.device)),
         workers=args.workers,
         progress=show_progress(),

@@ -32,10 +32,11 @@ __all__ = [
 _ABOUT: dict[str, type[About]] = {"self-distillation": AboutSelfDistillation, "contrastive": AboutContrastive}
 
 
-def about(recipe: Recipe) -> About:
-    """What the method of a recipe says of itself."""
-    kind = AboutPythonMethod if method_class(recipe.method) else _ABOUT.get(recipe.method, About)
-    return kind(recipe)
+def about(recipe: Recipe, method: Method | None = None) -> About:
+    """What the method of a recipe says of itself; `method` is its object, of one that is written in Python."""
+    if method_class(recipe.method):
+        return AboutPythonMethod(recipe, method)
+    return _ABOUT.get(recipe.method, About)(recipe)
 
 
 def all_pictures() -> list[Pictures]:

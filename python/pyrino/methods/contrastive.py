@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,19 @@ class AboutContrastive(About):
     def wants_labels(self) -> bool:
         """With SupCon."""
         return self.recipe.loss.labels
+
+    @property
+    def views(self) -> str:
+        """The transforms."""
+        first, second = (
+            (", ".join(texts) or "as it is") for texts in (self.recipe.views.first, self.recipe.views.second)
+        )
+        return f"each jet twice: {first}" if first == second else f"each jet twice: {first}; and {second}"
+
+    @property
+    def losses(self) -> Sequence[str]:
+        """The one."""
+        return [f"{'SupCon' if self.recipe.loss.labels else 'NT-Xent'} at temperature {self.recipe.loss.temperature:g}"]
 
     def operations(self, jets: Jets, batch: int | None) -> Flops:
         """Of a step: two views forward and backward, through encoder and head, and all of their cosines.

@@ -6,7 +6,8 @@ import dataclasses
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,8 +16,9 @@ import torch
 from pyrino import _core
 from pyrino._arguments import checked, translated
 from pyrino.errors import RinoError
+from pyrino.flops import Flops
 from pyrino.jets import Jets
-from pyrino.methods.description import About
+from pyrino.methods.description import About, Alarm
 from pyrino.methods.teacher import Teacher
 from pyrino.nn import Encoder, Tokens
 
@@ -68,6 +70,9 @@ class Method:
         What TensorBoard and the pictures show: title and the names of numbers that `loss` returns.
     presets : mapping
         Recipes by name: numbers by "section.name".
+
+    `warnings`, `shown` and `operations` say more of a run: what to warn of, what the progress bar shows, how much a
+    step computes.
 
     Examples
     --------
@@ -137,6 +142,7 @@ class Method:
             setattr(self, name, network)
         self._dtype = "float32"
         self._device = torch.device("cpu")
+        self._kept: set[str] | None = None  # names of the buffers that a checkpoint holds
 
     # --- what a method says ---
 
@@ -178,6 +184,33 @@ class Method:
     def snapshot(self) -> Mapping[str, torch.Tensor]:
         """Tensors of the last step that show how training goes: "embeddings" [B, D] is what the rank is taken of."""
         return {}
+
+    def warnings(self, report: Mapping[str, float]) -> Sequence[str] | Mapping[str, str]:
+        """What a run is to warn of, after a step that was not skipped: texts, or texts by a name of their own.
+
+        Each text, and each name whatever its text, is told once a run, on the first process.
+
+        Parameters
+        ----------
+        report
+            The step's numbers as `Trainer.step` has them; with "embedding_rank", too, the effective rank of the
+            "embeddings" of `snapshot`, in steps in which TensorBoard's log looks at it.
+        """
+        return ()
+
+    def shown(self, report: Mapping[str, float]) -> Sequence[str | tuple[str, str]]:
+        """What the progress bar shows of a step beside the loss: texts, or one at length and one for want of room."""
+        return ()
+
+    def operations(self, jets: Jets, batch: int | None) -> Flops | float | None:
+        """Floating-point operations of a step for one of these jets, for `pyrino.bench`; None: not known.
+
+        Parameters
+        ----------
+        batch
+            Jets that are compared with each other, where the method does that; None: the recipe's batch.
+        """
+        return None
 
     def products(self) -> Mapping[str, Encoder]:
         """The encoders that leave by name, "encoder" first: what `pretrain` saves, `Trainer.encoder` copies."""
@@ -224,8 +257,7 @@ class Method:
         return batch
 
     def _loss(self, batch: Batch, step: Step) -> tuple[torch.Tensor, list[tuple[str, torch.Tensor]]]:
-        with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
-            torch.manual_seed(step._dropout_seed)
+        with _seeded(step._dropout_seed, self._device):
             found = self.loss(batch, step)
         loss, numbers = found if isinstance(found, tuple) else (found, {})
         if not isinstance(loss, torch.Tensor):
@@ -244,8 +276,13 @@ class Method:
         return [(name, p) for name, p in _each(self._networks, "named_parameters") if p.requires_grad]
 
     def _buffers(self) -> list[tuple[str, torch.Tensor]]:
-        kept = {f"{prefix}.{name}" for prefix, network in self._networks.items() for name in network.state_dict()}
-        return [(name, buffer) for name, buffer in _each(self._networks, "named_buffers") if name in kept]
+        # Looked for in every step, where most networks have none.
+        if self._kept is None:
+            kept = {f"{prefix}.{name}" for prefix, network in self._networks.items() for name in network.state_dict()}
+            self._kept = kept & {name for name, _ in _each(self._networks, "named_buffers")}
+        if not self._kept:
+            return []
+        return [(name, buffer) for name, buffer in _each(self._networks, "named_buffers") if name in self._kept]
 
     def _depths(self) -> dict[str, int]:
         return {
@@ -278,8 +315,11 @@ class Method:
             network.train()
 
     def _after_step(self, step: Step) -> None:
+        teachers = self._teachers
+        if not teachers and type(self).after_step is Method.after_step:
+            return
         with torch.no_grad():
-            for teacher in self._teachers.values():
+            for teacher in teachers.values():
                 teacher.update(step)
             self.after_step(step)
 
@@ -288,12 +328,59 @@ class Method:
 
 
 class AboutPythonMethod(About):
-    """What a method of Python says of itself, from its class."""
+    """What a method of Python says of itself, from its class and its object; one is made where none is given."""
+
+    def __init__(self, recipe: Recipe, method: Method | None = None) -> None:
+        super().__init__(recipe)
+        self._method = method
 
     @property
     def wants_labels(self) -> bool:
         """As the class says."""
         return _CLASSES[self.recipe.method].wants_labels
+
+    @property
+    def method(self) -> Method:
+        """The object."""
+        if self._method is None:
+            self._method = _CLASSES[self.recipe.method](self.recipe)
+        return self._method
+
+    def alarm(self, path: float) -> Alarm:
+        """Its `Method.warnings`."""
+        return _Warnings(self.method)
+
+    def shown(self, report: Mapping[str, float]) -> Sequence[tuple[str, str]]:
+        """Its `Method.shown`."""
+        return [(piece, piece) if isinstance(piece, str) else piece for piece in self.method.shown(report)]
+
+    def operations(self, jets: Jets, batch: int | None) -> Flops | None:
+        """Its `Method.operations`."""
+        found = self.method.operations(jets, batch)
+        return Flops(student=found) if isinstance(found, (int, float)) else found
+
+
+class _Warnings:
+    """What a method warns of, each once."""
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
+        self._told: set[str] = set()
+        self._latest: Mapping[str, float] = {}
+
+    def step(self, report: Mapping[str, float]) -> list[str]:
+        """What is new with a step."""
+        self._latest = report
+        found = self._method.warnings(report)
+        found = [found] if isinstance(found, str) else found or ()
+        texts = found if isinstance(found, Mapping) else {text: text for text in found}
+        new = {name: text for name, text in texts.items() if name not in self._told}
+        self._told |= set(new)
+        return list(new.values())
+
+    def rank(self, rank: float, width: int) -> list[str]:
+        """What is new with an effective rank of the step's embeddings."""
+        return self.step({**self._latest, "embedding_rank": rank})
 
 
 def method_class(name: str) -> type[Method] | None:
@@ -327,6 +414,26 @@ def import_file(path: str | os.PathLike[str]) -> None:
 def section_of(name: str) -> str:
     """The section of a method's numbers, an attribute of recipes."""
     return name.replace("-", "_")
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's own generators begin at a seed, and are afterwards where they were.
+
+    Not by `torch.manual_seed`, which notes down a traceback for each kind of device that was never used.
+    """
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        generators.append(torch.cuda.default_generators[index])
+    states = [generator.get_state() for generator in generators]
+    try:
+        for generator in generators:
+            generator.manual_seed(seed)
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
 
 
 def _each(networks: Mapping[str, torch.nn.Module], what: str) -> list[tuple[str, torch.Tensor]]:

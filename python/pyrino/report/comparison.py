@@ -66,9 +66,9 @@ def recipes_table(recipes: Sequence[ComparedRecipe]) -> Table:
         row("starts from", [f"{r['preset']}: {r['summary']}" for r in recipes]),
         row("its source", [r["source"] for r in recipes]),
         row("views", [r["pretraining"].get("views", "–") for r in recipes]),
-        row("losses", [r["losses"] for r in recipes]),
+        row("losses", [r["losses"] or "–" for r in recipes]),
         row("encoder", [encoder(r) for r in recipes]),
-        row("prototypes", [f"{r['pretraining']['n_prototypes']:,}" for r in recipes]),
+        row("prototypes", [f"{k:,}" if (k := r["pretraining"].get("n_prototypes")) else "–" for r in recipes]),
         row(
             "one pretraining",
             [f"{r['steps']:,} steps of {r['batch_size']} jets, {np.mean(r['seconds']):.0f} s" for r in recipes],

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyrino.methods import about
+from pyrino.methods import about, method_class
 from pyrino.methods.description import listed
 from pyrino.recipe import Recipe
 from pyrino.report.schema import ComparedRecipe, Domain, FlowJet, Pretraining
@@ -31,16 +31,22 @@ def pretraining_entry(run: PretrainingRun, domain: str, n_jets: int) -> Pretrain
     every = max(1, history.rows // 1000)
     boost = f"; every jet boosted to pT = {recipe.jets.boost_to_pt:g} GeV" if recipe.jets.boost_to_pt else ""
     columns = {name: history[name][::every].tolist() for name in history if name not in ("waited", "seconds")}
-    return {
+    views = "; ".join(filter(None, (method.views, _encoder_of(recipe))))
+    entry: Pretraining = {
         "domain": domain,
-        "preset": recipe.name,
+        "preset": recipe.name or recipe.method,
         "n_parameters": recipe.encoder_parameters,
         "n_jets": n_jets,
         "jets_seen": run.jets_seen,
-        "n_prototypes": method.prototypes,
-        "views": f"{method.views}; {_encoder_of(recipe)}{boost}",
+        "views": views + boost,
         "history": {name: [x if math.isfinite(x) else None for x in column] for name, column in columns.items()},
     }
+    if method.prototypes is not None:
+        entry["n_prototypes"] = method.prototypes
+    if method_class(recipe.method) is not None:  # which a report that is read again need not know
+        charts = {chart.title: dict(chart.lines) for chart in method.charts}
+        entry["charts"] = ({"loss": dict(method.parts)} if method.parts else {}) | charts
+    return entry
 
 
 def compared_entry(name: str, runs: Sequence[PretrainingRun], domain: str, n_jets: int) -> ComparedRecipe:

@@ -11,6 +11,8 @@ import numpy as np
 
 from pyrino import plots
 from pyrino.evaluate.metrics import HEADLINE_METRICS, Measurement
+from pyrino.methods.description import About, Chart
+from pyrino.recipe import Recipe
 from pyrino.report.comparison import changes_table, comparison_table, recipes_table
 from pyrino.report.schema import SAMPLES, STRATEGIES, Pretraining, Probe, Result, Transfer
 from pyrino.report.tables import Cell, Group, Row, Table, format_measurement, format_seeds, mark_best
@@ -36,13 +38,12 @@ _CAPTIONS = {
     "scores": "Scores of both classes: where the dashed median leaves the threshold at 0.5 on the target "
     "(upper row), accuracy is lost although the classes may still be apart.",
     "flow": "One jet along the flow: from left to right every kT merging undone adds structure at a lower "
-    "scale, and student and teacher must agree across these views.",
+    "scale{agree}.",
     "pca": "Frozen embeddings along their two leading principal components (large dots: medians): the "
     "classes should part within a domain, the domains should lie on each other within a class.",
     "similarity": "Cosine similarity along the flow: high on the left means that a jet is recognised at "
     "every resolution, and the right must be clearly lower, or all jets look the same (collapse).",
-    "training": "Pretraining: the loss should fall, the entropy of the mean assignment stay near ln K (all "
-    "prototypes in use), and that of one jet's assignment lie well below it.",
+    "training": "Pretraining: the loss should fall{entropies}.",
 }
 
 
@@ -258,7 +259,9 @@ def _flow_picture(result: Result) -> Picture | None:
     return _picture(
         plots.draw_flow(views, jet["resolutions"], jet.get("title"), radius=jet["radius"]),
         "One jet along the flow",
-        _CAPTIONS["flow"],
+        _CAPTIONS["flow"].format(
+            agree=", and student and teacher must agree across these views" if _assigns(result) else ""
+        ),
     )
 
 
@@ -304,13 +307,15 @@ def _comparisons(result: Result) -> list[dict[str, Any]]:
 
 
 def _pretrainings(result: Result) -> list[dict[str, Any]]:
-    """The pretraining, or that of every recipe's first seed."""
-    named = (
-        [(recipe["name"], recipe["pretraining"]) for recipe in result["recipes"]]
-        if "recipes" in result
-        else [("", result["pretraining"])]
-    )
-    return [{"name": name, "entry": entry, "picture": _training_picture(entry)} for name, entry in named]
+    """The pretraining, or that of every recipe's first seed, with its picture."""
+    return [{**named, "picture": _training_picture(named["entry"])} for named in _entries(result)]
+
+
+def _entries(result: Result) -> list[dict[str, Any]]:
+    """The pretraining, or those of the recipes, by name."""
+    if "recipes" in result:
+        return [{"name": recipe["name"], "entry": recipe["pretraining"]} for recipe in result["recipes"]]
+    return [{"name": "", "entry": result["pretraining"]}]
 
 
 def _training_picture(pretraining: Pretraining) -> Picture | None:
@@ -318,11 +323,32 @@ def _training_picture(pretraining: Pretraining) -> Picture | None:
     if not history:
         return None
     columns = {name: [math.nan if x is None else x for x in values] for name, values in history.items()}
-    return _picture(
-        plots.training_curves(columns, pretraining["n_prototypes"]),
-        "Training curves",
-        _CAPTIONS["training"],
+    prototypes = pretraining.get("n_prototypes")
+    said = (
+        ", the entropy of the mean assignment stay near ln K (all prototypes in use), and that of one jet's assignment "
+        "lie well below it"
     )
+    return _picture(
+        plots.training_curves(columns, prototypes, _own_charts(pretraining)),
+        "Training curves",
+        _CAPTIONS["training"].format(entropies="" if prototypes is None else said),
+    )
+
+
+def _assigns(result: Result) -> bool:
+    """Whether some of the encoders learned from assignments to prototypes."""
+    return any("n_prototypes" in pretraining["entry"] for pretraining in _entries(result))
+
+
+def _own_charts(pretraining: Pretraining) -> About | None:
+    """Those of a user's method; None: the library's methods have theirs."""
+    if "charts" not in pretraining:
+        return None
+    method = About(Recipe())
+    charts = {title: tuple(lines.items()) for title, lines in pretraining["charts"].items()}
+    method.parts = charts.pop("loss", ())
+    method.charts = tuple(Chart(title, lines) for title, lines in charts.items())
+    return method
 
 
 def _picture(figure: Figure, alternative: str, caption: str) -> Picture:

@@ -73,7 +73,6 @@ class _PretrainingValues(TypedDict):
     n_parameters: int
     n_jets: int
     jets_seen: int
-    n_prototypes: int
 
 
 class Pretraining(_PretrainingValues, total=False):
@@ -83,15 +82,22 @@ class Pretraining(_PretrainingValues, total=False):
     ----------
     domain, preset : str
         Domain of the jets and name of the recipe.
-    n_parameters, n_jets, jets_seen, n_prototypes : int
-        Trainable parameters of the encoder, distinct jets, jets seen over all epochs, prototypes K.
+    n_parameters, n_jets, jets_seen : int
+        Trainable parameters of the encoder, distinct jets, jets seen over all epochs.
+    n_prototypes : int
+        Prototypes K, where the method has some.
     views : str
-        Teacher's and student's resolutions, and what else is special, in words.
+        What is seen of a jet, as teacher's and student's resolutions, and what else is special, in words.
+    charts : dict
+        What a method of a user's shows: by title the names of columns of the history, and their words; "loss" has the
+        loss's parts.
     history : dict of str to list
         Columns as `pyrino.plots.training_curves` takes them; None where a value was not taken.
     """
 
+    n_prototypes: int
     views: str
+    charts: dict[str, dict[str, str]]
     history: dict[str, list[float | None]]
 
 

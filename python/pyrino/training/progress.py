@@ -81,7 +81,7 @@ class Display:
         self._clock = clock
         self._steps, self._batch = len(trainer), trainer.batch_size
         self._per_epoch, self._epochs = trainer.steps_per_epoch, trainer.recipe.training.epochs
-        self._about = about(trainer.recipe)
+        self._about = about(trainer.recipe, trainer.method)
         self._done = trainer.step_number
 
     def __enter__(self) -> Display:

@@ -80,9 +80,9 @@ class Watch:
     is used).
 
     It warns, as `RinoWarning`, of what the method takes for collapse (self-distillation: `CollapseAlarm`; of the rank
-    only where there is a log) and of steps
-    that wait for the loader for a fifth of their time, once until that has gone away; and of every step that was
-    skipped because it was not finite.
+    only where there is a log), or of what a method of Python says (`Method.warnings`), and of steps that wait for the
+    loader for a fifth of their time, once until that has gone away; and of every step that was skipped because it was
+    not finite.
 
     Nothing of this ends a run. A log, a display or an alarm that fails (a full disk, a closed standard error) is left
     out from then on, and a `RinoWarning` says so once.
@@ -117,7 +117,7 @@ class Watch:
         self._pace = Pace(clock)
         self._display = display(trainer, clock) if progress and rank == 0 else None
         self._log = _Log(tensorboard, trainer) if tensorboard is not None and rank == 0 else None
-        self._alarm = about(trainer.recipe).alarm(_path_so_far(trainer)) if rank == 0 else None
+        self._alarm = about(trainer.recipe, trainer.method).alarm(_path_so_far(trainer)) if rank == 0 else None
         self._starved = False
         self._skipped = trainer._core.skipped
         self._lost: list[str] = []
@@ -267,7 +267,7 @@ class _Log:
 
     def __init__(self, folder: Path, trainer: Trainer) -> None:
         self._folder, self._trainer = folder, trainer
-        self._about = about(trainer.recipe)
+        self._about = about(trainer.recipe, trainer.method)
         self._every = -(-len(trainer) // _SCALARS), -(-len(trainer) // _SNAPSHOTS)
         self._budgets = _Budget(), _Budget()
         self._events: _EventFile | None = None
