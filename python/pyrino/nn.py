@@ -362,6 +362,27 @@ class Encoder(_CppModule):
         return np.concatenate(parts)
 
     @checked
+    def inputs(self, jets: Jets, resolutions: Sequence[int | str] = ("all",), threads: int = 1) -> _core.Batch:
+        """What it sees of jets at some resolutions, a `Batch` as `forward` takes it; of each kind what it needs."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        return self._core.inputs(_core_of(jets), [str(resolution) for resolution in resolutions], dtype, threads)
+
+    @checked
+    def depth(self, tensor: str) -> int:
+        """How many layers there are from a tensor of this name to the embedding, its own included; 0: none.
+
+        Layer-wise learning rates fall with it: ``optimizer.layer_decay`` to this power.
+
+        Raises
+        ------
+        RinoError
+            If it has no tensor of that name.
+        """
+        if tensor not in (names := [name for name, _ in self.named_parameters()]):
+            raise RinoError(f"there is no tensor {tensor!r} in this encoder; it has {', '.join(names[:8])} ...")
+        return self._core.depth(tensor)
+
+    @checked
     def tokenize(self, jets: Jets, resolutions: Sequence[int | str] = ("all",), threads: int = 1) -> Tokens:
         """Tokens of jets at some resolutions, as this encoder's recipe makes them."""
         return tokenize(jets, resolutions, self.recipe, str(self.dtype).removeprefix("torch."), threads)

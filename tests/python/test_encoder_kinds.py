@@ -135,6 +135,25 @@ def test_layer_wise_rates_follow_its_layers(jets):
         assert moved.max().item() == pytest.approx(rate * 0.5**power, rel=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["transformer", "deep-sets"])
+def test_an_encoder_makes_what_it_sees_and_embeds_it(jets, kind):
+    encoder = rino.Encoder(rino.Recipe.preset("nano", **{"encoder.kind": kind}), seed=1).eval()
+    batch = encoder.inputs(jets, [2, "all"])
+    found = encoder(batch)
+    assert found.jets.shape == (2 * len(jets), encoder.width)
+    np.testing.assert_allclose(found.jets[len(jets) :].detach().numpy(), encoder.embed(jets), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found.jets, encoder(encoder.tokenize(jets, [2, "all"])).jets, rtol=0, atol=0)
+
+
+def test_every_tensor_has_its_depth():
+    transformer, sets = rino.JetEncoder(seed=1), rino.DeepSetsEncoder(seed=1)
+    assert [transformer.depth(f"blocks.{b}.norm1.weight") for b in range(4)] == [4, 3, 2, 1]
+    assert transformer.depth("embedding.bias") == 5
+    assert sorted({sets.depth(name) for name, _ in sets.named_parameters()}) == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(rino.RinoError, match=r"no tensor 'nonsense' in this encoder; it has constituents"):
+        sets.depth("nonsense")
+
+
 def test_load_reads_any_encoder_and_tagger(jets, tmp_path):
     labels = np.arange(len(jets)) % 2
     for kind, cls in (("transformer", rino.JetEncoder), ("deep-sets", rino.DeepSetsEncoder)):
