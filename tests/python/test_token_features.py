@@ -195,6 +195,8 @@ def test_features_that_depend_on_the_frame_refuse_boosts_and_rotations(jets):
     with pytest.raises(rino.RinoError, match="'d0' depends on the frame and boost_to_pt changes it"):
         tokens(jets, recipe("log_pt", "d0", boost_to_pt=500.0))
     tokens(jets, recipe("log_pt", "d0 frame=false", boost_to_pt=500.0))
+    # Of numbers that change together, the last ones count.
+    tokens(jets, rino.Recipe.preset("demo", features=["log_pt", "d0"], boost_to_pt=0.0))
     tokens(jets, recipe("log_pt", "charge", boost_to_pt=500.0))
     rotated = rino.Recipe("contrastive", features=["log_pt", "dz", "delta_eta", "delta_phi"])
     with pytest.raises(rino.RinoError, match=r"'dz' depends on the frame and the view's 'rotate' changes it"):

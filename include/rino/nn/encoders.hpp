@@ -14,6 +14,7 @@
 #include <rino/nn/deep_sets_encoder.hpp>
 #include <rino/nn/encoder.hpp>
 #include <rino/nn/jet_encoder.hpp>
+#include <rino/tokens/tokenizer.hpp>
 #include <rino/tokens/view_tokenizer.hpp>
 
 namespace rino {
@@ -39,8 +40,10 @@ EncoderKind encoder_kind(std::string summary, std::string source) {
           .put = [](Sections& sections) { sections.put<Options>("encoder"); },
           .resolve =
               [](Sections& sections) {
-                const ViewTokenizer jets(sections.get<ViewTokenizerOptions>("jets"));
-                sections.get<Options>("encoder").take(jets.tokenizer());
+                // Not more of them than their number: other numbers of the recipe may be about to change.
+                const auto& jets = sections.get<ViewTokenizerOptions>("jets");
+                const Tokenizer tokenizer({jets.features, jets.normalization, jets.jet_features});
+                sections.get<Options>("encoder").take(tokenizer);
               },
           .outputs = [mine](const Sections& sections) { return mine(sections).outputs(); },
           .make = [mine](const Sections& sections) -> std::shared_ptr<Encoder> {
