@@ -885,7 +885,8 @@ TEST_CASE("every layer has its learning rate, and matrices alone decay where tha
 
 TEST_CASE("AdamW with groups equals LibTorch's AdamW with the same groups", "[train][adamw]") {
   rino::JetEncoderOptions encoder = small_encoder(0.0);
-  rino::EncoderWithHeads mine(encoder, small_head(), /*jets=*/true, /*particles=*/false);
+  rino::EncoderWithHeads mine(std::make_shared<rino::JetEncoderImpl>(encoder), small_head(), /*jets=*/true,
+                              /*particles=*/false);
   rino::initialize(*mine, 1);
   mine->to(at::kDouble);
   const auto theirs = std::dynamic_pointer_cast<rino::EncoderWithHeadsImpl>(mine->clone());
@@ -1091,9 +1092,9 @@ TEST_CASE("self-distillation's loss is that of its views taken one by one", "[tr
   std::vector<at::Tensor> teacher_scores;
   for (const Resolution& resolution : resolutions) {
     const Tokens view = tokenizer.operator()<double>(jets, {resolution});
-    embeddings.push_back(student->encoder->embed_jets(rino::Encoder::batch_of(view)));
+    embeddings.push_back(student->encoder->embed_jets(view));
     student_scores.push_back(student->head(embeddings.back()));
-    teacher_scores.push_back(teacher->head(teacher->encoder->embed_jets(rino::Encoder::batch_of(view))));
+    teacher_scores.push_back(teacher->head(teacher->encoder->embed_jets(view)));
   }
   const double temperature = 0.055 - 0.015 * std::cos(std::acos(-1.0) * 3 / 8);  // step 3 of a rise in 8 of 40
   const at::Tensor scores = at::cat({teacher_scores[0], teacher_scores[1]}).detach();
@@ -1311,7 +1312,7 @@ TEST_CASE("self-distillation refuses options that make no method", "[train][dist
 }
 
 TEST_CASE("without drawing, every step has all views, the teacher's first", "[train][distillation]") {
-  const SelfDistillation method({}, small_encoder(), small_head(), {}, {}, 1);
+  const SelfDistillation method(std::make_shared<rino::JetEncoderImpl>(small_encoder()), small_head(), {}, {}, 1);
   std::vector<std::string> names;
   for (const Resolution& resolution : method.resolutions({})) {
     names.push_back(resolution.name());
@@ -1325,8 +1326,8 @@ TEST_CASE("drawn views are the student's, differ from each other, and are unifor
                                    .student = {rino::subjets(2), rino::subjets(3), rino::subjets(5), rino::subjets(6),
                                                rino::kt(5.0), rino::particles()},
                                    .student_drawn = 2};
-  const SelfDistillation method({}, small_encoder(), small_head(), views, {}, 1);
-  const SelfDistillation other({}, small_encoder(), small_head(), views, {}, 2);
+  const SelfDistillation method(std::make_shared<rino::JetEncoderImpl>(small_encoder()), small_head(), views, {}, 1);
+  const SelfDistillation other(std::make_shared<rino::JetEncoderImpl>(small_encoder()), small_head(), views, {}, 2);
   const auto drawn = [&](const SelfDistillation& from, std::int64_t step, std::uint64_t seed) {
     return from.resolutions({.number = step, .steps_per_epoch = 100, .epochs = 1000, .seed = seed});
   };

@@ -319,14 +319,14 @@ class SelfDistillation final : public Method {
     {
       const at::NoGradGuard no_grad;
       const Tokens seen = tokens.first_views(teachers);
-      const at::Tensor embeddings = by_view(teacher_->encoder->embed_jets(Encoder::batch_of(seen)), seen, teachers);
+      const at::Tensor embeddings = by_view(teacher_->encoder->embed_jets(seen), seen, teachers);
       embeddings_ = embeddings[0];
       if (options_.dino > 0) {
         const Autocast off(Precision::float32, embeddings.device().type());
         assignments = assign(teacher_->head(embeddings).flatten(0, 1), jets_, step).view({teachers, -1, prototypes()});
       }
     }
-    const at::Tensor embeddings = by_view(student_->encoder->embed_jets(Encoder::batch_of(tokens)), tokens, views);
+    const at::Tensor embeddings = by_view(student_->encoder->embed_jets(tokens), tokens, views);
     // Scores are cosines that temperatures of some hundredths divide: two digits of bfloat16 are not enough from here.
     const Autocast off(Precision::float32, embeddings.device().type());
     if (options_.dino > 0) {
@@ -355,14 +355,13 @@ class SelfDistillation final : public Method {
     at::Tensor assignments;
     {
       const at::NoGradGuard no_grad;
-      wanted = teacher_->encoder->forward(Encoder::batch_of(tokens)).constituents.to(type);
+      wanted = teacher_->encoder->forward(tokens).constituents.to(type);
       if (options_.ibot > 0) {
         const Autocast off(Precision::float32, device.type());
         assignments = assign(teacher_->particle_head(wanted.index_select(0, rows)), particles_, step);
       }
     }
-    const at::Tensor found =
-        student_->encoder->forward(Encoder::batch_of(with_masks(tokens, rows))).constituents.to(type);
+    const at::Tensor found = student_->encoder->forward(with_masks(tokens, rows)).constituents.to(type);
     const Autocast off(Precision::float32, device.type());
     if (options_.ibot > 0) {
       const at::Tensor scores = student_->particle_head(found.index_select(0, rows));

@@ -101,9 +101,10 @@ class DeepSetsEncoderImpl : public torch::nn::Cloneable<DeepSetsEncoderImpl>, pu
            << options.embedding << ")";
   }
 
-  /// Embeddings of jets and of constituents.
+  /// Embeddings of jets and of constituents, of tokens "constituents".
   /// @throws rino::Error if the tokens do not have `options.inputs` features or do not fit each other.
-  Embeddings forward(const Tokens& tokens) {
+  Embeddings forward(const Batch& batch) override {
+    const Tokens& tokens = batch.of("constituents");
     require(tokens.features.dim() == 2 && tokens.features.size(1) == options.inputs, "the tokens have shape ",
             tokens.features.sizes(), " but the encoder takes ", options.inputs,
             " features: make them with the feature set of the encoder's recipe");
@@ -115,7 +116,6 @@ class DeepSetsEncoderImpl : public torch::nn::Cloneable<DeepSetsEncoderImpl>, pu
     return {run(jets, sum_by_sequence(each.to(tokens.features.scalar_type()), tokens)), each};
   }
 
-  Embeddings forward(const Batch& batch) override { return forward(batch.of("constituents")); }
   std::int64_t outputs() const override { return options.outputs(); }
   std::int64_t width() const override { return options.width; }
 

@@ -66,25 +66,17 @@ class Encoder {
   /// @throws rino::Error as `ViewTokenizer` does.
   virtual Batch inputs(const Jets<double>& jets, const std::vector<Resolution>& resolutions, at::ScalarType type,
                        int threads = 1) const {
-    return batch_of(type == at::kDouble ? tokenizer.template operator()<double>(jets, resolutions, threads)
-                                        : tokenizer.template operator()<float>(jets, resolutions, threads));
+    return type == at::kDouble ? tokenizer.template operator()<double>(jets, resolutions, threads)
+                               : tokenizer.template operator()<float>(jets, resolutions, threads);
   }
 
   /// What it sees of views that are jets of their own, as transforms make them; each has the same jets.
   virtual Batch inputs_of_views(std::span<const Jets<double>> views, at::ScalarType type, int threads = 1) const {
-    return batch_of(type == at::kDouble ? tokenizer.of_views<double>(views, threads)
-                                        : tokenizer.of_views<float>(views, threads));
+    return type == at::kDouble ? tokenizer.of_views<double>(views, threads) : tokenizer.of_views<float>(views, threads);
   }
 
   /// The module that this is.
   std::shared_ptr<torch::nn::Module> module() { return dynamic_cast<torch::nn::Module&>(*this).shared_from_this(); }
-
-  /// A batch that is these tokens.
-  static Batch batch_of(Tokens tokens) {
-    Batch batch;
-    batch.tokens.emplace("constituents", std::move(tokens));
-    return batch;
-  }
 
   ViewTokenizer tokenizer;  ///< how jets become its tokens
 };

@@ -135,10 +135,11 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl>, public Encod
            << to_string(options.pooling) << ")";
   }
 
-  /// Embeddings of jets and of constituents.
+  /// Embeddings of jets and of constituents, of tokens "constituents".
   /// @throws rino::Error if the tokens do not have `options.inputs` features, their mask does not fit them, or a
   ///         parameter has lost its shape.
-  Embeddings forward(const Tokens& tokens) {
+  Embeddings forward(const Batch& batch) override {
+    const Tokens& tokens = batch.of("constituents");
     check(tokens);
     const bool fast = is_fused(tokens);
     if (fast && embeds_plainly(tokens)) {
@@ -156,12 +157,13 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl>, public Encod
     return {pool(rows(layout.class_rows), beside, constituents, tokens), constituents};
   }
 
-  /// `forward(tokens).jets`, [S, outputs]; where class tokens are the jets' embeddings, without computing in the last
+  /// `forward(batch).jets`, [S, outputs]; where class tokens are the jets' embeddings, without computing in the last
   /// block what only constituents need.
-  at::Tensor embed_jets(const Tokens& tokens) {
+  at::Tensor embed_jets(const Batch& batch) override {
     if (options.pooling != Pooling::token) {
-      return forward(tokens).jets;
+      return forward(batch).jets;
     }
+    const Tokens& tokens = batch.of("constituents");
     check(tokens);
     const bool fast = is_fused(tokens);
     if (fast && embeds_plainly(tokens)) {
@@ -172,8 +174,6 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl>, public Encod
     return fast ? x : x.index_select(0, index(layout.places, tokens));
   }
 
-  Embeddings forward(const Batch& batch) override { return forward(batch.of("constituents")); }
-  at::Tensor embed_jets(const Batch& batch) override { return embed_jets(batch.of("constituents")); }
   std::int64_t outputs() const override { return options.outputs(); }
   std::int64_t width() const override { return options.width; }
   bool pools_constituents() const override {

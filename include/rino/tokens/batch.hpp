@@ -15,6 +15,12 @@ namespace rino {
 
 /// What a method prepared of a batch of jets, on loader threads; it goes to the device as one.
 struct Batch {
+  Batch() = default;
+  /// These tokens and no more, as "constituents": what most encoders take.
+  Batch(Tokens constituents) {  // NOLINT(google-explicit-constructor): wherever a batch is asked for tokens will do
+    tokens.emplace("constituents", std::move(constituents));
+  }
+
   /// Tokens by what they are: "constituents" of the views of the jets, in their order; others by a method's own names.
   std::map<std::string, Tokens, std::less<>> tokens;
   at::Tensor labels;   ///< [B] int64, the jets' class numbers; undefined unless the method asks for them
