@@ -11,7 +11,7 @@ import signal
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +77,8 @@ class Trainer:
         ``world_size``; all call `step`, `save` and `restore` together. A rank that is lost is noticed within
         ``with pyrino.ranks.Ranks(group):`` only.
     augmentation
-        What is done to the jets, on the loader's threads, before the method prepares them: a jet's draws are functions
+        What is done to the jets, on the loader's threads, before the method prepares them, an `Augmentation` or what
+        makes one, as ``["rotate", "smear soft=0.1"]``: a jet's draws are functions
         of the recipe's seed, the step and its place in the step's batch of all processes. It is no part of the recipe:
         who goes on with a run gives it again.
 
@@ -105,7 +106,7 @@ class Trainer:
         device: str | torch.device = "cpu",
         dtype: str = "float32",
         group: Ranks | ProcessGroup | None = None,
-        augmentation: Augmentation | None = None,
+        augmentation: Augmentation | Iterable[Callable[..., Jets] | str] | None = None,
     ) -> None:
         self.recipe = recipe.copy()
         device = device_of(device)
@@ -127,6 +128,8 @@ class Trainer:
         if kind := method_class(self.recipe.method):
             self.method = kind(self.recipe)
         method = None if self.method is None else _core.PythonMethod(self.method)
+        if augmentation is not None and not isinstance(augmentation, Augmentation):
+            augmentation = Augmentation(augmentation)
         self._augmentation = augmentation
         augment = None if augmentation is None else _augment(augmentation)
         self._core = _core.Trainer(self.recipe._core, source, device, dtype, ranks.group, method, augment)
@@ -321,7 +324,7 @@ def pretrain(
     progress: bool = True,
     tensorboard: bool = True,
     checkpoint_minutes: float = 5.0,
-    augmentation: Augmentation | None = None,
+    augmentation: Augmentation | Iterable[Callable[..., Jets] | str] | None = None,
 ) -> PretrainingRun:
     """Pretrain an encoder on jets without labels: along the renormalisation-group flow (arXiv:2509.07486), or by
     another method that the recipe names.
