@@ -309,7 +309,7 @@ TEST_CASE("AdamW with clipping equals LibTorch's AdamW after clip_grad_norm_", "
   options.beta2 = 0.95;
   options.weight_decay = 0.1;
   options.clip = clip;
-  rino::AdamW optimizer(flat, options);
+  rino::AdamW optimizer(flat, options, rino::depths_of(mine->networks()));
   torch::optim::AdamW reference(theirs->parameters(),
                                 torch::optim::AdamWOptions(0.01).betas({0.8, 0.95}).eps(1e-6).weight_decay(0.1));
 
@@ -897,7 +897,7 @@ TEST_CASE("AdamW with groups equals LibTorch's AdamW with the same groups", "[tr
   options.decay_all = false;
   options.clip = 0.0;
   const rino::FlatParameters flat(*mine, /*trainable=*/true);
-  rino::AdamW optimizer(flat, options);
+  rino::AdamW optimizer(flat, options, rino::depths_of(mine->networks()));
   std::vector<torch::optim::OptimizerParamGroup> groups;
   for (const rino::TensorSlot& slot : rino::tensor_slots(*theirs)) {
     // block 0 and 1 of two; what lies before them; the rest

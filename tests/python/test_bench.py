@@ -293,6 +293,12 @@ def test_benchmark_of_the_loader(run_benchmark):
     assert [f for f in document["figures"] if "share of the step waited" in f["name"]]
 
 
+def test_benchmark_of_a_method_in_python(run_benchmark):
+    document = run_benchmark("method_overhead", "--jets", 8, "--steps", 2)
+    assert [row["name"] for row in document["rows"]] == ["C++, 8 jets", "Python, 8 jets"]
+    assert document["checks"][0]["difference"] < 1e-5
+
+
 def test_benchmark_of_metrics(run_benchmark):
     assert len(run_benchmark("metrics", "--scores", 400)["figures"]) == 4
 

@@ -528,6 +528,8 @@ def test_an_augmentation_is_seen_by_the_method_and_goes_on_bit_by_bit(jets, tmp_
     quiet(short(), jets, tmp_path / "plain")
     with pytest.raises(RinoError, match=r"the augmentation is Augmentation.* but None in"):
         quiet(short(), jets, tmp_path / "plain", resume=True, augmentation=augmentation)
+    words = ["rotate", "smear constant=0.2"]
+    assert numbers(train(Trainer(short(), jets, augmentation=words))) == straight  # the third transform changes nothing
     run = quiet(short(), jets, tmp_path / "run", augmentation=augmentation)
     assert run.history["loss"].tolist() == [report["loss"] for report in straight]
 

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,7 +102,7 @@ def pretrain(
     progress: bool = True,
     tensorboard: bool = True,
     checkpoint_minutes: float = 5.0,
-    augmentation: Augmentation | None = None,
+    augmentation: Augmentation | Iterable[Callable[..., Jets] | str] | None = None,
 ) -> PretrainingRun:
     """Pretrain an encoder on jets without labels: along the renormalisation-group flow (arXiv:2509.07486), or by
     another method that the recipe names.

@@ -7,7 +7,7 @@ import logging
 import os
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -58,9 +58,10 @@ class Trainer:
         ``world_size``; all call `step`, `save` and `restore` together. A rank that is lost is noticed within
         ``with pyrino.ranks.Ranks(group):`` only.
     augmentation
-        What is done to the jets, on the loader's threads, before the method prepares them: a jet's draws are functions
-        of the recipe's seed, the step and its place in the step's batch of all processes. It is no part of the recipe:
-        who goes on with a run gives it again.
+        What is done to the jets, on the loader's threads, before the method prepares them, an `Augmentation` or what
+        makes one, as ``["rotate", "smear soft=0.1"]``: a jet's draws are functions of the recipe's seed, the step and
+        its place in the step's batch of all processes. It is no part of the recipe: who goes on with a run gives it
+        again.
 
     Raises
     ------
@@ -86,7 +87,7 @@ class Trainer:
         device: str | torch.device = "cpu",
         dtype: str = "float32",
         group: Ranks | ProcessGroup | None = None,
-        augmentation: Augmentation | None = None,
+        augmentation: Augmentation | Iterable[Callable[..., Jets] | str] | None = None,
     ) -> None:
         self.recipe = recipe.copy()
         device = device_of(device)
@@ -108,6 +109,8 @@ class Trainer:
         if kind := method_class(self.recipe.method):
             self.method = kind(self.recipe)
         method = None if self.method is None else _core.PythonMethod(self.method)
+        if augmentation is not None and not isinstance(augmentation, Augmentation):
+            augmentation = Augmentation(augmentation)
         self._augmentation = augmentation
         augment = None if augmentation is None else _augment(augmentation)
         self._core = _core.Trainer(self.recipe._core, source, device, dtype, ranks.group, method, augment)
