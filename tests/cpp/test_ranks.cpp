@@ -423,7 +423,8 @@ TEST_CASE("ranks may draw views of their own", "[ranks][distillation]") {
     std::mutex mutex;
     std::map<std::int64_t, std::vector<std::string>> views;
     on_ranks(3, [&](const Ranks& mine) {
-      SelfDistillation method({}, small.encoder, small.head, small.views, small.loss, 1);
+      SelfDistillation method(std::make_shared<rino::JetEncoderImpl>(small.encoder), small.head, small.views,
+                              small.loss, 1);
       method.connect(mine);
       std::vector<std::string> names;
       for (std::int64_t step = 0; step < 20; ++step) {
