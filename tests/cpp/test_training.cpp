@@ -309,7 +309,7 @@ TEST_CASE("AdamW with clipping equals LibTorch's AdamW after clip_grad_norm_", "
   options.beta2 = 0.95;
   options.weight_decay = 0.1;
   options.clip = clip;
-  rino::AdamW optimizer(flat, options, rino::depths_of(mine->networks()));
+  rino::AdamW optimizer(flat, options);
   torch::optim::AdamW reference(theirs->parameters(),
                                 torch::optim::AdamWOptions(0.01).betas({0.8, 0.95}).eps(1e-6).weight_decay(0.1));
 
