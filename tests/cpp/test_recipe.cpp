@@ -379,6 +379,9 @@ TEST_CASE("the entries of a recipe have unique names, a meaning, and set themsel
     CHECK((entry.unit.empty() || entry.unit == "GeV" || entry.unit == "jets"));
     copy.set(entry.section, entry.name, entry.value);
     CHECK(copy == nano);
+    if (key == "encoder.kind") {
+      continue;  // another one has other numbers: test_encoders
+    }
     const FieldValue value = another(entry);
     changed.set(entry.section, entry.name, value);
     CHECK((value_of(changed, key) == value));
@@ -532,7 +535,11 @@ TEST_CASE("a recipe of TOML is the same as Python's", "[recipe][toml]") {
             if constexpr (std::is_same_v<Type, std::string>) {
               old += '"' + value + '"';
             } else if constexpr (std::is_same_v<Type, Names>) {
-              old += "[]";
+              old += '[';
+              for (const std::string& item : value) {
+                old += '"' + item + "\", ";
+              }
+              old += ']';
             } else {
               old += std::to_string(value);
             }
