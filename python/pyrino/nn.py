@@ -211,7 +211,7 @@ class Encoder(_CppModule):
 
     @checked
     def __init__(self, recipe: Recipe | None = None, seed: int | None = None, *, _from: Any = None) -> None:
-        recipe = recipe or self._default()
+        recipe = recipe or self._recipe_of("nano")
         if self.kind not in ("", recipe.encoder.kind):
             raise RinoError(
                 f"the recipe's encoder.kind is {recipe.encoder.kind!r} and {type(self).__name__} is {self.kind!r}: "
@@ -220,8 +220,8 @@ class Encoder(_CppModule):
         super().__init__(recipe, seed, _from)
 
     @classmethod
-    def _default(cls) -> Recipe:
-        recipe = Recipe.preset("nano")
+    def _recipe_of(cls, preset: str) -> Recipe:
+        recipe = Recipe.preset(preset)
         return recipe.replace(**{"encoder.kind": cls.kind}) if cls.kind else recipe
 
     def _make_core(self) -> Any:
@@ -229,8 +229,8 @@ class Encoder(_CppModule):
 
     @classmethod
     def preset(cls, name: str, seed: int | None = None) -> Encoder:
-        """A new encoder of a preset, one of `Recipe.presets`."""
-        return cls(Recipe.preset(name), seed)
+        """A new encoder of a preset, one of `Recipe.presets`; of this class's kind."""
+        return cls(cls._recipe_of(name), seed)
 
     @classmethod
     @checked

@@ -206,6 +206,8 @@ weights
       .def(
           "to",
           [](const Batch& self, const at::Device& device, const std::string& dtype) {
+            rino::require(dtype == "float32" || dtype == "float64", "dtype is '", dtype,
+                          "': choose float32 or float64");
             return self.to(at::TensorOptions(device).dtype(dtype == "float64" ? at::kDouble : at::kFloat));
           },
           "device"_a, "dtype"_a, py::call_guard<py::gil_scoped_release>(),

@@ -190,6 +190,7 @@ def test_an_encoder_of_another_kind_than_its_class_is_refused():
     with pytest.raises(rino.RinoError, match="has no kernels to choose from"):
         rino.DeepSetsEncoder()._core.kernels = "fused"
     assert rino.Encoder(deep_sets()).width == 100
+    assert rino.DeepSetsEncoder.preset("rino", seed=1).recipe.encoder.kind == "deep-sets"
 
 
 def test_it_is_copied_and_pickled_as_any_module(jets):

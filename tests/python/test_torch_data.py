@@ -102,11 +102,12 @@ def test_a_pickle_of_something_else_is_an_error():
         (3, torch.tensor([1, 0]), "sequence 1 is view 0 of jet 1, behind one that should follow it"),
         (4, torch.tensor([1, 1]), "sequence 1 is view 0 of jet 1"),
         (5, torch.zeros(4, dtype=torch.bool), r"mask of 5 tokens is .* of shape \[4\]"),
+        (6, torch.zeros(5, 3, dtype=torch.float64), r"momenta of 5 tokens are .* of shape \[5, 3\]"),
     ],
 )
 def test_a_pickle_whose_parts_do_not_fit_is_an_error(part, value, match):
     state = [torch.zeros(5, 11), torch.zeros(2, 4), torch.tensor([0, 2, 5]), torch.zeros(2, dtype=torch.int64)]
-    state += [torch.tensor([0, 1]), None]
+    state += [torch.tensor([0, 1]), None, None]
     made = Tokens.__new__(Tokens)
     made.__setstate__(tuple(state))
     assert len(made) == 2

@@ -7,7 +7,7 @@ from typing import Any
 
 from pyrino.cli.common import checked_device, show_progress
 from pyrino.cli.parser import add_command, add_device
-from pyrino.pretrain import as_recipe
+from pyrino.training.pretrain import as_recipe
 
 __all__ = ["add"]
 

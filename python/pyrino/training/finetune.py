@@ -216,6 +216,7 @@ def predict(
     return compute(Call(Tagger, "predict", options, empty), tagger, jets)
 
 
+@checked
 def load(path: str | os.PathLike[str]) -> Encoder | Tagger:
     """Read any encoder or tagger that `save`, `pretrain` or `finetune` wrote; it is in evaluation mode.
 
