@@ -91,13 +91,13 @@ def single(report: Report, size: str, recipe: rino.Recipe, jets: rino.Jets) -> N
     )
     report.check(f"{size}: embeddings, one jet at a time and together", largest, 1e-4)
     # What embed calls, called without it.
-    core, tokenizer = encoder._core, recipe._core.tokenizer()
+    core = encoder._core
     where = ("all", encoder.device, str(encoder.dtype).removeprefix("torch."), 1)
     seconds: dict[str, list[float]] = {"embed": [], "C++": []}
     for jet in alone:
         for name, work in (
             ("embed", lambda jet=jet: encoder.embed(jet)),
-            ("C++", lambda jet=jet: core.embed_batch(tokenizer, jet._core, *where)),
+            ("C++", lambda jet=jet: core.embed_batch(jet._core, *where)),
         ):
             begin = time.perf_counter()
             work()

@@ -409,7 +409,7 @@ def test_recipes_shows_every_number_with_unit_source_and_meaning(capsys, name, b
         cells = line.split()
         assert cells[0] == number.key
         value = getattr(getattr(recipe, number.section), number.name)
-        assert cells[1] == (",".join(map(str, value)) if isinstance(value, list) else str(value).lower())
+        assert cells[1] == (",".join(map(str, value)) if isinstance(value, list) else str(value).lower() or '""')
         assert re.search(rf"{re.escape(number.source)} +{re.escape(number.meaning)}$", line)
         assert not number.unit or f" {number.unit} " in line
         if base is not None:
@@ -732,7 +732,7 @@ def test_study_hands_over_to_run_study(capsys, monkeypatch):
 
     monkeypatch.setattr("pyrino.study.run_study", run_study)
     assert call("study", "--preset", "study", "--out", "runs/s", "--workers", 3) == 0
-    assert calls == [("study", "runs/s", {"device": "cpu", "workers": 3, "progress": False})]
+    assert calls == [("study", "runs/s", {"recipe": None, "device": "cpu", "workers": 3, "progress": False})]
     assert "runs/s/report.html" in capsys.readouterr().out
     assert call("study", "--out", "runs/d") == 0
     assert calls[1][:2] == ("demo", "runs/d")

@@ -190,7 +190,10 @@ def test_any_part_of_the_jets_is_that_part_of_all(file, jets, monkeypatch):
                 for last in (first + 1, min(first + 23, len(whole)), len(whole)):
                     chunk = reader.read(first, last, ["jet_in_event", "FatJet_pt", "PFCands_charge"])
                     part = whole[first:last]
-                    assert chunk.jets() == Jets(part.p4, part.offsets)
+                    expected = Jets(part.p4, part.offsets, extras=part.extras)
+                    for name, values in part.values.items():
+                        expected = expected.with_value(name, values)
+                    assert chunk.jets() == expected
                     np.testing.assert_array_equal(chunk.origins.entry, part.origins.entry)
                     for name, values in (chunk.extras | chunk.values).items():
                         np.testing.assert_array_equal(values, (part.extras | dict(part.values))[name])

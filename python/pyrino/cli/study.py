@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--recipe",
         metavar="RECIPE",
-        help="preset or TOML file in place of the study's own, of any method without labels",
+        help="preset or TOML file of any method without labels (default: the study's own)",
     )
     parser.add_argument(
         "--out",
