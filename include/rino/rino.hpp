@@ -63,6 +63,7 @@
 #include <rino/train/parameter_groups.hpp>
 #include <rino/train/process_group.hpp>
 #include <rino/train/schedule.hpp>
+#include <rino/train/step_report.hpp>
 #include <rino/train/teacher.hpp>
 #include <rino/train/trainer.hpp>
 #include <rino/views/algorithm.hpp>

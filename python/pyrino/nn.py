@@ -6,7 +6,7 @@ import itertools
 import operator
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -108,8 +108,8 @@ class _CppModule(torch.nn.Module):
             node.register_parameter(leaf, torch.nn.Parameter(value))
             self._places.append((path, leaf))
 
-    def _make_core(self) -> Any:
-        raise NotImplementedError
+    #: Makes the C++ module of the recipe.
+    _make_core: Callable[[], Any]
 
     def _side(self, training: bool) -> _Side:
         binding = self._binding

@@ -292,7 +292,7 @@ class Recipe:
             What `to_dict` gives, or some of it.
         weights
             The recipe is only read to use weights that were trained with it: a method that is not known here, as one of
-            a user's own, is no error.
+            a user's own, is no error, nor are numbers that its method has no more.
 
         Raises
         ------
@@ -325,7 +325,8 @@ class Recipe:
             for name, value in _kinds_first(values):
                 if name in ("format", "method", "preset"):
                     raise RinoError(f"{name!r} stands in [{section}]: write it above the first section")
-                recipe._set(section, name, value)
+                if not weights or section in _COMMON or name in recipe.sections()[section]:
+                    recipe._set(section, name, value)
         return recipe
 
     def to_dict(self) -> dict[str, Any]:

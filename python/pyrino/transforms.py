@@ -110,6 +110,21 @@ class Augmentation:
                 )
         return jets
 
+    @property
+    def turning(self) -> str | None:
+        """The first of the transforms that rotates or boosts jets; None if none does that is known here."""
+        for transform in self.transforms:
+            function, given = getattr(transform, "func", transform), getattr(transform, "keywords", {})
+            if isinstance(transform, (Augmentation, _Named)):
+                turns = transform.turning is not None
+            elif function is translate:
+                turns = given.get("max_rapidity", _TRANSLATE.max_rapidity) != 0 or given.get("rapidity") is not None
+            else:
+                turns = function in (rotate, boost_along_beam, boost_jet, boost_to_pt)
+            if turns:
+                return getattr(function, "__name__", repr(transform).strip("'"))
+        return None
+
     def __repr__(self) -> str:
         return f"Augmentation([{', '.join(getattr(t, '__name__', repr(t)) for t in self.transforms)}])"
 
@@ -466,6 +481,10 @@ class _Named:
     def __init__(self, text: str) -> None:
         self.text = text
         _core.named(_core.Jets(), text, _core.Draws(0, 0), 1)  # are they sound?
+
+    @property
+    def turning(self) -> str | None:
+        return self.text if _core.changes_frame(self.text) else None
 
     def __call__(self, jets: Jets, *, seed: int, first_jet: int = 0, threads: int = 1) -> Jets:
         return Jets._wrap(_core.named(_core_of(jets), self.text, _draws(seed, first_jet), _threads(threads)))

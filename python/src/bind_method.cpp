@@ -261,16 +261,21 @@ weights
       "name"_a, "summary"_a, "sections"_a, "presets"_a, "parts"_a = rino::Chart::Lines(),
       "charts"_a = std::vector<std::pair<std::string, rino::Chart::Lines>>());
 
-  // Parts of the loss; charts as title, lines, prototypes, schedule.
+  // Parts of the loss; charts as title, lines, prototypes, schedule; what progress shows; signs as number, text,
+  // bounds.
   module.def(
-      "method_charts",
+      "method_entry",
       [](const std::string& name) {
         const rino::MethodEntry& entry = rino::Registry::method(name);
         std::vector<std::tuple<std::string, rino::Chart::Lines, bool, bool>> charts;
         for (const rino::Chart& chart : entry.charts) {
           charts.emplace_back(chart.title, chart.lines, chart.prototypes, chart.schedule);
         }
-        return std::pair{entry.parts, charts};
+        std::vector<std::tuple<std::string, std::string, double, double>> signs;
+        for (const rino::Sign& sign : entry.signs) {
+          signs.emplace_back(sign.metric, sign.text, sign.low, sign.high);
+        }
+        return py::dict("parts"_a = entry.parts, "charts"_a = charts, "shown"_a = entry.shown, "signs"_a = signs);
       },
       "name"_a);
 }

@@ -200,6 +200,12 @@ void bind_train(py::module_& module) {
       .def(
           "tokenizer", [](const Recipe& self, bool momenta) { return rino::ViewTokenizer(self.jets(), momenta); },
           "momenta"_a = false)
+      .def(
+          "require_no_frame",
+          [](const Recipe& self, const std::string& what) {
+            rino::ViewTokenizer(self.jets()).tokenizer().features().require_no_frame(what);
+          },
+          "what"_a)
       .def("columns", [](const Recipe& self) { return rino::ViewTokenizer(self.jets()).column_names(); })
       .def_static("encoders",
                   [] {

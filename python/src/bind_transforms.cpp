@@ -71,6 +71,7 @@ void bind_transforms(py::module_& m) {
       .def_readwrite("scale", &rino::DropSoftOptions::scale)
       .def_readwrite("min_pt", &rino::DropSoftOptions::min_pt);
 
+  m.def("changes_frame", &rino::changes_frame, "text"_a);
   m.def(
       "named",
       [](const Jets& jets, const std::string& text, const Draws& draws, int threads) {

@@ -11,6 +11,7 @@ import torch
 
 import pyrino as rino
 from pyrino import Recipe, RinoError, bench, study
+from pyrino.methods import about
 
 SMALL = {"encoder.width": 8, "encoder.heads": 2, "encoder.layers": 1, "encoder.feedforward": 12, "encoder.dropout": 0.0}
 VIEWS = {
@@ -231,6 +232,22 @@ def test_a_run_trains_shows_its_charts_and_leaves_an_encoder(jets, tmp_path, cap
     np.testing.assert_array_equal(again.embed(jets), run.encoder.embed(jets))
     titles = [axes.get_title() for axes in run.plot().axes]
     assert {"loss", "alignment", "uniformity"} <= set(titles) and not any("teacher" in title for title in titles)
+
+
+def test_the_registry_says_what_progress_shows_and_what_a_run_warns_of():
+    recipe = rino.Recipe("contrastive", lr=1e-4)
+    said = about(recipe)
+    assert said.shown({"uniformity": -1.234, "alignment": 0.5}) == [("uniformity -1.23", "uniformity -1.23")]
+
+    def told(alarm, value, steps):
+        return [text for _ in range(steps) for text in alarm.step({"lr": 1e-4, "uniformity": value})]
+
+    assert told(said.alarm(0.0), -0.001, 248) == []  # 200 steps at the peak, then a mean over 50
+    alarm = said.alarm(0.0)
+    (text,) = told(alarm, -0.001, 1000)
+    assert text.startswith("training collapses: uniformity is -0.001: all jets have next to the same embedding")
+    assert told(said.alarm(500.0), -0.001, 50) == [text]
+    assert told(said.alarm(500.0), -2.0, 1000) == []
 
 
 def test_a_run_that_was_stopped_goes_on_bit_by_bit(jets, tmp_path):

@@ -180,6 +180,10 @@ def test_load_says_what_a_file_is_that_it_does_not_read(jets, tmp_path):
         rino.load(tmp_path / "checkpoint.safetensors")
     with pytest.raises(rino.RinoError, match=r"has neither of encoder\.safetensors and tagger\.safetensors"):
         rino.load(tmp_path)
+    whole = (tmp_path / "checkpoint.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(rino.RinoError, match=r"cut\.safetensors cannot be read as safetensors .* it is damaged"):
+        rino.load(tmp_path / "cut.safetensors")
     with pytest.raises(rino.RinoError, match="there are no weights at"):
         rino.load(tmp_path / "none.safetensors")
 

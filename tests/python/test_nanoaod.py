@@ -181,6 +181,13 @@ def test_columns_have_their_branches_names(file, events):
         read_jets(file, columns="HLT_PFJet500")
 
 
+def test_features_by_name_find_the_candidates_columns(file):
+    made = rino.Recipe("contrastive", features=["log_pt", "charge"])
+    read = read_jets(file, columns=made.columns)
+    tokens = rino.tokenize(rino.hardest(read, 1000), ["all"], made, "float64")
+    np.testing.assert_array_equal(tokens.features[:, 1], rino.hardest(read, 1000).extras["PFCands_charge"])
+
+
 def test_any_part_of_the_jets_is_that_part_of_all(file, jets, monkeypatch):
     whole = read_jets(file, columns=["jet_in_event", "FatJet_pt", "PFCands_charge"])
     for events_at_a_time in (1, 8, 4096):

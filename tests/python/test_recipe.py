@@ -328,6 +328,16 @@ def test_numpy_and_whole_numbers_are_numbers():
     assert recipe.optimizer.lr == 0.5 and recipe.finetune.normalized_head is True and recipe.views.teacher == [2, 4]
 
 
+def test_weights_are_read_with_numbers_that_their_method_has_no_more():
+    data = rino.Recipe("contrastive", width=48).to_dict()
+    data["views"] = {"rotate": True, "translate_phi": 1.0}
+    assert rino.Recipe.from_dict(data, weights=True) == rino.Recipe("contrastive", width=48)
+    with pytest.raises(rino.RinoError, match=r"no 'views\.rotate'"):
+        rino.Recipe.from_dict(data)
+    with pytest.raises(rino.RinoError, match=r"no 'encoder\.nonsense'"):
+        rino.Recipe.from_dict({"method": "contrastive", "encoder": {"nonsense": 1}}, weights=True)
+
+
 @pytest.mark.parametrize(
     ("numbers", "match"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import awkward as ak
 import numpy as np
 import pytest
@@ -176,11 +178,52 @@ def test_the_class_token_takes_the_jet_features_of_the_recipe(jets):
         (["d0 mean=x"], r"'x' in the feature 'd0 mean=x' is no number"),
         (["d0 colour=blue"], r"'colour=blue' of the feature .* is not known: keys are transform"),
         (["merge=sum"], r"'merge=sum' has no name"),
+        (["d0 mean=inf"], r"mean of the feature 'd0 mean=inf' is inf: choose a finite number"),
+        (["log_pt merge=sum"], r"'log_pt merge=sum' says merge or frame, which are of columns"),
     ],
 )
 def test_what_is_no_feature_is_refused(jets, features, message):
     with pytest.raises(rino.RinoError, match=message):
         tokens(jets, recipe(*features))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_value_that_is_no_number_is_named_with_its_constituent_and_jet(jets, value):
+    column = np.array(jets.extras["part_d0val"])
+    column[jets.offsets[3] + 2] = value
+    with pytest.raises(rino.RinoError, match=rf"'d0' of constituent 2 of jet 3 is {value}: repair the column"):
+        tokens(jets.with_extra("part_d0val", column), recipe("d0"))
+    number = np.array(jets.values["jet_tau21"])
+    number[5] = value
+    with pytest.raises(rino.RinoError, match=rf"jet feature 'jet_tau21' of jet 5 is {value}: repair the column"):
+        tokens(jets.with_value("jet_tau21", number), recipe(jet_features=["jet_tau21"]))
+
+
+def test_augmentations_that_turn_or_boost_are_refused_where_features_depend_on_the_frame(jets):
+    made = rino.Recipe("contrastive", features=["log_pt", "d0"], first=["smear"], second=["drop_soft"], batch_size=10)
+    still = functools.partial(rino.translate, max_rapidity=0.0)
+    for transform, name in (
+        ("rotate", "rotate"),
+        (rino.rotate, "rotate"),
+        (functools.partial(rino.boost_to_pt, reference_pt=500.0), "boost_to_pt"),
+        (rino.Augmentation(["smear", "translate"]), "Augmentation"),
+    ):
+        with pytest.raises(rino.RinoError, match=rf"'d0' depends on the frame and the augmentation's '{name}"):
+            rino.Trainer(made, jets, augmentation=[rino.smear, transform])
+        rino.Trainer(made.replace(features=["log_pt", "charge"]), jets, augmentation=[rino.smear, transform])
+    rino.Trainer(made, jets, augmentation=[rino.smear, still, "translate max_rapidity=0"])
+
+
+@pytest.mark.parametrize("layout", ["jetclass", "jetclass2", "aspen", "rs3l", "jetclass-parquet"])
+def test_kinds_of_particles_are_found_in_every_layout_that_has_them(tmp_path, layout):
+    written = rino.generate("simulation-wide", "qcd", 20, 3, tmp_path, layout=layout, workers=1, progress=False)
+    made = recipe().replace(features="part-kinpid")
+    read = rino.read_jets(written, columns=made.columns, labelled=False)
+    found = tokens(read, made).features.numpy()
+    assert np.isfinite(found).all()
+    kinds = found[:, 6:11]
+    assert set(np.unique(kinds)) <= {0.0, 1.0}
+    assert (kinds.sum(axis=1) == 1).mean() > 0.99  # of one kind each
 
 
 def test_a_clustered_view_of_a_feature_that_does_not_merge_is_refused(jets):

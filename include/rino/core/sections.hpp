@@ -11,6 +11,7 @@
 
 #include <rino/core/error.hpp>
 #include <rino/core/fields.hpp>
+#include <rino/core/names.hpp>
 
 namespace rino {
 
@@ -62,7 +63,7 @@ class Sections {
   template <typename Config>
   Config& get(std::string_view name) {
     auto* const section = dynamic_cast<Of<Config>*>(find(name));
-    require(section != nullptr, "there is no section '", name, "' of that type, only: ", names());
+    require(section != nullptr, "there is no section '", name, "' of that type, only: ", keys_of(sections_));
     return section->config;
   }
   template <typename Config>
@@ -209,14 +210,6 @@ class Sections {
       }
     }
     return nullptr;
-  }
-
-  std::string names() const {
-    std::string all;
-    for (const auto& [name, section] : sections_) {
-      all += (all.empty() ? "" : ", ") + name;
-    }
-    return all;
   }
 
   std::vector<std::pair<std::string, std::unique_ptr<Base>>> sections_;

@@ -22,6 +22,7 @@
 #include <ATen/ops/empty.h>
 
 #include <rino/core/error.hpp>
+#include <rino/core/names.hpp>
 #include <rino/io/atomic_file.hpp>
 #include <rino/io/detail/json.hpp>
 
@@ -125,11 +126,7 @@ inline constexpr std::array<SafetensorsType, 10> kSafetensorsTypes{{{"BOOL", at:
                                                                     {"I64", at::kLong}}};
 
 inline std::string safetensors_type_names() {
-  std::string names;
-  for (const SafetensorsType& known : kSafetensorsTypes) {
-    (names += names.empty() ? "" : ", ") += known.name;
-  }
-  return names;
+  return names_of(kSafetensorsTypes, &SafetensorsType::name);
 }
 
 /// Where a tensor's bytes lie, from the end of the header on.

@@ -192,6 +192,11 @@ inline MethodEntry contrastive_entry() {
       {"alignment", {{"alignment", "mean squared distance of two views"}}},
       {"uniformity", {{"uniformity", "ln of the mean Gaussian potential"}}},
   };
+  entry.shown = {{"uniformity", "uniformity"}};
+  entry.signs = {{.metric = "uniformity",
+                  .text = "all jets have next to the same embedding behind the head: lower optimizer.lr, or give views "
+                          "that differ less",
+                  .high = -0.05}};
   return entry;
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <rino/core/error.hpp>
+#include <rino/core/names.hpp>
 #include <rino/methods/contrastive.hpp>
 #include <rino/methods/self_distillation.hpp>
 #include <rino/train/method_entry.hpp>
@@ -20,14 +21,12 @@ class Registry {
 
   /// The method of a name. @throws rino::Error with the names that there are.
   static const MethodEntry& method(std::string_view name) {
-    std::string names;
     for (const MethodEntry& entry : entries()) {
       if (entry.name == name) {
         return entry;
       }
-      names += (names.empty() ? "" : ", ") + entry.name;
     }
-    fail("there is no method '", name, "': choose one of ", names);
+    fail("there is no method '", name, "': choose one of ", names_of(entries(), &MethodEntry::name));
   }
 
   /// The preset of a name, and its method. @throws rino::Error with the names that there are.

@@ -66,8 +66,8 @@ class Encoder {
   /// @throws rino::Error as `ViewTokenizer` does.
   virtual Batch inputs(const Jets<double>& jets, const std::vector<Resolution>& resolutions, at::ScalarType type,
                        int threads = 1) const {
-    return type == at::kDouble ? tokenizer.template operator()<double>(jets, resolutions, threads)
-                               : tokenizer.template operator()<float>(jets, resolutions, threads);
+    return type == at::kDouble ? tokenizer.operator()<double>(jets, resolutions, threads)
+                               : tokenizer.operator()<float>(jets, resolutions, threads);
   }
 
   /// What it sees of views that are jets of their own, as transforms make them; each has the same jets.

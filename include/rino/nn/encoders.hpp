@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <rino/core/error.hpp>
+#include <rino/core/names.hpp>
 #include <rino/core/sections.hpp>
 #include <rino/nn/deep_sets_encoder.hpp>
 #include <rino/nn/encoder.hpp>
@@ -58,14 +59,12 @@ class EncoderKinds {
 
   /// The kind of a name. @throws rino::Error with the names that there are.
   static const EncoderKind& of(std::string_view name) {
-    std::string names;
     for (const EncoderKind& kind : kinds()) {
       if (kind.name == name) {
         return kind;
       }
-      names += (names.empty() ? "" : ", ") + kind.name;
     }
-    fail("there is no encoder of the kind '", name, "': choose one of ", names);
+    fail("there is no encoder of the kind '", name, "': choose one of ", names_of(kinds(), &EncoderKind::name));
   }
 
   /// The kind that a recipe's section "encoder" is of.

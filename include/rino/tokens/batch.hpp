@@ -8,6 +8,7 @@
 #include <ATen/ATen.h>
 
 #include <rino/core/error.hpp>
+#include <rino/core/names.hpp>
 #include <rino/core/placement.hpp>
 #include <rino/tokens/tokens.hpp>
 
@@ -51,14 +52,8 @@ struct Batch {
   template <typename Map>
   static const typename Map::mapped_type& found(const Map& map, std::string_view name, const char* what) {
     const auto place = map.find(name);
-    if (place == map.end()) {
-      std::string names;
-      for (const auto& [known, value] : map) {
-        names += (names.empty() ? "" : ", ") + known;
-      }
-      fail("the batch has no ", what, " '", name, "', only: ", names.empty() ? "none" : names,
-           "; Method::prepare makes them");
-    }
+    require(place != map.end(), "the batch has no ", what, " '", name, "', only: ", keys_of(map),
+            "; Method::prepare makes them");
     return place->second;
   }
 

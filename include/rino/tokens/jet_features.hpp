@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <rino/core/error.hpp>
+#include <rino/core/names.hpp>
 #include <rino/jets/features.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/jets/kinematics.hpp>
@@ -130,9 +131,12 @@ class JetFeatures {
   static double column(const Feature& feature, const Jets<Scalar>& jets, std::int64_t j) {
     const auto found = jets.values().find(feature.name);
     require(found != jets.values().end(), "the jet feature '", feature.name,
-            "' is neither computed nor a number per jet of these jets, which have: ", detail::names_of(jets.values()),
+            "' is neither computed nor a number per jet of these jets, which have: ", keys_of(jets.values()),
             "; read it with the jets (columns=) or give another feature");
-    return static_cast<double>((*found->second)[static_cast<std::size_t>(j)]);
+    const auto value = static_cast<double>((*found->second)[static_cast<std::size_t>(j)]);
+    require(std::isfinite(value), "the jet feature '", feature.name, "' of jet ", j, " is ", value,
+            ": repair the column, leave the jet out, or give another feature");
+    return value;
   }
 
   std::vector<Feature> features_;

@@ -22,6 +22,7 @@
 #include <rino/core/error.hpp>
 #include <rino/core/fields.hpp>
 #include <rino/core/named_enum.hpp>
+#include <rino/core/names.hpp>
 #include <rino/jets/feature_columns.hpp>
 #include <rino/jets/features.hpp>
 #include <rino/jets/jets.hpp>
@@ -141,23 +142,24 @@ inline const std::vector<Feature>& known_columns() {
       return feature;
     };
     return std::vector<Feature>{
-        column("charge", {"part_charge"}, Merge::sum),
+        column("charge", {"part_charge", "PFCands_charge"}, Merge::sum),
         kind("charged_hadron", "part_isChargedHadron", {211, 321, 2212, 3112, 3222, 3312, 3334}),
         kind("neutral_hadron", "part_isNeutralHadron", {0, 1, 111, 130, 310, 311, 2112, 3122, 3212, 3322}),
         kind("photon", "part_isPhoton", {2, 22}),
         kind("electron", "part_isElectron", {11}),
         kind("muon", "part_isMuon", {13}),
-        displacement("d0", {"part_d0val"}),
-        error("d0_error", {"part_d0err", "d0Err"}),
-        displacement("dz", {"part_dzval"}),
-        error("dz_error", {"part_dzerr", "dzErr"}),
+        displacement("d0", {"part_d0val", "PFCands_d0"}),
+        error("d0_error", {"part_d0err", "d0Err", "PFCands_d0Err"}),
+        displacement("dz", {"part_dzval", "PFCands_dz"}),
+        error("dz_error", {"part_dzerr", "dzErr", "PFCands_dzErr"}),
     };
   }();
   return known;
 }
 
 /// Columns of PDG codes.
-inline constexpr std::array<std::string_view, 4> kParticleColumns = {"pdgid", "pdgId", "part_pid", "part_pdgid"};
+inline constexpr std::array<std::string_view, 5> kParticleColumns = {"pdgid", "pdgId", "part_pid", "part_pdgid",
+                                                                     "PFCands_pdgId"};
 
 /// The lists behind the names of sets. Those of ParT are standardised and cut as published (arXiv:2202.03772).
 inline const std::map<std::string, std::vector<std::string>, std::less<>>& feature_sets() {
@@ -215,6 +217,7 @@ inline void set_feature_part(Feature& feature, std::string_view part, std::strin
     require(feature.low < feature.high, what, " is ", value, ": give the lower bound first, as in clip=0,1");
   } else if (key == "mean") {
     feature.mean = feature_number(value, text);
+    require(std::isfinite(feature.mean), what, " is ", value, ": choose a finite number");
   } else if (key == "deviation") {
     feature.deviation = feature_number(value, text);
     require(feature.deviation > 0 && std::isfinite(feature.deviation), what, " is ", value,
@@ -274,6 +277,8 @@ inline Feature parse_feature(const std::string& text, std::span<const std::strin
   for (const std::string_view part : std::span(parts).subspan(1)) {
     set_feature_part(feature, part, text);
   }
+  require(place == kinematic.end() || (feature.merge == Merge::none && !feature.of_frame), "the feature '", text,
+          "' says merge or frame, which are of columns: it is computed from the momenta of a view");
   return feature;
 }
 
@@ -288,16 +293,6 @@ inline std::vector<Feature> parse_features(const FeatureList& list, std::span<co
             "the feature '", name, "' is there twice: name each once");
   }
   return features;
-}
-
-/// "a, b, c", or "none".
-template <typename Map>
-std::string names_of(const Map& map) {
-  std::string names;
-  for (const auto& [name, value] : map) {
-    names += (names.empty() ? "" : ", ") + name;
-  }
-  return names.empty() ? "none" : names;
 }
 
 }  // namespace detail
@@ -380,8 +375,8 @@ class TokenFeatures {
   }
 
   /// The same jets with these columns alone, so that what clustering sums over the constituents of a subjet gives
-  /// `value`.
-  /// @throws rino::Error naming a column that the jets do not have.
+  /// the value of a subjet.
+  /// @throws rino::Error naming a column that the jets do not have, or a value of it that is not finite.
   template <typename Scalar>
   Jets<Scalar> carried(const Jets<Scalar>& jets) const {
     Jets<Scalar> bare = Jets<Scalar>::borrow_unchecked(jets.columns(), jets.offsets(), jets.owner());
@@ -461,20 +456,33 @@ class TokenFeatures {
     for (std::size_t i = 0; i < names.size(); ++i) {
       const auto found = jets.extras().find(names[i]);
       if (found != jets.extras().end()) {
+        require_finite(feature, *found->second, jets);
         return i < feature.columns.size() ? *found->second : is_one_of(feature.particles, *found->second);
       }
     }
     fail("the feature '", feature.name,
-         "' is neither kinematic nor a column of these jets, which have: ", detail::names_of(jets.extras()),
+         "' is neither kinematic nor a column of these jets, which have: ", keys_of(jets.extras()),
          "; read it with the jets (columns=) or give another feature");
+  }
+
+  template <typename Scalar>
+  static void require_finite(const Feature& feature, const std::vector<Scalar>& values, const Jets<Scalar>& jets) {
+    const auto wrong = std::find_if(values.begin(), values.end(), [](Scalar value) { return !std::isfinite(value); });
+    if (wrong != values.end()) {
+      const auto row = static_cast<std::int64_t>(wrong - values.begin());
+      const auto after = std::upper_bound(jets.offsets().begin(), jets.offsets().end(), row);
+      const auto jet = static_cast<std::int64_t>(after - jets.offsets().begin()) - 1;
+      fail("the feature '", feature.name, "' of constituent ", row - jets.begin(jet), " of jet ", jet, " is ", *wrong,
+           ": repair the column, leave the jet out, or give another feature");
+    }
   }
 
   template <typename Scalar>
   static std::vector<Scalar> is_one_of(const std::vector<std::int64_t>& codes, const std::vector<Scalar>& given) {
     std::vector<Scalar> found(given.size());
     std::transform(given.begin(), given.end(), found.begin(), [&](Scalar value) {
-      const auto code = static_cast<std::int64_t>(std::abs(value));
-      return static_cast<Scalar>(std::find(codes.begin(), codes.end(), code) != codes.end());
+      return static_cast<Scalar>(std::any_of(
+          codes.begin(), codes.end(), [&](std::int64_t code) { return std::abs(value) == static_cast<Scalar>(code); }));
     });
     return found;
   }

@@ -3,11 +3,13 @@
 #include <cmath>
 #include <cstddef>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <ATen/ATen.h>
 
 #include <rino/core/error.hpp>
+#include <rino/core/names.hpp>
 #include <rino/jets/jets.hpp>
 
 namespace rino {
@@ -18,14 +20,10 @@ namespace rino {
 inline at::Tensor jet_weights(const Jets<double>& jets, const std::string& column) {
   const auto found = jets.values().find(column);
   if (found == jets.values().end()) {
-    std::string names;
-    for (const auto& [name, values] : jets.values()) {
-      names += (names.empty() ? "" : ", ") + name;
-    }
     fail("training.weight is '", column, "', but ",
          jets.extras().contains(column) ? "that is a column of the constituents, and the jets have of their own: "
                                         : "the jets have no such column with one number per jet, only: ",
-         names.empty() ? "none" : names, "; read it with columns=, or set it with Jets.with_value");
+         keys_of(jets.values()), "; read it with columns=, or set it with Jets.with_value");
   }
   const std::vector<double>& weights = *found->second;
   for (std::size_t j = 0; j < weights.size(); ++j) {
@@ -41,6 +39,14 @@ inline at::Tensor jet_weights(const Jets<double>& jets, const std::string& colum
          "; weights are finite numbers of 0 or more: leave the jet out, repair the column or name another");
   }
   return at::tensor(weights, at::kDouble);
+}
+
+/// The same jets, whose weights are sound where a column of them is named: found before a run, not at its end.
+inline Jets<double> weighed(Jets<double> jets, const std::string& column) {
+  if (!column.empty()) {
+    jet_weights(jets, column);
+  }
+  return jets;
 }
 
 }  // namespace rino

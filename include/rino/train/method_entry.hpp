@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -32,6 +33,15 @@ struct Chart {
   bool schedule = false;    ///< follows from the recipe, without noise
 };
 
+/// A sign that nothing is learned: the mean of a number over 50 steps, once training has had 200 steps at its peak
+/// learning rate, is outside of bounds.
+struct Sign {
+  std::string metric;  ///< in `StepReport::metrics`
+  std::string text;    ///< what it means and what helps
+  double low = -std::numeric_limits<double>::infinity();
+  double high = std::numeric_limits<double>::infinity();
+};
+
 /// What a method says of itself: all that has to be known of it elsewhere. `methods/registry.hpp` has the list.
 struct MethodEntry {
   std::string name;
@@ -46,6 +56,8 @@ struct MethodEntry {
   std::vector<Preset> presets;
   Chart::Lines parts = {};         ///< of the loss, which are drawn in its picture
   std::vector<Chart> charts = {};  ///< what else is drawn; numbers that a step does not report are left out
+  Chart::Lines shown = {};         ///< what the progress bar shows beside the loss: numbers and short words
+  std::vector<Sign> signs = {};    ///< of which a run warns
   bool added = false;              ///< by a user
 };
 

@@ -34,22 +34,11 @@
 #include <rino/train/loader.hpp>
 #include <rino/train/method.hpp>
 #include <rino/train/schedule.hpp>
+#include <rino/train/step_report.hpp>
 #include <rino/train/training_options.hpp>
+#include <rino/train/turn.hpp>
 
 namespace rino {
-
-/// What a step has to say.
-struct StepReport {
-  std::int64_t step = 0;  ///< number of the step, from 0
-  double epoch = 0;       ///< epochs done when it began
-  double loss = 0;
-  double lr = 0;
-  double gradient_norm = 0;                             ///< before clipping
-  bool skipped = false;                                 ///< loss or gradient were not finite, nothing was changed
-  double waited = 0;                                    ///< seconds spent waiting for the loader, part of `seconds`
-  double seconds = 0;                                   ///< seconds in all
-  std::vector<std::pair<std::string, double>> metrics;  ///< of the method
-};
 
 /// Trains any `Method` on jets: batches prepared ahead on threads, AdamW with clipping on flat buffers, schedules,
 /// checkpoints. On a CPU a run that was stopped and resumed equals one that never stopped, bit by bit.
@@ -119,7 +108,7 @@ class Trainer {
           const TrainingOptions& options, at::Device device = at::kCPU, at::ScalarType type = at::kFloat,
           const Ranks& ranks = {}, Augment augment = {})
       : Trainer(std::move(method),
-                std::make_shared<ShuffledJets<double>>(weighed(std::move(jets), options),
+                std::make_shared<ShuffledJets<double>>(weighed(std::move(jets), options.weight),
                                                        static_cast<std::uint64_t>(options.seed), ranks.rank(),
                                                        ranks.size(), options.accumulate),
                 optimizer, options, device, type, ranks, std::move(augment)) {}
@@ -317,36 +306,6 @@ class Trainer {
   static constexpr std::int64_t kPatience = 3;
   /// The count that is the sum of the jets' weights.
   static constexpr const char* kWeights = "weights";
-
-  /// A call that must be the only one: a second one would wait for jets that the first one takes.
-  class Turn {
-   public:
-    static constexpr bool wait = true;
-
-    explicit Turn(std::atomic_flag& busy, bool waits = false) : busy_(busy) {
-      while (busy_.test_and_set()) {
-        require(waits, "the trainer is in another thread's step, save or restore: let one thread train it");
-        busy_.wait(true);
-      }
-    }
-    Turn(const Turn&) = delete;
-    Turn& operator=(const Turn&) = delete;
-    ~Turn() {
-      busy_.clear();
-      busy_.notify_all();
-    }
-
-   private:
-    std::atomic_flag& busy_;
-  };
-
-  /// The jets, whose weights are sound where they are wanted: found before the run, not at its end.
-  static Jets<double> weighed(Jets<double> jets, const TrainingOptions& options) {
-    if (!options.weight.empty()) {
-      jet_weights(jets, options.weight);
-    }
-    return jets;
-  }
 
   /// What a step trains on.
   struct Taken {

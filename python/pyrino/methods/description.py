@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -33,16 +34,26 @@ class Pictures(NamedTuple):
     charts: tuple[Chart, ...]  #: what else belongs in a picture
 
 
+class Sign(NamedTuple):
+    """A sign that nothing is learned, as the registry has it."""
+
+    metric: str  #: in `Trainer.step`'s report
+    text: str  #: what it means and what helps
+    low: float  #: the mean over 50 steps is a sign below it
+    high: float  #: or above this
+
+
 def pictures(method: str) -> Pictures:
-    """What the registry says of a method.
+    """What the registry says is drawn of a method.
 
     Raises
     ------
     RinoError
         For a name that there is not.
     """
-    parts, charts = _core.method_charts(method)
-    return Pictures(tuple(parts), tuple(Chart(title, tuple(lines), *kinds) for title, lines, *kinds in charts))
+    entry = _core.method_entry(method)
+    charts = (Chart(title, tuple(lines), *kinds) for title, lines, *kinds in entry["charts"])
+    return Pictures(tuple(entry["parts"]), tuple(charts))
 
 
 class Alarm(Protocol):
@@ -55,6 +66,42 @@ class Alarm(Protocol):
     def rank(self, rank: float, width: int) -> list[str]:
         """What is new with an effective rank of embeddings of so many numbers."""
         ...
+
+
+class SignAlarm:
+    """Looks for the signs that the registry has of a method, in means over 50 steps, each told once.
+
+    Parameters
+    ----------
+    signs
+        Of the method.
+    recipe
+        Of the run; nothing is said before 200 steps at its peak learning rate.
+    path
+        Sum of the learning rates of the steps done so far over the peak.
+    """
+
+    def __init__(self, signs: Sequence[Sign], recipe: Recipe, path: float) -> None:
+        self._values = {sign: deque[float](maxlen=50) for sign in signs}
+        self._peak, self._path = recipe.optimizer.lr, path
+
+    def step(self, report: Mapping[str, float]) -> list[str]:
+        """What is new with a step."""
+        self._path += report["lr"] / self._peak if self._peak > 0 else 0.0
+        said = []
+        for sign, values in list(self._values.items()):
+            if sign.metric not in report or self._path < 200:
+                continue
+            values.append(report[sign.metric])
+            mean = sum(values) / len(values)
+            if len(values) == values.maxlen and not sign.low <= mean <= sign.high:
+                said.append(f"training collapses: {sign.metric} is {mean:.3g}: {sign.text}")
+                del self._values[sign]
+        return said
+
+    def rank(self, rank: float, width: int) -> list[str]:
+        """Nothing."""
+        return []
 
 
 class About:
@@ -74,6 +121,9 @@ class About:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.parts, self.charts = pictures(recipe.method)
+        entry = _core.method_entry(recipe.method)
+        self._shown = entry["shown"]
+        self._signs = [Sign(*sign) for sign in entry["signs"]]
 
     @property
     def prototypes(self) -> int | None:
@@ -113,11 +163,11 @@ class About:
         path
             Sum of the learning rates of the steps done so far over the peak learning rate.
         """
-        return None
+        return SignAlarm(self._signs, self.recipe, path) if self._signs else None
 
     def shown(self, report: Mapping[str, float]) -> Sequence[tuple[str, str]]:
         """What the progress bar shows of a step beside the loss: pieces, at length and in short."""
-        return ()
+        return [(f"{words} {report[name]:.2f}",) * 2 for name, words in self._shown if name in report]
 
     def derived(self, report: Mapping[str, float]) -> Mapping[str, float]:
         """Further numbers of a step for TensorBoard, by tag."""

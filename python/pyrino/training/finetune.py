@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from pyrino.inference import Collection
 
-__all__ = ["Tagger", "finetune", "load", "predict", "train_supervised"]
+__all__ = ["Tagger", "finetune", "predict", "train_supervised"]
 
 _HISTORY = "history.parquet"
 
@@ -214,43 +214,6 @@ def predict(
     """
     options = {"prior": prior, "batch_size": batch_size, "threads": threads}
     return compute(Call(Tagger, "predict", options, empty), tagger, jets)
-
-
-@checked
-def load(path: str | os.PathLike[str]) -> Encoder | Tagger:
-    """Read any encoder or tagger that `save`, `pretrain` or `finetune` wrote; it is in evaluation mode.
-
-    Parameters
-    ----------
-    path
-        A safetensors file, or the folder of a run; of one that has both, the tagger.
-
-    Returns
-    -------
-    Encoder or Tagger
-        An encoder is of the class of its kind: `JetEncoder`, `DeepSetsEncoder` ...
-
-    Raises
-    ------
-    RinoError
-        If there is none, or the file is damaged or holds something else, as a checkpoint.
-
-    Examples
-    --------
-    >>> encoder = rino.load("runs/nano")
-    >>> embeddings = encoder.embed(jets)
-    """
-    place = Path(path)
-    file = place
-    if place.is_dir():
-        file = next((place / kind._file for kind in (Tagger, Encoder) if (place / kind._file).is_file()), place)
-        if file == place:
-            names = f"{Encoder._file} and {Tagger._file}"
-            raise RinoError(f"the folder {place} has neither of {names}: give the folder of a finished run, or a file")
-    kind = load_weights(file)[1].get("kind")
-    if kind not in ("encoder", "tagger"):
-        raise RinoError(f"{file} holds {kind or 'something of unknown kind'!r}: give an encoder or a tagger")
-    return Tagger.load(file) if kind == "tagger" else Encoder.load(file)
 
 
 class _CosineLogit(torch.nn.Module):

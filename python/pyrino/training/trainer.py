@@ -69,7 +69,7 @@ class Trainer:
         For a recipe with numbers outside their ranges, fewer than two jets, or float64 with precision "bf16"; for a
         batch that the processes cannot share evenly, other jets on another of them, or a stream that is not the
         rank's own; for a column of weights that jets in memory lack, that has negative or infinite ones, or that the
-        method has no use for.
+        method has no use for; for an augmentation that rotates or boosts what has features that depend on the frame.
 
     Examples
     --------
@@ -111,6 +111,8 @@ class Trainer:
         method = None if self.method is None else _core.PythonMethod(self.method)
         if augmentation is not None and not isinstance(augmentation, Augmentation):
             augmentation = Augmentation(augmentation)
+        if augmentation is not None and augmentation.turning:
+            self.recipe._core.require_no_frame(f"the augmentation's '{augmentation.turning}'")
         self._augmentation = augmentation
         augment = None if augmentation is None else _augment(augmentation)
         self._core = _core.Trainer(self.recipe._core, source, device, dtype, ranks.group, method, augment)
