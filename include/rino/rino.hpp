@@ -46,6 +46,9 @@
 #include <rino/nn/precision.hpp>
 #include <rino/nn/projection_head.hpp>
 #include <rino/nn/swiglu.hpp>
+#include <rino/nn/tagger.hpp>
+#include <rino/nn/tagger_head.hpp>
+#include <rino/nn/task.hpp>
 #include <rino/recipe/recipe.hpp>
 #include <rino/tokens/batch.hpp>
 #include <rino/tokens/constituent_masks.hpp>

@@ -73,22 +73,27 @@ class PythonMethod final : public rino::Method {
     method_->attr("_connect")(ranks);
   }
 
-  void start() override { tell("_start"); }
-  void release() override { tell("_release"); }
+  void start() override {
+    const py::gil_scoped_acquire lock;
+    method_->attr("_start")();
+    after_steps_ = method_->attr("_does_after_steps").cast<bool>();
+  }
+
+  void train(bool on) override {
+    const py::gil_scoped_acquire lock;
+    method_->attr("_train")(on);
+  }
 
   void after_step(const rino::FlatParameters& /*trained*/, const Step& step) override {
-    const py::gil_scoped_acquire lock;
-    method_->attr("_after_step")(step);
+    if (after_steps_) {
+      const py::gil_scoped_acquire lock;
+      method_->attr("_after_step")(step);
+    }
   }
 
   rino::Metrics snapshot() const override { return ask("_snapshot"); }
 
  private:
-  void tell(const char* what) {
-    const py::gil_scoped_acquire lock;
-    method_->attr(what)();
-  }
-
   NamedTensors ask(const char* what) const {
     const py::gil_scoped_acquire lock;
     return method_->attr(what)().cast<NamedTensors>();
@@ -98,6 +103,7 @@ class PythonMethod final : public rino::Method {
   bool labels_;
   bool weights_;
   bool parts_;
+  bool after_steps_ = true;
 };
 
 /// None where a tensor is undefined.

@@ -13,6 +13,7 @@
 #include <rino/nn/encoder.hpp>
 #include <rino/nn/jet_encoder.hpp>
 #include <rino/nn/projection_head.hpp>
+#include <rino/nn/tagger_head.hpp>
 #include <rino/tokens/batch.hpp>
 #include <rino/tokens/constituent_masks.hpp>
 #include <rino/tokens/tokens.hpp>
@@ -266,4 +267,7 @@ Raises RinoError for a mask of another shape or type.)")
 
   bind_module<rino::ProjectionHeadImpl>(module, "ProjectionHead")
       .def("forward", &rino::ProjectionHeadImpl::forward, "embeddings"_a, Release());
+
+  bind_module<rino::TaggerHeadImpl>(module, "TaggerHead")
+      .def("forward", &rino::TaggerHeadImpl::forward, "embeddings"_a, Release());
 }

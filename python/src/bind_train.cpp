@@ -15,6 +15,7 @@
 #include <torch/csrc/distributed/c10d/GroupRegistry.hpp>
 
 #include <rino/core/threads.hpp>
+#include <rino/methods/finetuning.hpp>
 #include <rino/recipe/recipe.hpp>
 #include <rino/train/process_group.hpp>
 #include <rino/train/trainer.hpp>
@@ -115,18 +116,20 @@ std::shared_ptr<Trainer> make_trainer(const rino::Recipe& recipe, const py::obje
   rino::require(dtype == "float32" || dtype == "float64", "dtype is '", dtype, "': choose float32 or float64");
   const at::ScalarType type = dtype == "float64" ? at::kDouble : at::kFloat;
   const rino::Ranks ranks = ranks_of(group);
+  if (!method) {
+    const py::gil_scoped_release release;
+    method = recipe.make_method();
+  }
   std::shared_ptr<rino::JetSource<double>> jets;
   if (py::isinstance<Jets>(source)) {
     if (!recipe.training().weight.empty()) {
       rino::jet_weights(source.cast<const Jets&>(), recipe.training().weight);  // now, not in the middle of a run
     }
-    jets = std::make_shared<rino::ShuffledJets<double>>(source.cast<Jets>(),
-                                                        static_cast<std::uint64_t>(recipe.training().seed),
-                                                        ranks.rank(), ranks.size(), recipe.training().accumulate);
+    jets = Trainer::shuffled(source.cast<Jets>(), recipe.training(), ranks, method->takes_all());
   } else {
     jets = std::make_shared<PythonSource>(source);
   }
-  Trainer::Augment augment;
+  rino::Augment augment;
   if (!augmentation.is_none()) {
     augment = [held = std::static_pointer_cast<const py::object>(keep(augmentation))](const Jets& some,
                                                                                       const rino::Draws& draws) {
@@ -135,9 +138,6 @@ std::shared_ptr<Trainer> make_trainer(const rino::Recipe& recipe, const py::obje
     };
   }
   const py::gil_scoped_release release;
-  if (!method) {
-    method = recipe.make_method();
-  }
   // Its threads may be waiting for the interpreter's lock when it ends.
   return {new Trainer(std::move(method), std::move(jets), recipe.optimizer(), recipe.training(), device, type, ranks,
                       std::move(augment)),
@@ -217,9 +217,47 @@ void bind_train(py::module_& module) {
                   })
       .def("make_encoder", &Recipe::make_encoder)
       .def("encoder_outputs", [](const Recipe& self) { return rino::encoder_outputs(self.sections()); })
-      .def("make_head", [](const Recipe& self) {
-        return rino::ProjectionHead(self.get<rino::ProjectionHeadOptions>("head")).ptr();
+      .def("make_head",
+           [](const Recipe& self) { return rino::ProjectionHead(self.get<rino::ProjectionHeadOptions>("head")).ptr(); })
+      .def(
+          "make_tagger_head",
+          [](const Recipe& self, const std::string& kind) {
+            const auto& options = self.get<rino::FinetuningOptions>("finetune");
+            const rino::TaskPlan plan = options.plan();
+            plan.check();
+            return rino::make_tagger_head(options, rino::parse_enum<rino::HeadKind>(kind, "head"),
+                                          rino::encoder_outputs(self.sections()), plan.outputs())
+                .ptr();
+          },
+          "kind"_a)
+      .def("check_tasks",
+           [](const Recipe& self) {
+             self.get<rino::FinetuningOptions>("finetune").check();
+             self.get<rino::SupervisedOptions>("supervised").check();
+           })
+      .def("for_tasks", [](const Recipe& self) {
+        Recipe made = self;
+        made.training() = rino::FineTuning::training(self.get<rino::FinetuningOptions>("finetune"), self.training());
+        return made;
       });
+
+  py::class_<rino::FineTuning, rino::Method, std::shared_ptr<rino::FineTuning>>(module, "FineTuning")
+      .def(py::init([](const Recipe& recipe, std::shared_ptr<rino::Encoder> encoder,
+                       const std::shared_ptr<rino::TaggerHeadImpl>& module, bool supervised,
+                       const std::vector<double>& class_weights, int threads) {
+             const auto& options = recipe.get<rino::FinetuningOptions>("finetune");
+             const rino::TaggerHead head(module);
+             if (!supervised) {
+               return std::make_shared<rino::FineTuning>(std::move(encoder), head, options, options.plan(),
+                                                         class_weights, threads);
+             }
+             return std::make_shared<rino::FineTuning>(std::move(encoder), head, options,
+                                                       recipe.get<rino::SupervisedOptions>("supervised"),
+                                                       options.plan(), class_weights, threads);
+           }),
+           "recipe"_a, "encoder"_a, "head"_a, "supervised"_a, "class_weights"_a, "threads"_a)
+      .def_property_readonly("mean", &rino::FineTuning::mean)
+      .def_property_readonly("deviation", &rino::FineTuning::deviation);
 
   py::class_<Trainer, std::shared_ptr<Trainer>>(module, "Trainer")
       .def(py::init(&make_trainer), "recipe"_a, "source"_a, "device"_a, "dtype"_a, "group"_a = py::none(),
@@ -233,6 +271,11 @@ void bind_train(py::module_& module) {
       .def_property_readonly("precision", [](const Trainer& self) { return rino::to_string(self.precision()); })
       .def_property_readonly("best_loss", &Trainer::best_loss)
       .def_property_readonly("best_epoch", &Trainer::best_epoch)
+      .def_property_readonly("epochs", [](const Trainer& self) { return self.course().epochs(); })
+      .def_property_readonly("phase", [](const Trainer& self) { return self.course().phase(self.phase()).name; })
+      .def_property_readonly("epoch_loss", &Trainer::epoch_loss)
+      .def_property_readonly("validation_loss", &Trainer::validation_loss)
+      .def("validate_on", &Trainer::validate_on, "jets"_a)
       .def("learning_rate", &Trainer::learning_rate, "step"_a)
       .def("step",
            [](Trainer& self) {
@@ -275,6 +318,7 @@ void bind_train(py::module_& module) {
             rino::fail("the method has no encoder '", name, "'");
           },
           "name"_a)
+      .def("begin_average", &Trainer::begin_average)
       .def("average", [](const Trainer& self) { return as_dict(self.average()); })
       .def("snapshot",
            [](Trainer& self) {

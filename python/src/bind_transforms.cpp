@@ -1,9 +1,12 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <rino/jets/jets.hpp>
 #include <rino/views/transforms/boost.hpp>
@@ -32,6 +35,19 @@ using PerJet = py::array_t<double, py::array::c_style | py::array::forcecast>;
 std::span<const double> span(const PerJet& values) {
   return {values.data(), static_cast<std::size_t>(values.size())};
 }
+
+/// An augmentation in words.
+struct NamedAugmentation {
+  explicit NamedAugmentation(std::vector<std::string> words)
+      : texts(std::move(words)), augmentation(rino::named_augmentation<double>(texts)) {}
+
+  Jets operator()(const Jets& jets, const Draws& draws, int threads) const {
+    return augmentation(jets, draws, threads);
+  }
+
+  std::vector<std::string> texts;
+  rino::Augmentation<double> augmentation;
+};
 
 }  // namespace
 
@@ -78,6 +94,11 @@ void bind_transforms(py::module_& m) {
         return rino::named_transform<double>(text)(jets, draws, threads);
       },
       "jets"_a, "text"_a, "draws"_a, "threads"_a, unlocked);
+  py::class_<NamedAugmentation>(m, "NamedAugmentation")
+      .def(py::init<std::vector<std::string>>(), "texts"_a)
+      .def("__call__", &NamedAugmentation::operator(), "jets"_a, "draws"_a, "threads"_a, unlocked)
+      .def(py::pickle([](const NamedAugmentation& self) { return self.texts; },
+                      [](const std::vector<std::string>& texts) { return NamedAugmentation(texts); }));
   m.def("hardest", &rino::hardest<double>, "jets"_a, "n"_a, "threads"_a, unlocked);
   m.def("boost_to_pt", &rino::boost_to_pt<double>, "jets"_a, "reference_pt"_a, "threads"_a, unlocked);
   m.def("smear", &rino::smear<double>, "jets"_a, "options"_a, "draws"_a, "threads"_a, unlocked);

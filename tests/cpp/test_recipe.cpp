@@ -87,7 +87,9 @@ FieldValue another(const rino::SectionEntry& entry) {
                                                                         {"training.warmup_shape", "cosine"},
                                                                         {"training.precision", "bf16"},
                                                                         {"finetune.head", "mlp"},
-                                                                        {"finetune.warmup_shape", "linear"}};
+                                                                        {"finetune.warmup_shape", "linear"},
+                                                                        {"finetune.task", "regression"},
+                                                                        {"finetune.balance", "weights"}};
   for (const auto& [name, choice] : choices) {
     if (name == key) {
       return choice;
@@ -118,7 +120,9 @@ TEST_CASE("enumerations and their names go back and forth", "[recipe][enum]") {
   check_names<rino::Normalization>();
   check_names<rino::ClassToken>();
   check_names<rino::Assignment>();
-  check_names<rino::TaggerHead>();
+  check_names<rino::HeadKind>();
+  check_names<rino::Task>();
+  check_names<rino::Balance>();
   check_names<rino::NormKind>();
   check_names<rino::FeedForwardKind>();
   check_names<rino::Positions>();
@@ -376,7 +380,7 @@ TEST_CASE("the entries of a recipe have unique names, a meaning, and set themsel
     INFO(key);
     CHECK(keys.insert(key).second);
     CHECK_FALSE(entry.meaning.empty());
-    CHECK((entry.unit.empty() || entry.unit == "GeV" || entry.unit == "jets"));
+    CHECK((entry.unit.empty() || entry.unit == "GeV" || entry.unit == "jets" || entry.unit == "GB"));
     copy.set(entry.section, entry.name, entry.value);
     CHECK(copy == nano);
     if (key == "encoder.kind") {

@@ -62,6 +62,22 @@ inline NamedTensors buffers_of(const Modules& modules) {
   return tensors;
 }
 
+/// Copies of tensors, to be put back where a step or an epoch is to have changed nothing.
+inline NamedTensors copies_of(NamedTensors tensors) {
+  for (auto& [name, tensor] : tensors) {
+    tensor = tensor.detach().clone();
+  }
+  return tensors;
+}
+
+/// The values of copies, into tensors in their order.
+inline void put_back(const NamedTensors& copies, const NamedTensors& tensors) {
+  const at::NoGradGuard no_grad;
+  for (std::size_t i = 0; i < copies.size() && i < tensors.size(); ++i) {
+    tensors[i].second.copy_(copies[i].second);
+  }
+}
+
 /// Parameters moved into one contiguous buffer, so that the optimiser, the clipping and the moving average are a
 /// handful of kernels however many layers there are. They stay the tensors that they are, for whoever holds them, and
 /// have views of the buffer as their data.

@@ -13,7 +13,7 @@
 #include <rino/core/error.hpp>
 #include <rino/core/fields.hpp>
 #include <rino/core/sections.hpp>
-#include <rino/methods/finetuning.hpp>
+#include <rino/methods/finetuning_options.hpp>
 #include <rino/methods/registry.hpp>
 #include <rino/nn/encoder.hpp>
 #include <rino/nn/encoders.hpp>
@@ -114,7 +114,20 @@ class Recipe {
         {"encoder", "bins", "floor"},
         {"training", "weight", ""},
         {"finetune", "eps", 1e-8},
-        {"finetune", "warmup_shape", "linear"}};
+        {"finetune", "warmup_shape", "linear"},
+        {"finetune", "probe_dropout", false},
+        {"finetune", "memory", FinetuningOptions{}.memory},
+        {"finetune", "layer_decay", 1.0},
+        {"finetune", "l2_sp", 0.0},
+        {"finetune", "average", 0.0},
+        {"finetune", "set_aside", 0.0},
+        {"finetune", "stop_after", std::int64_t{0}},
+        {"finetune", "weight", ""},
+        {"finetune", "task", "binary"},
+        {"finetune", "classes", std::vector<std::string>()},
+        {"finetune", "balance", "none"},
+        {"finetune", "targets", std::vector<std::string>()},
+        {"finetune", "huber", 0.0}};
     std::vector<std::pair<std::string, FieldValue>> absent;
     for (const SectionEntry& entry : entries()) {
       if (entry.section == section && !has(entry.name)) {

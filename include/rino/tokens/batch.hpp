@@ -14,6 +14,9 @@
 
 namespace rino {
 
+/// Numbers of summands by the mean's name.
+using Counts = std::map<std::string, double, std::less<>>;
+
 /// What a method prepared of a batch of jets, on loader threads; it goes to the device as one.
 struct Batch {
   Batch() = default;
@@ -28,7 +31,7 @@ struct Batch {
   at::Tensor weights;  ///< [B] float64, the jets' weights; undefined unless the recipe names them, `training.weight`
   std::map<std::string, at::Tensor, std::less<>> tensors;  ///< further ones, by the method's names
   /// How many summands a mean has, by the mean's name, where the number differs from batch to batch: `Step::mean`.
-  std::map<std::string, double, std::less<>> counts;
+  Counts counts;
 
   /// Tokens of a name. @throws rino::Error naming what there is.
   const Tokens& of(std::string_view name) const { return found(tokens, name, "tokens"); }

@@ -48,8 +48,10 @@ struct AdamWOptions {
 class AdamW {
  public:
   /// @param depths  of the parameters, for layer-wise rates.
+  /// @param rates   factors on the learning rate by network.
   /// @throws rino::Error for options outside their ranges.
-  AdamW(const FlatParameters& parameters, const AdamWOptions& options, const Depths& depths = {})
+  AdamW(const FlatParameters& parameters, const AdamWOptions& options, const Depths& depths = {},
+        const NetworkRates& rates = {})
       : options_(options),
         values_(parameters.values()),
         gradients_(parameters.gradients()),
@@ -57,7 +59,7 @@ class AdamW {
         square_(at::zeros_like(values_)),
         // float32, as at::_fused_adamw_ wants it: exact up to 16 million steps
         step_(at::zeros({}, values_.options().dtype(at::kFloat))),
-        groups_(parameter_groups(parameters.parameters(), depths, options.layer_decay, options.decay_all)) {
+        groups_(parameter_groups(parameters.parameters(), depths, options.layer_decay, options.decay_all, rates)) {
     require(options.lr > 0 && std::isfinite(options.lr) && options.eps > 0 && options.weight_decay >= 0 &&
                 options.clip >= 0,
             "lr, eps, ", "weight_decay and clip are ", options.lr, ", ", options.eps, ", ", options.weight_decay,

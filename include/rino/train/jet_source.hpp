@@ -47,18 +47,31 @@ class JetSource {
 
   /// Numbers that differ for other jets or another order of them; the same for all processes, however many.
   virtual std::vector<std::int64_t> fingerprint() const = 0;
+
+  /// Jets of the smaller batch that ends a pass, on all processes, where steps are of `batch` jets; 0: there is none.
+  virtual std::int64_t remainder(std::int64_t /*batch*/) const { return 0; }
+
+  /// All jets, where every process has them in memory; null: it does not.
+  virtual const Jets<Scalar>* all() const { return nullptr; }
 };
 
+/// What comes first of `count` things in one of `parts` parts that are as equal as can be.
+inline std::int64_t part_begin(std::int64_t count, std::int64_t parts, std::int64_t part) {
+  return count * part / parts;
+}
+
 /// Jets in memory. Every pass is a new order, drawn from the seed; the last jets, too few for a batch, are left out of
-/// it. Several processes that have all jets each take their own part of every batch: together they do what one does.
+/// it, or are a smaller one if there is one for each part. Several processes that have all jets each take their own
+/// part of every batch: together they do what one does.
 template <std::floating_point Scalar>
 class ShuffledJets final : public JetSource<Scalar> {
  public:
   /// @param rank, ranks  this process and their number.
   /// @param parts        in which a batch is computed: all processes together have the same jets in each as one alone.
+  /// @param takes_all    whether the last jets of a pass are a smaller batch.
   ShuffledJets(Jets<Scalar> jets, std::uint64_t seed, std::int64_t rank = 0, std::int64_t ranks = 1,
-               std::int64_t parts = 1)
-      : jets_(std::move(jets)), seed_(seed), rank_(rank), ranks_(ranks), parts_(parts) {
+               std::int64_t parts = 1, bool takes_all = false)
+      : jets_(std::move(jets)), seed_(seed), rank_(rank), ranks_(ranks), parts_(parts), takes_all_(takes_all) {
     require(0 <= rank && rank < ranks, "the process is ", rank, " of ", ranks, ": they count from 0");
     require(parts >= 1, "a batch has ", parts, " parts: choose 1 or more");
   }
@@ -70,10 +83,15 @@ class ShuffledJets final : public JetSource<Scalar> {
     require(1 <= count && count <= size(), count, " jets were asked for, of ", size(),
             ": give 1 to the number of jets");
     require(count % parts_ == 0, count, " jets do not make ", parts_, " equal parts: choose a multiple");
-    const std::int64_t all = count * ranks_;
+    std::int64_t all = count * ranks_;
     if (first_ + all > jets_.size()) {
-      ++pass_;
-      first_ = 0;
+      const std::int64_t left = jets_.size() - first_;
+      if (left > 0 && left == remainder(all)) {
+        all = left;
+      } else {
+        ++pass_;
+        first_ = 0;
+      }
     }
     if (order_pass_ != pass_) {
       Random random{seed_, kOrder, static_cast<std::uint64_t>(pass_)};
@@ -81,14 +99,20 @@ class ShuffledJets final : public JetSource<Scalar> {
       order_pass_ = pass_;
     }
     std::vector<std::int64_t> picks;
-    const std::int64_t own = count / parts_;
-    for (std::int64_t part = 0; part < parts_; ++part) {
-      const auto begin = order_.begin() + first_ + (part * ranks_ + rank_) * own;
-      picks.insert(picks.end(), begin, begin + own);
+    for (std::int64_t part = rank_; part < slots(); part += ranks_) {
+      const auto begin = order_.begin() + first_;
+      picks.insert(picks.end(), begin + part_begin(all, slots(), part), begin + part_begin(all, slots(), part + 1));
     }
     first_ += all;
     return {jets_.select(picks), position()};
   }
+
+  std::int64_t remainder(std::int64_t batch) const override {
+    const std::int64_t left = jets_.size() % batch;
+    return takes_all_ && left >= slots() ? left : 0;
+  }
+
+  const Jets<Scalar>* all() const override { return &jets_; }
 
   std::vector<std::int64_t> position() const override { return {pass_, first_}; }
 
@@ -124,11 +148,15 @@ class ShuffledJets final : public JetSource<Scalar> {
  private:
   static constexpr std::uint64_t kOrder = 21;
 
+  /// In so many parts a step's batch is computed, on all processes.
+  std::int64_t slots() const { return parts_ * ranks_; }
+
   Jets<Scalar> jets_;
   std::uint64_t seed_;
   std::int64_t rank_;
   std::int64_t ranks_;
   std::int64_t parts_;
+  bool takes_all_;
   std::int64_t pass_ = 0;
   std::int64_t first_ = 0;
   std::vector<std::int64_t> order_;

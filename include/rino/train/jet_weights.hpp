@@ -17,10 +17,12 @@ namespace rino {
 /// The jets' weights, [n] float64: one of the columns that have one number per jet.
 /// @throws rino::Error if they have no such column, or a weight is negative or not finite: it names the jet, and where
 ///         it was read from.
-inline at::Tensor jet_weights(const Jets<double>& jets, const std::string& column) {
+/// @param name  of the number of a recipe that names the column, for errors.
+inline at::Tensor jet_weights(const Jets<double>& jets, const std::string& column,
+                              const char* name = "training.weight") {
   const auto found = jets.values().find(column);
   if (found == jets.values().end()) {
-    fail("training.weight is '", column, "', but ",
+    fail(name, " is '", column, "', but ",
          jets.extras().contains(column) ? "that is a column of the constituents, and the jets have of their own: "
                                         : "the jets have no such column with one number per jet, only: ",
          keys_of(jets.values()), "; read it with columns=, or set it with Jets.with_value");
@@ -35,7 +37,7 @@ inline at::Tensor jet_weights(const Jets<double>& jets, const std::string& colum
       const JetOrigins& origins = *jets.origins();
       place = (*origins.files)[static_cast<std::size_t>(origins.file[j])] + ": jet " + std::to_string(origins.entry[j]);
     }
-    fail("training.weight: '", column, "' of ", place, " is ", weights[j],
+    fail(name, ": '", column, "' of ", place, " is ", weights[j],
          "; weights are finite numbers of 0 or more: leave the jet out, repair the column or name another");
   }
   return at::tensor(weights, at::kDouble);

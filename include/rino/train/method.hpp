@@ -1,8 +1,8 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -18,6 +18,8 @@
 #include <rino/nn/encoder.hpp>
 #include <rino/nn/flat_parameters.hpp>
 #include <rino/tokens/batch.hpp>
+#include <rino/train/course.hpp>
+#include <rino/train/jet_source.hpp>
 #include <rino/views/transforms/draws.hpp>
 
 namespace rino {
@@ -38,7 +40,7 @@ struct Step {
   std::uint64_t seed = 0;
   std::int64_t first_jet = 0;  ///< place of the part's first jet in the step's batch of all processes
   std::int64_t parts = 1;      ///< in which the step's batch is computed, on all processes together
-  std::map<std::string, double, std::less<>> counts = {};  ///< `Batch::counts` of all parts together
+  Counts counts = {};          ///< `Batch::counts` of all parts together
 
   /// Where a random transform of this part takes its numbers from, by its purpose: those of a jet are a function of the
   /// run's seed, the step, the purpose and the jet's place in the step's batch, on however many processes that is.
@@ -133,6 +135,27 @@ class Method {
 
   /// Whether the loss of a batch may be computed in parts: not where jets are compared with each other.
   virtual bool accumulates() const { return true; }
+
+  /// The phases of a run, one after another; none: one, of which the recipe's sections "optimizer" and "training" say
+  /// everything.
+  virtual std::vector<Phase> phases() const { return {}; }
+
+  /// Before a phase's first step, and again when a run goes on within the phase: what the method has to know of the
+  /// jets, of which it may read a pass. A function of them and of the networks.
+  ///
+  /// @returns jets to train the phase on in their place, which all processes have; nothing: the source's.
+  virtual std::optional<Jets<double>> before_phase(const Phase& /*phase*/, JetSource<double>& /*source*/) { return {}; }
+
+  /// Whether the last jets of a pass, too few for a batch, are a step of their own, as far as there is one for each
+  /// part of a batch: means are `Step::mean` then, since the parts differ in size.
+  virtual bool takes_all() const { return false; }
+
+  /// The trained networks in training or in evaluation mode.
+  virtual void train(bool on) {
+    for (const auto& [name, module] : trained()) {
+      module->train(on);
+    }
+  }
 
   /// Brings all networks to a device and type, before training.
   virtual void to(const at::TensorOptions& options) {

@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <cstdint>
+#include <map>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -9,6 +11,9 @@
 #include <rino/nn/flat_parameters.hpp>
 
 namespace rino {
+
+/// Factors on the learning rate by the name of a network; absent: 1.
+using NetworkRates = std::map<std::string, double, std::less<>>;
 
 /// Consecutive values of a flat buffer that the optimiser treats alike.
 struct ParameterGroup {
@@ -34,13 +39,17 @@ inline bool is_matrix(std::string_view name, const at::Tensor& tensor) {
 ///
 /// @param depths     of the encoders' tensors.
 /// @param decay_all  weight decay of every value, not of matrices alone.
+/// @param rates      of the networks, "network.layer.name".
 inline std::vector<ParameterGroup> parameter_groups(const NamedTensors& parameters, const Depths& depths,
-                                                    double layer_decay, bool decay_all) {
+                                                    double layer_decay, bool decay_all,
+                                                    const NetworkRates& rates = {}) {
   std::vector<ParameterGroup> groups;
   std::int64_t begin = 0;
   for (const auto& [name, tensor] : parameters) {
     const auto depth = depths.find(name);
-    const double scale = std::pow(layer_decay, depth == depths.end() ? 0.0 : static_cast<double>(depth->second));
+    const auto rate = rates.find(name.substr(0, name.find('.')));
+    const double scale = (rate == rates.end() ? 1.0 : rate->second) *
+                         std::pow(layer_decay, depth == depths.end() ? 0.0 : static_cast<double>(depth->second));
     const ParameterGroup group{begin, tensor.numel(), scale, decay_all || detail::is_matrix(name, tensor)};
     begin += group.size;
     if (!groups.empty() && groups.back().lr_scale == group.lr_scale && groups.back().decays == group.decays) {

@@ -29,11 +29,16 @@
 #include <rino/nn/precision.hpp>
 #include <rino/tokens/batch.hpp>
 #include <rino/train/adamw.hpp>
+#include <rino/train/batch_share.hpp>
+#include <rino/train/best_weights.hpp>
+#include <rino/train/checkpoint.hpp>
+#include <rino/train/course.hpp>
 #include <rino/train/jet_source.hpp>
 #include <rino/train/jet_weights.hpp>
 #include <rino/train/loader.hpp>
 #include <rino/train/method.hpp>
-#include <rino/train/schedule.hpp>
+#include <rino/train/preparation.hpp>
+#include <rino/train/step_losses.hpp>
 #include <rino/train/step_report.hpp>
 #include <rino/train/training_options.hpp>
 #include <rino/train/turn.hpp>
@@ -52,8 +57,6 @@ namespace rino {
 class Trainer {
  public:
   using Source = JetSource<double>;
-  /// What is done to jets before the method prepares them, an `Augmentation` for example.
-  using Augment = std::function<Jets<double>(const Jets<double>&, const Draws&)>;
 
   /// @param source  of the jets; nobody else may use it until the trainer is finished.
   /// @param device  where the networks train; `type` is float or double, double also where the precision is float64.
@@ -68,50 +71,52 @@ class Trainer {
         source_(std::move(source)),
         options_(options),
         precision_(effective_precision(options.precision, device.type())),
-        peak_lr_(optimizer.lr),
         placement_(at::TensorOptions(device).dtype(options.precision == Precision::float64 ? at::kDouble : type)),
         ranks_(std::move(ranks)),
-        augment_(std::move(augment)) {
+        prepare_(method_, std::move(augment), options.weight, device.is_cuda()),
+        losses_(method_, prepare_, precision_, placement_, ranks_) {
     const std::int64_t jets = least(source_->size()) * ranks_.size();
-    require(jets >= 2, "there are ", jets, " jets to train on: give two or more");
+    require(jets >= (method_->takes_all() ? 1 : 2), "there are ", jets, " jets to train on: give two or more");
     require(options.epochs >= 1 && options.batch_size >= 2, "epochs and batch_size are ", options.epochs, " and ",
             options.batch_size, ": choose 1 or more and 2 or more");
-    require(0 <= options.warmup && options.warmup <= 1 && options.warmup_start >= 0 && options.final_lr >= 0,
-            "warmup, warmup_start and final_lr are ", options.warmup, ", ", options.warmup_start, " and ",
-            options.final_lr, ": warmup is a share of the run in [0, 1], the others are 0 or more");
     require(options.precision != Precision::bf16 || type == at::kFloat, "precision is bf16 but the networks are ", type,
             ": choose precision float32, or networks of float32");
     require(0 <= options.average && options.average < 1, "average is ", options.average,
             ": choose 0 for none or a momentum below 1");
-    share_batch(jets);
-    position_ = source_->position();
-    clock_.steps_per_epoch = jets / batch_;
-    clock_.epochs = options.epochs;
+    share_ = BatchShare(*source_, jets, options, ranks_, method_->takes_all());
+    position_ = phase_position_ = source_->position();
+    clock_.steps_per_epoch = share_.steps_per_epoch();
+    std::vector<Phase> phases = method_->phases();
+    course_ = Course(phases.empty() ? std::vector{Phase::whole(optimizer, options)} : std::move(phases),
+                     clock_.steps_per_epoch);
+    clock_.epochs = course_.epochs();
     clock_.seed = static_cast<std::uint64_t>(options.seed);
-    require_same_data();
+    std::vector<std::int64_t> same = source_->fingerprint();
+    same.insert(same.end(), {clock_.steps(), share_.batch(), options.seed});
+    require_same_data(ranks_, same, device);
     require(options.accumulate == 1 || method_->accumulates(), "accumulate is ", options.accumulate,
             ", but this method compares the jets of a batch with each other: choose 1");
     require(options.weight.empty() || method_->wants_weights(), "training.weight is '", options.weight,
             "', but this method weighs no jets, so that it would change nothing: choose '', or another method");
     method_->connect(ranks_);
     method_->to(placement_);
-    trained_.emplace(method_->parameters(), /*trainable=*/true);
-    method_->start();
-    optimizer_.emplace(*trained_, optimizer, method_->depths());
-    if (options.average > 0) {
-      average_ = trained_->values().clone();
-    }
+    parameters_ = method_->parameters();
+    enter(0);
   }
 
   /// Trains on jets in memory, which all processes have.
   Trainer(std::shared_ptr<Method> method, Jets<double> jets, const AdamWOptions& optimizer,
           const TrainingOptions& options, at::Device device = at::kCPU, at::ScalarType type = at::kFloat,
           const Ranks& ranks = {}, Augment augment = {})
-      : Trainer(std::move(method),
-                std::make_shared<ShuffledJets<double>>(weighed(std::move(jets), options.weight),
-                                                       static_cast<std::uint64_t>(options.seed), ranks.rank(),
-                                                       ranks.size(), options.accumulate),
+      : Trainer(method, shuffled(weighed(std::move(jets), options.weight), options, ranks, method->takes_all()),
                 optimizer, options, device, type, ranks, std::move(augment)) {}
+
+  /// Jets in memory as a source.
+  static std::shared_ptr<Source> shuffled(Jets<double> jets, const TrainingOptions& options, const Ranks& ranks,
+                                          bool takes_all) {
+    return std::make_shared<ShuffledJets<double>>(std::move(jets), static_cast<std::uint64_t>(options.seed),
+                                                  ranks.rank(), ranks.size(), options.accumulate, takes_all);
+  }
 
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
@@ -124,7 +129,7 @@ class Trainer {
   std::int64_t steps_per_epoch() const { return clock_.steps_per_epoch; }
   bool done() const { return clock_.number >= clock_.steps(); }
   /// Jets of a step, on all processes together.
-  std::int64_t batch_size() const { return batch_; }
+  std::int64_t batch_size() const { return share_.batch(); }
   const Ranks& ranks() const { return ranks_; }
   /// What the encoders compute in: float32 also where bf16 was asked for on a CPU that is not faster with it.
   Precision precision() const { return precision_; }
@@ -142,6 +147,12 @@ class Trainer {
     }
     return tensors;
   }
+  /// Makes it begin from the parameters as they are, after they were changed by hand.
+  void begin_average() {
+    if (average_.defined()) {
+      average_.copy_(trained_->values());
+    }
+  }
   Method& method() { return *method_; }
   const Step& clock() const { return clock_; }
 
@@ -150,11 +161,25 @@ class Trainer {
   std::int64_t best_epoch() const { return best_epoch_; }
 
   /// Learning rate of a step.
-  double learning_rate(std::int64_t step) const {
-    const auto total = static_cast<double>(clock_.steps());
-    return peak_lr_ * warmup_cosine_schedule(options_.warmup_start, 1.0, options_.final_lr, static_cast<double>(step),
-                                             options_.warmup * total, total, options_.warmup_shape);
+  double learning_rate(std::int64_t step) const { return course_.learning_rate(step); }
+
+  /// The phases of the run, and the number of the one that it is in.
+  const Course& course() const { return course_; }
+  std::size_t phase() const { return phase_; }
+
+  /// What phases that keep the best epoch judge by: jets of which the mean loss is taken after every epoch. All
+  /// processes have them.
+  /// @throws rino::Error if there is none, or a step was done.
+  void validate_on(Jets<double> jets) {
+    require(jets.size() > 0 && clock_.number == 0, "the validation has ", jets.size(), " jets, after ", clock_.number,
+            " steps: give one or more, before the first step");
+    validation_.jets = weighed(std::move(jets), options_.weight);
   }
+  /// Their mean loss after the last epoch, NaN where there was none; the lowest of the phase so far.
+  double validation_loss() const { return validation_.last; }
+  double best_validation_loss() const { return validation_.best; }
+  /// Mean loss over the jets of the last whole epoch; NaN before the first.
+  double epoch_loss() const { return last_epoch_loss_; }
 
   /// One step. On a GPU it waits once: after the backward pass loss, norm of the gradient and metrics come back in one
   /// transfer, before anything is changed; what follows runs while the next step begins on the CPU.
@@ -167,12 +192,13 @@ class Trainer {
     require(!done(), "all ", steps(), " steps are done: a new run with more epochs goes further");
     require(trained_.has_value(), "this trainer was finished: make a new one and resume from its checkpoint");
     const auto start = std::chrono::steady_clock::now();
+    prepare_phase();
     if (!loader_ || loader_->position() != clock_.number) {  // a step that failed has used up its jets
       trained_->gradients().zero_();                         // and may have left gradients
       loader_.reset();                                       // which may still be using the source
-      source_->seek(position_);
+      phase_source_->seek(position_);
       loader_ = std::make_unique<Loader<Taken>>([this](std::int64_t number) { return begin(number); }, clock_.number,
-                                                steps(), options_.loader_threads);
+                                                course_.end(phase_), options_.loader_threads);
     }
     Taken taken = loader_->next();
     StepReport report;
@@ -184,17 +210,18 @@ class Trainer {
 
     // Whatever mode the caller is in.
     const at::AutoGradMode with_gradient(true);
-    const OneThread one_thread(OneThread::pays(trained_->values().numel(), own_batch_));
+    const OneThread one_thread(OneThread::pays(trained_->values().numel(), share_.own()));
     const Autocast outside(Precision::float32, placement_.device().type());
+    // What a forward pass changes, as a batch norm's averages, and a step that is skipped must not have changed.
     const NamedTensors buffers = copies_of(method_->buffers());
-    const StepLoss result = loss_and_gradient(taken.parts);
+    const StepLoss result = losses_.with_gradient(taken.parts, clock_, share_, trained_->gradients());
     trained_->check();
     const at::Tensor norm = optimizer_->gradient_norm();
-    read(result, norm, report);
+    detail::read(result, norm, report);
     report.skipped = !std::isfinite(report.loss) || !std::isfinite(report.gradient_norm);
     if (report.skipped) {
       trained_->gradients().zero_();
-      put_back(buffers);
+      put_back(buffers, method_->buffers());
       require(in_a_row_ + 1 < kPatience, "the loss was ", report.loss, " and the norm of the gradient ",
               report.gradient_norm, " in step ", clock_.number, ", the last of ", kPatience,
               " in a row that were not finite: look at its jets, and start again with a lower learning rate or higher ",
@@ -210,8 +237,8 @@ class Trainer {
       }
       method_->after_step(*trained_, clock_);
     }
-    advance(report);
     position_ = std::move(taken.position);
+    advance(report);
     report.seconds = seconds_since(start);
     return report;
   }
@@ -226,12 +253,21 @@ class Trainer {
     }
     file.tensors.emplace_back(
         "trainer.progress",
-        at::tensor({static_cast<double>(clock_.number), epoch_loss_, static_cast<double>(epoch_steps_), best_loss_,
+        at::tensor({static_cast<double>(clock_.number), epoch_loss_, epoch_steps_, best_loss_,
                     static_cast<double>(best_epoch_), static_cast<double>(skipped_), static_cast<double>(in_a_row_)},
                    at::kDouble));
     file.tensors.emplace_back("trainer.data", fingerprint());
-    const at::Tensor mine = at::tensor(position_, at::kLong).unsqueeze(0).to(placement_.device());
-    file.tensors.emplace_back("trainer.position", ranks_.gather(mine).cpu());
+    const auto of_all = [this](const std::vector<std::int64_t>& position) {
+      return ranks_.gather(at::tensor(position, at::kLong).unsqueeze(0).to(placement_.device())).cpu();
+    };
+    file.tensors.emplace_back("trainer.position", of_all(position_));
+    if (staged()) {
+      std::vector<std::int64_t> place = course_.lengths();
+      place.insert(place.begin(), static_cast<std::int64_t>(phase_));
+      file.tensors.emplace_back("trainer.phase", at::tensor(place, at::kLong));
+      file.tensors.emplace_back("trainer.phase_position", of_all(phase_position_));
+      validation_.save(file);
+    }
     return file;
   }
 
@@ -249,20 +285,14 @@ class Trainer {
   ///         nothing was changed then.
   void restore(const Safetensors& file) {
     const Turn turn(busy_);
-    const auto mine = named_state();
-    std::vector<const at::Tensor*> theirs;
-    for (const auto& [name, tensor] : mine) {
-      // What checkpoints of before format 2 call it.
-      const std::string once = name.starts_with("trained.") ? "student." + name.substr(8) : name;
-      const std::string& known = file.contains(name) ? name : once;
-      require(file.contains(known), "the checkpoint has no '", name,
-              "': it is of another architecture; use the recipe it was made with");
-      const at::Tensor& saved = file.at(known);
-      require(saved.sizes() == tensor.sizes(), "'", name, "' has shape ", saved.sizes(), " in the checkpoint and ",
-              tensor.sizes(), " here: it is of another architecture; use the recipe it was made with");
-      require(saved.scalar_type() == tensor.scalar_type(), "'", name, "' is ", saved.scalar_type(),
-              " in the checkpoint and ", tensor.scalar_type(), " here: resume with the type it was made with");
-      theirs.push_back(&saved);
+    const std::size_t phase = staged() ? saved_phase(file) : 0;
+    std::int64_t moving = 0;
+    for (const auto& [name, tensor] : parameters_) {
+      moving += course_.phase(phase).trains(name.substr(0, name.find('.'))) ? tensor.numel() : 0;
+    }
+    for (const auto& [name, tensor] : named_state()) {
+      const bool flat = name == "adamw.mean" || name == "adamw.square" || name == "average";
+      saved_tensor(file, name, flat ? at::IntArrayRef(moving) : tensor.sizes(), tensor.scalar_type());
     }
     require(file.contains("trainer.progress") && file.contains("trainer.data") && file.contains("trainer.position"),
             "the file holds no training state: give a checkpoint, not an encoder");
@@ -272,20 +302,40 @@ class Trainer {
     require(file.at("trainer.data").equal(fingerprint()), "the checkpoint was made with other jets, batch size or ",
             "seed: resuming goes on with the same ones; start a new run instead");
     loader_.reset();
-    seek(file.at("trainer.position").to(at::kLong).contiguous());
-    position_ = source_->position();
-    const at::NoGradGuard no_grad;
-    for (std::size_t i = 0; i < mine.size(); ++i) {
-      mine[i].second.copy_(*theirs[i]);
+    if (!staged()) {
+      seek(file.at("trainer.position"), *source_);  // which may fail, before anything is changed
+      phase_source_.reset();
+    } else {
+      seek(file.at("trainer.phase_position"), *source_);
+      phase_position_ = source_->position();
+      const std::vector<std::int64_t> place = saved_numbers(file, "trainer.phase");
+      for (std::size_t p = 0; p < course_.size(); ++p) {
+        course_.shorten(p, place[p + 1]);
+      }
+      clock_.epochs = course_.epochs();
+      enter(phase);
+      validation_.load(file, trained_->values(), method_->buffers());
+    }
+    const NamedTensors mine = named_state();
+    {
+      const at::NoGradGuard no_grad;
+      for (const auto& [name, tensor] : mine) {
+        tensor.copy_(saved_tensor(file, name, tensor.sizes(), tensor.scalar_type()));
+      }
     }
     const at::Tensor progress = file.at("trainer.progress");
     clock_.number = static_cast<std::int64_t>(progress[0].item<double>());
     epoch_loss_ = progress[1].item<double>();
-    epoch_steps_ = static_cast<std::int64_t>(progress[2].item<double>());
+    epoch_steps_ = progress[2].item<double>();
     best_loss_ = progress[3].item<double>();
     best_epoch_ = static_cast<std::int64_t>(progress[4].item<double>());
     skipped_ = static_cast<std::int64_t>(progress[5].item<double>());
     in_a_row_ = static_cast<std::int64_t>(progress[6].item<double>());
+    prepare_phase();
+    if (phase_source_ == source_ || clock_.number > course_.begin(phase_)) {  // else it says where the source stood
+      seek(file.at("trainer.position"), *phase_source_);
+    }
+    position_ = phase_source_->position();
   }
 
   /// Gives the method's modules ordinary tensors back, once what another thread does here has ended; no step can
@@ -297,6 +347,9 @@ class Trainer {
       trained_->release();
       trained_.reset();
       optimizer_.reset();
+      for (const auto& [name, tensor] : parameters_) {
+        tensor.set_requires_grad(true);
+      }
       method_->release();
     }
   }
@@ -304,8 +357,6 @@ class Trainer {
  private:
   /// Steps in a row that may not be finite before the run is given up.
   static constexpr std::int64_t kPatience = 3;
-  /// The count that is the sum of the jets' weights.
-  static constexpr const char* kWeights = "weights";
 
   /// What a step trains on.
   struct Taken {
@@ -320,220 +371,140 @@ class Trainer {
     return -ranks_.maximum(mine).item<std::int64_t>();
   }
 
-  /// How many jets of a step this process takes, and in how many parts.
-  void share_batch(std::int64_t jets) {
-    const std::int64_t parts = options_.accumulate;
-    require(parts >= 1, "accumulate is ", parts, ": choose 1 or more");
-    const std::int64_t unit = parts * ranks_.size();
-    require(options_.batch_size % unit == 0, "batch_size is ", options_.batch_size, ", which ", ranks_.size(),
-            " processes with accumulate = ", parts, " cannot share evenly: choose a multiple of ", unit);
-    batch_ = std::min(options_.batch_size, jets / unit * unit);
-    require(batch_ > 0, "there are ", jets, " jets for ", ranks_.size(), " processes and ", parts,
-            " parts of a batch: give more jets");
-    own_batch_ = batch_ / ranks_.size();
-  }
-
-  /// @throws rino::Error on all processes if their jets, order or numbers differ.
-  void require_same_data() const {
-    if (ranks_.alone()) {
-      return;
-    }
-    std::vector<std::int64_t> numbers = source_->fingerprint();
-    numbers.insert(numbers.end(), {clock_.steps(), batch_, options_.seed});
-    const at::Tensor all = ranks_.gather(at::tensor(numbers, at::kLong).unsqueeze(0).to(placement_.device())).cpu();
-    for (std::int64_t r = 1; r < all.size(0); ++r) {
-      require(all[r].equal(all[0]), "process ", r, " of ", all.size(0),
-              " has other jets, another order of them or other numbers than process 0: give all the same files, ",
-              "in the same order, and the same recipe");
-    }
-  }
-
   static double seconds_since(std::chrono::steady_clock::time_point start) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
 
-  /// What a forward pass changes, as a batch norm's averages, and a step that is skipped must not have changed.
-  static NamedTensors copies_of(NamedTensors tensors) {
-    for (auto& [name, tensor] : tensors) {
-      tensor = tensor.detach().clone();
-    }
-    return tensors;
-  }
-
-  void put_back(const NamedTensors& buffers) {
-    const at::NoGradGuard no_grad;
-    const NamedTensors mine = method_->buffers();
-    for (std::size_t i = 0; i < mine.size() && i < buffers.size(); ++i) {
-      mine[i].second.copy_(buffers[i].second);
-    }
-  }
-
-  /// The method's loss, its networks in the precision that was asked for.
-  StepLoss loss_of(const Batch& batch, const Step& step) {
-    const Autocast autocast(precision_, placement_.device().type());
-    return method_->loss(batch, step);
-  }
-
-  /// How many summands the means of a step have, of all its parts on all processes.
-  std::map<std::string, double, std::less<>> counts_of(const std::vector<Batch>& parts) const {
-    std::map<std::string, double, std::less<>> counts;
-    for (const Batch& part : parts) {
-      for (const auto& [name, count] : part.counts) {
-        counts[name] += count;
-      }
-    }
-    if (!ranks_.alone() && !counts.empty()) {
-      std::vector<double> numbers;
-      for (const auto& [name, count] : counts) {
-        numbers.push_back(count);
-      }
-      const at::Tensor sums = ranks_.sum(at::tensor(numbers, at::kDouble).to(placement_.device())).cpu();
-      const double* next = sums.const_data_ptr<double>();
-      for (auto& [name, count] : counts) {
-        count = *next++;
-      }
-    }
-    return counts;
-  }
-
-  /// The loss and metrics, the mean over the batch's parts and over all processes, as the gradients in the buffer are.
-  StepLoss loss_and_gradient(const std::vector<Batch>& parts) {
-    const auto count = static_cast<double>(parts.size());
-    StepLoss all;
-    Step step = clock_;
-    step.counts = counts_of(parts);
-    require(options_.weight.empty() || step.counts.at(kWeights) > 0, "training.weight: '", options_.weight,
-            "' of all jets of step ", step.number, " is 0: name another column, or leave such jets out");
-    for (std::size_t p = 0; p < parts.size(); ++p) {
-      place(step, static_cast<std::int64_t>(p));
-      StepLoss result = loss_of(parts[p].to(placement_), step);
-      require(result.loss.defined() && result.loss.dim() == 0 && result.loss.requires_grad(), "the method's loss ",
-              result.loss.defined() ? "has shape " : "is undefined",
-              result.loss.defined() ? result.loss.sizes() : at::IntArrayRef(),
-              ": return one number with the gradient of the trained networks");
-      (parts.size() == 1 ? result.loss : result.loss / count).backward();
-      result.loss = result.loss.detach();
-      if (!all.loss.defined()) {
-        all = std::move(result);
-        continue;
-      }
-      require(result.metrics.size() == all.metrics.size(), "the method has ", result.metrics.size(),
-              " metrics for one part of the batch and ", all.metrics.size(),
-              " for another: return the same ones in every call, on every process");
-      all.loss = all.loss + result.loss;
-      for (std::size_t m = 0; m < all.metrics.size(); ++m) {
-        all.metrics[m].second = all.metrics[m].second + result.metrics[m].second;
-      }
-    }
-    if (parts.size() > 1) {
-      all.loss = all.loss / count;
-      for (auto& [name, value] : all.metrics) {
-        value = value / count;
-      }
-    }
-    if (!ranks_.alone()) {
-      // One call for all gradients: they lie one behind the other.
-      at::Tensor gradients = trained_->gradients();
-      ranks_.sum_(gradients);
-      gradients.div_(static_cast<double>(ranks_.size()));
-      average_over_ranks(all);
-    }
-    return all;
-  }
-
-  void average_over_ranks(StepLoss& result) const {
-    std::vector<at::Tensor> numbers{result.loss};
-    for (const auto& [name, value] : result.metrics) {
-      numbers.push_back(value);
-    }
-    for (at::Tensor& number : numbers) {
-      number = number.to(placement_.dtype(at::kDouble));
-    }
-    const at::Tensor means = ranks_.mean(at::stack(numbers));
-    result.loss = means[0];
-    for (std::size_t m = 0; m < result.metrics.size(); ++m) {
-      result.metrics[m].second = means[static_cast<std::int64_t>(m) + 1];
-    }
-  }
-
-  /// Everything that a step has computed, in one transfer from where it was computed.
-  static void read(const StepLoss& result, const at::Tensor& norm, StepReport& report) {
-    std::vector<at::Tensor> computed{result.loss.detach(), norm};
-    for (const auto& [name, value] : result.metrics) {
-      if (value.device() == norm.device()) {
-        computed.push_back(value);
-      }
-    }
-    for (at::Tensor& value : computed) {
-      value = value.to(at::kDouble);
-    }
-    const at::Tensor together = at::stack(computed).cpu();
-    const double* next = together.const_data_ptr<double>();
-    report.loss = *next++;
-    report.gradient_norm = *next++;
-    for (const auto& [name, value] : result.metrics) {
-      report.metrics.emplace_back(name, value.device() == norm.device() ? *next++ : value.item<double>());
-    }
-  }
-
   /// Takes the jets of one step; what it returns prepares them.
   std::function<Taken()> begin(std::int64_t number) {
-    return [this, number, taken = source_->next(own_batch_)] {
+    const bool augments = phase_source_ == source_;
+    return [this, number, augments, taken = phase_source_->next(share_.own())] {
       Step step = step_at(number);
       Taken made{{}, taken.jets, taken.position};
-      const Jets<double> all = method_->wants_labels() ? taken.jets : taken.jets.without_labels();
+      std::int64_t first = 0;
       for (std::int64_t p = 0; p < options_.accumulate; ++p) {
-        const std::int64_t size = place(step, p);
-        const Jets<double> jets = size == own_batch_ ? all : all.slice(p * size, (p + 1) * size);
-        Batch part = method_->prepare(augment_ ? augmented(jets, step) : jets, step);
-        if (!options_.weight.empty()) {
-          part.weights = jet_weights(jets, options_.weight);
-          part.counts[kWeights] = part.weights.sum().item<double>();
-        }
-        made.parts.push_back(placement_.device().is_cuda() ? part.pin_memory() : part);
+        const std::int64_t size = share_.place(step, p);
+        made.parts.push_back(
+            prepare_(size == taken.jets.size() ? taken.jets : taken.jets.slice(first, first + size), step, augments));
+        first += size;
       }
       return made;
     };
   }
 
-  // These read only what never changes during training: loader threads call them.
-
-  Jets<double> augmented(const Jets<double>& jets, const Step& step) const {
-    Jets<double> made = augment_(jets, step.draws("augmentation"));
-    require(made.size() == jets.size(), "the augmentation made ", made.size(), " jets of ", jets.size(),
-            ": give one that keeps each jet");
-    return made;
-  }
-
   Step step_at(std::int64_t number) const { return {number, clock_.steps_per_epoch, clock_.epochs, clock_.seed}; }
-
-  /// Says of a step which of this process's parts is looked at; the number of its jets.
-  std::int64_t place(Step& step, std::int64_t part) const {
-    const std::int64_t size = own_batch_ / options_.accumulate;
-    step.parts = options_.accumulate * ranks_.size();
-    step.first_jet = (part * ranks_.size() + ranks_.rank()) * size;
-    return size;
-  }
 
   void advance(const StepReport& report) {
     if (!report.skipped) {
-      epoch_loss_ += report.loss;
-      ++epoch_steps_;
+      const double share = static_cast<double>(share_.jets_of(clock_.number)) / static_cast<double>(share_.batch());
+      epoch_loss_ += share * report.loss;
+      epoch_steps_ += share;
     }
     ++clock_.number;
     if (clock_.number % clock_.steps_per_epoch == 0) {
-      const double mean = epoch_loss_ / static_cast<double>(epoch_steps_);
-      if (mean < best_loss_) {  // never of an epoch without a finite step
-        best_loss_ = mean;
+      last_epoch_loss_ = epoch_loss_ / epoch_steps_;
+      if (last_epoch_loss_ < best_loss_) {  // never of an epoch without a finite step
+        best_loss_ = last_epoch_loss_;
         best_epoch_ = clock_.number / clock_.steps_per_epoch - 1;
       }
       epoch_loss_ = 0;
       epoch_steps_ = 0;
+      end_epoch();
+    }
+  }
+
+  // --- phases ---
+
+  /// Whether the method says which phases there are.
+  bool staged() const { return !course_.phase(0).name.empty(); }
+
+  /// The phase that a checkpoint was made in.
+  std::size_t saved_phase(const Safetensors& file) const {
+    const std::vector<std::int64_t> place = saved_numbers(file, "trainer.phase");
+    require(place.size() == course_.size() + 1 && place[0] >= 0 &&
+                place[0] < static_cast<std::int64_t>(course_.size()) && file.contains("trainer.phase_position"),
+            "the checkpoint is of a run of ", place.size() - 1, " phases and this one has ", course_.size(),
+            ": resume with the recipe it was made with");
+    return static_cast<std::size_t>(place[0]);
+  }
+
+  /// A phase begins: its parameters move into a buffer of their own, with a new optimiser.
+  void enter(std::size_t number) {
+    loader_.reset();
+    if (trained_) {
+      trained_->release();
+    }
+    phase_ = number;
+    const Phase& phase = course_.phase(number);
+    NamedTensors moving;
+    for (const auto& [name, tensor] : parameters_) {
+      const bool moves = phase.trains(name.substr(0, name.find('.')));
+      tensor.set_requires_grad(moves);
+      if (moves) {
+        moving.emplace_back(name, tensor);
+      }
+    }
+    trained_.emplace(std::move(moving), /*trainable=*/true);
+    method_->start();
+    optimizer_.emplace(*trained_, phase.optimizer, method_->depths(), phase.rates);
+    average_ = options_.average > 0 ? trained_->values().clone() : at::Tensor();
+    validation_.forget();
+    phase_source_.reset();
+  }
+
+  /// Before the first step of a phase, or of a run that goes on within it.
+  void prepare_phase() {
+    if (phase_source_) {
+      return;
+    }
+    source_->seek(phase_position_);
+    std::optional<Jets<double>> own = method_->before_phase(course_.phase(phase_), *source_);
+    phase_source_ = own ? shuffled(std::move(*own), options_, ranks_, method_->takes_all()) : source_;
+    source_->seek(phase_position_);
+    share_.of(*phase_source_);
+    const std::int64_t done = clock_.number - course_.begin(phase_);
+    if (phase_source_ != source_ && done == 0) {
+      position_ = phase_source_->position();
+    }
+  }
+
+  /// After an epoch: looks at the validation, and whether the phase is over.
+  void end_epoch() {
+    const at::NoGradGuard no_grad;
+    const Phase& phase = course_.phase(phase_);
+    const at::Tensor values = trained_->values();
+    const at::Tensor own = phase.averaged && average_.defined() ? values.clone() : at::Tensor();
+    if (own.defined()) {
+      values.copy_(average_);
+    }
+    const std::int64_t epoch = (clock_.number - course_.begin(phase_)) / clock_.steps_per_epoch - 1;
+    if (phase.keep_best && validation_.jets.size() > 0) {
+      validation_.see(losses_.mean(validation_.jets, step_at(0), share_.own()), epoch, values, method_->buffers());
+      if (phase.patience > 0 && epoch - validation_.epoch >= phase.patience) {
+        course_.shorten(phase_, epoch + 1);
+        clock_.epochs = course_.epochs();
+      }
+    }
+    if (clock_.number < course_.end(phase_)) {
+      if (own.defined()) {
+        values.copy_(own);
+      }
+      return;
+    }
+    if (validation_.values.defined()) {
+      values.copy_(validation_.values);
+      put_back(validation_.buffers, method_->buffers());
+    }
+    if (phase_ + 1 < course_.size()) {
+      phase_position_ = phase_source_ == source_ ? position_ : phase_position_;
+      position_ = phase_position_;
+      enter(phase_ + 1);
     }
   }
 
   /// @param positions  of the sources of all processes of a run, [ranks, numbers].
-  void seek(const at::Tensor& positions) {
+  void seek(const at::Tensor& saved, Source& source) {
+    const at::Tensor positions = saved.to(at::kLong).contiguous();
     const std::int64_t width = positions.size(1);
     std::vector<std::vector<std::int64_t>> places;
     for (std::int64_t r = 0; r < positions.size(0); ++r) {
@@ -541,16 +512,16 @@ class Trainer {
       places.emplace_back(begin, begin + width);
     }
     if (positions.size(0) == ranks_.size()) {
-      source_->seek(places[static_cast<std::size_t>(ranks_.rank())]);
+      source.seek(places[static_cast<std::size_t>(ranks_.rank())]);
     } else {
-      source_->seek_others(places);
+      source.seek_others(places);
     }
   }
 
   NamedTensors named_state() {
     require(trained_.has_value(), "this trainer was finished, its state is gone: save before finish()");
     NamedTensors tensors = method_->state();
-    for (const NamedTensors& some : {trained_->parameters(), method_->buffers()}) {
+    for (const NamedTensors& some : {parameters_, method_->buffers()}) {
       for (const auto& [name, tensor] : some) {
         tensors.emplace_back("trained." + name, tensor);
       }
@@ -567,28 +538,34 @@ class Trainer {
   /// Tells other jets, another order of the same jets and another batch size apart.
   at::Tensor fingerprint() const {
     std::vector<std::int64_t> numbers = source_->fingerprint();
-    numbers.push_back(batch_);
+    numbers.push_back(share_.batch());
     return at::tensor(numbers, at::kLong);
   }
 
   std::shared_ptr<Method> method_;
   std::shared_ptr<Source> source_;
-  std::vector<std::int64_t> position_;  // of the source behind the last step done
+  std::vector<std::int64_t> position_;        // of the phase's source behind the last step done
+  std::vector<std::int64_t> phase_position_;  // of the source where the phase began
+  std::shared_ptr<Source> phase_source_;      // the source, or of the phase's own jets; null before its first step
+  Course course_;
+  std::size_t phase_ = 0;
+  NamedTensors parameters_;  // that are trained in any phase
+  BestWeights validation_;
   TrainingOptions options_;
   Precision precision_;
-  double peak_lr_;
   at::TensorOptions placement_;
   Ranks ranks_;
-  Augment augment_;
-  std::int64_t batch_ = 0;      // jets of a step
-  std::int64_t own_batch_ = 0;  // those of them that this process takes
+  Preparation prepare_;
+  StepLosses losses_;
+  BatchShare share_;
   Step clock_;
   std::atomic_flag busy_;
   Jets<double> jets_;  // of the last step
   std::int64_t skipped_ = 0;
   std::int64_t in_a_row_ = 0;
   double epoch_loss_ = 0;
-  std::int64_t epoch_steps_ = 0;
+  double epoch_steps_ = 0;  // a smaller one counts less
+  double last_epoch_loss_ = std::numeric_limits<double>::quiet_NaN();
   double best_loss_ = std::numeric_limits<double>::infinity();
   std::int64_t best_epoch_ = -1;
   std::optional<FlatParameters> trained_;
