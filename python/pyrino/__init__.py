@@ -51,10 +51,11 @@ from pyrino.nn import (
 from pyrino.outputs import embed_files, predict_files
 from pyrino.recipe import Recipe
 from pyrino.torch_data import torch_dataset
-from pyrino.training.finetune import Tagger, finetune, predict, train_supervised
+from pyrino.training.finetune import finetune, train_supervised
 from pyrino.training.history import History
 from pyrino.training.load import load
 from pyrino.training.pretrain import PretrainingRun, pretrain
+from pyrino.training.tagger import Tagger, predict
 from pyrino.training.trainer import Trainer
 from pyrino.transforms import (
     Augmentation,

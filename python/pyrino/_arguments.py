@@ -190,6 +190,7 @@ _KINDS: dict[str, tuple[str, Kind]] = {
     "Iterable": ("a list", _of(Iterable)),
     "Mapping": ("a mapping", _of(Mapping)),
     "dict": ("a dict", _of(Mapping)),
+    "Callable": ("a function", lambda _, value: callable(value)),
     "torch.Tensor": ("a torch.Tensor", _of(torch.Tensor)),
     "torch.device": ("a device ('cpu', 'cuda')", _device),
 }

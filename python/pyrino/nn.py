@@ -27,6 +27,7 @@ __all__ = [
     "Encoder",
     "JetEncoder",
     "ProjectionHead",
+    "TaggerHead",
     "Tokens",
     "draw_masks",
     "encoder_of",
@@ -133,6 +134,13 @@ class _CppModule(torch.nn.Module):
                 side.core.rebind(tensors)
                 side.held = tensors
             return side
+
+    def _own_core(self) -> Any:
+        """Another C++ module, which uses the tensors that this tree holds now and is in training mode."""
+        core = self._make_core()
+        core.rebind(self._tensors())
+        core.train(True)
+        return core
 
     def _tensors(self) -> list[torch.Tensor]:
         """The tensors that the tree holds now, in the order of the C++ module's."""
@@ -268,7 +276,12 @@ class Encoder(_CppModule):
         save_weights(
             path,
             self.state_dict(),
-            {"recipe": self.recipe.to_json(), "kind": "encoder", "encoder": self.recipe.encoder.kind},
+            {
+                "recipe": self.recipe.to_json(),
+                "toml": self.recipe.toml_of_weights(),
+                "kind": "encoder",
+                "encoder": self.recipe.encoder.kind,
+            },
         )
 
     def load_weights(self, tensors: dict[str, torch.Tensor], source: object) -> None:
@@ -301,9 +314,10 @@ class Encoder(_CppModule):
             False: the jets' embeddings alone, which saves most of the last block where they are the class tokens'; the
             other entry is None.
         """
-        core = self._bound().core
+        side = self._bound()
+        core, weight = side.core, side.held[0]
         batch = tokens if isinstance(tokens, _core.Batch) else _core.Batch(tokens)
-        batch = batch.to(self.device, str(self.dtype).removeprefix("torch."))
+        batch = batch.to(weight.device, str(weight.dtype).removeprefix("torch."))
         return Embeddings(*core.forward(batch)) if constituents else Embeddings(core.embed_jets(batch), None)
 
     @checked
@@ -468,6 +482,47 @@ class ProjectionHead(_CppModule):
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         """[.., D] -> [.., K], cosines in [-1, 1]."""
         return self._bound().core.forward(embeddings)
+
+
+class TaggerHead(_CppModule):
+    """From embeddings to a logit: a linear layer, or two hidden layers with GELU and dropout before it.
+
+    ``head[0]``, ``head[-1]`` are its linear layers, which hold ``weight`` and ``bias``; the tensors are called as those
+    of ``torch.nn.Sequential(Linear, GELU, Dropout, ..., Linear)``.
+
+    Parameters
+    ----------
+    recipe
+        Its ``finetune`` section gives widths, dropout and whether the last layer is normalised (the logit is a cosine
+        then, without a bias); its encoder the size D of an embedding.
+    kind
+        "linear" or "mlp".
+    seed
+        Of the initial values; None draws one from torch's generator.
+
+    Notes
+    -----
+    Source: arXiv:2509.07486, section 3.
+    """
+
+    @checked
+    def __init__(self, recipe: Recipe, kind: str = "linear", seed: int | None = None) -> None:
+        self.kind = kind
+        super().__init__(recipe, seed)
+
+    def _make_core(self) -> Any:
+        return self.recipe._core.make_tagger_head(self.kind)
+
+    @checked
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """[.., D] -> [.., 1]."""
+        return self._bound().core.forward(embeddings)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __getitem__(self, place: int) -> torch.nn.Module:
+        return list(self._modules.values())[place]
 
 
 @checked

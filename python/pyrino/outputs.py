@@ -32,7 +32,7 @@ from pyrino.jets import Jets
 
 if TYPE_CHECKING:
     from pyrino.nn import Encoder
-    from pyrino.training.finetune import Tagger
+    from pyrino.training.tagger import Tagger
 
 __all__ = ["TREE", "embed_files", "predict_files"]
 
@@ -169,7 +169,8 @@ def predict_files(
     Parameters
     ----------
     tagger
-        Its score of label 1 (signal) is written; with `prior` the probability.
+        Its score of label 1 (signal) is written, with `prior` the probability; of several classes the probability of
+        each, in their order; of a regression the targets, in the column "prediction".
     path, out
         As for `embed_files`, with ``probability`` (float64, in [0, 1]) in the place of ``embedding``.
     prior, batch_size, threads
@@ -200,8 +201,12 @@ def predict_files(
     def predict(jets: Jets) -> NDArray[np.float64]:
         return tagger.predict(jets, prior=prior, batch_size=batch_size, threads=threads)
 
-    column = _Column("probability", np.dtype(np.float64), None, predict)
+    name = "prediction" if tagger.task == "regression" else "probability"
+    width = {"binary": 1, "multiclass": len(tagger.labels), "regression": len(tagger.targets)}[tagger.task]
+    column = _Column(name, np.dtype(np.float64), None if width == 1 else width, predict)
     made = {"head": tagger.kind, **({} if prior is None else {"prior": prior}), **(about or {})}
+    if tagger.task != "binary":
+        made["of"] = ", ".join(tagger.targets or tagger.classes)
     to = _Out(column, "predict", out, append, tree, overwrite, made)
     return _write(to, path, max_jets, layout, on_error, selection, progress, tagger.encoder.recipe.columns)
 

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -347,9 +347,18 @@ class Recipe:
 
     def to_toml(self) -> str:
         """The recipe as TOML, every number with its meaning beside it."""
-        lines = [f"{name} = {_toml(value)}" for name, value in self._head().items()]
+        return self._toml(self._head())
+
+    def toml_of_weights(self) -> str:
+        """What a C++ program needs of it to use weights (`rino::read_encoder`), whichever method they are of."""
+        return self._toml({"format": FORMAT}, ("jets", "encoder", "finetune"))
+
+    def _toml(self, head: Mapping[str, Any], sections: Sequence[str] = ()) -> str:
+        lines = [f"{name} = {_toml(value)}" for name, value in head.items()]
         section = None
         for entry in self._core.entries():
+            if sections and entry.section not in sections:
+                continue
             if entry.section != section:
                 section = entry.section
                 lines += ["", f"[{section}]"]

@@ -27,8 +27,9 @@ from pyrino.jets import Jets
 from pyrino.methods import about
 from pyrino.nn import Encoder, encoder_of
 from pyrino.recipe import Recipe
-from pyrino.training.finetune import Tagger, finetune, train_supervised
+from pyrino.training.finetune import finetune, train_supervised
 from pyrino.training.pretrain import PretrainingRun, pretrain
+from pyrino.training.tagger import Tagger
 from pyrino.transforms import hardest
 
 __all__ = ["STUDIES", "Study", "run_study"]

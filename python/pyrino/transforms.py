@@ -78,6 +78,10 @@ class Augmentation:
         except TypeError as error:
             raise RinoError(f"transforms is of type {type(transforms).__name__}; give a list of functions") from error
         self._accepted = tuple(_accepted(transform, k) for k, transform in enumerate(self.transforms))
+        # Words alone are one call of C++.
+        self._words = None
+        if all(isinstance(transform, _Named) for transform in self.transforms):
+            self._words = _core.NamedAugmentation([transform.text for transform in self.transforms])
 
     def __call__(self, jets: Jets, *, seed: int, first_jet: int = 0, threads: int = 1) -> Jets:
         """The jets after all transforms.
@@ -99,6 +103,8 @@ class Augmentation:
             As the transforms do, or if one returns something else than as many jets.
         """
         draws = _draws(seed, first_jet)
+        if self._words is not None:
+            return Jets._wrap(self._words(_core_of(jets), draws, _threads(threads)))
         size = len(_core_of(jets))
         for k, (transform, accepted) in enumerate(zip(self.transforms, self._accepted, strict=True)):
             given = {"seed": draws.step(k).seed, "first_jet": first_jet, "threads": threads}

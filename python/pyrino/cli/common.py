@@ -5,22 +5,24 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 
 from pyrino.errors import RinoError
 from pyrino.recipe import Recipe
+from pyrino.training.ranks import Ranks, Stopped, joined
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-__all__ = ["as_json", "change_recipe", "checked_device", "plural", "show_progress", "table"]
+__all__ = ["as_json", "change_recipe", "checked_device", "on_ranks", "plural", "show_progress", "table"]
 
 
 def as_json(document: Any) -> str:
@@ -60,7 +62,8 @@ def change_recipe(recipe: Recipe, args: argparse.Namespace, sections: Sequence[s
         section, dot, _ = key.partition(".")
         if not (dot and equals):
             raise RinoError(f"--set {text!r} is no SECTION.NAME=VALUE: write for example {args.numbers[0]}=5")
-        recipe.update({key: _value(value)})
+        found, now = _value(value), recipe.sections().get(section, {}).get(key.partition(".")[2])
+        recipe.update({key: [found] if isinstance(now, list) and not isinstance(found, list) else found})
         if sections and section not in sections:
             raise RinoError(f"--set {text!r} has no effect here: only numbers of {', '.join(sections)} have")
     recipe.update({key: getattr(args, key) for key in args.numbers if getattr(args, key) is not None})
@@ -94,6 +97,34 @@ def checked_device(name: str) -> torch.device:
             f"device is {name!r} but torch sees {torch.cuda.device_count()} CUDA devices: cuda:0 is the first"
         )
     return device
+
+
+def on_ranks(device: str, work: Callable[[Ranks], None]) -> None:
+    """Do what a command does on the processes that torchrun started, or on one; its end is said once and is the exit
+    status: 2 for errors, that of the signal that stopped it.
+    """
+    ranks = Ranks()
+    try:
+        with joined(device) as ranks:
+            ranks.say = _say
+            if not ranks.first:
+                logging.getLogger("pyrino").setLevel(logging.WARNING)
+            work(ranks)
+    except RinoError:
+        if ranks.alone:
+            raise
+        raise SystemExit(2) from None  # one rank has said it for all
+    except Stopped as stopped:
+        if ranks.alone:
+            _say(stopped)
+        raise SystemExit(stopped.status) from None
+
+
+def _say(error: BaseException) -> None:
+    """Print how the run ended, as the command line does it."""
+    kind = "" if isinstance(error, Stopped) else "error: "
+    message = " ".join(str(error).split()).replace("resume=True", "--resume").replace("overwrite=True", "--overwrite")
+    print(f"pyrino: {kind}{message}", file=sys.stderr, flush=True)
 
 
 def plural(number: int, singular: str) -> str:

@@ -9,7 +9,7 @@ from pyrino.cli.common import checked_device
 from pyrino.cli.parser import add_command, add_device, default_of
 from pyrino.cli.writing import add_writing, described, write
 from pyrino.outputs import predict_files
-from pyrino.training.finetune import Tagger
+from pyrino.training.tagger import Tagger
 
 __all__ = ["add"]
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import sys
 from typing import Any
 
-from pyrino.cli.common import change_recipe, checked_device, plural
+from pyrino.cli.common import change_recipe, checked_device, on_ranks, plural
 from pyrino.cli.parser import add_command, add_device, add_overwrite, add_recipe_numbers, default_of
 from pyrino.cli.reading import add_reading, read, reading_of
 from pyrino.data import JetStream, open_dataset
@@ -18,7 +16,7 @@ from pyrino.methods import about
 from pyrino.methods.method import import_file
 from pyrino.recipe import Recipe
 from pyrino.training.pretrain import as_recipe, pretrain
-from pyrino.training.ranks import Ranks, Stopped, joined
+from pyrino.training.ranks import Ranks
 from pyrino.training.trainer import columns_of
 
 __all__ = ["add"]
@@ -56,6 +54,9 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--train", required=True, nargs="+", metavar="PATH", help="files, folders, patterns, @LIST.txt")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where the run goes")
+    parser.add_argument(
+        "--init", metavar="ENCODER", help="run or file whose weights the encoder starts from (default: new ones)"
+    )
     add_recipe_numbers(
         parser,
         {"--epochs": "training.epochs", "--batch-size": "training.batch_size", "--seed": "training.seed"},
@@ -100,26 +101,7 @@ def add(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    ranks = Ranks()
-    try:
-        with joined(args.device) as ranks:
-            ranks.say = _say
-            _pretrain(args, ranks)
-    except RinoError:
-        if ranks.alone:
-            raise
-        raise SystemExit(2) from None  # one rank has said it for all
-    except Stopped as stopped:
-        if ranks.alone:
-            _say(stopped)
-        raise SystemExit(stopped.status) from None
-
-
-def _say(error: BaseException) -> None:
-    """Print how the run ended, as the command line does it."""
-    kind = "" if isinstance(error, Stopped) else "error: "
-    message = " ".join(str(error).split()).replace("resume=True", "--resume").replace("overwrite=True", "--overwrite")
-    print(f"pyrino: {kind}{message}", file=sys.stderr, flush=True)
+    on_ranks(args.device, lambda ranks: _pretrain(args, ranks))
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
@@ -130,8 +112,6 @@ def _recipe(args: argparse.Namespace) -> Recipe:
 
 
 def _pretrain(args: argparse.Namespace, ranks: Ranks) -> None:
-    if not ranks.first:
-        logging.getLogger("pyrino").setLevel(logging.WARNING)
     recipe = ranks.each(lambda: _recipe(args))
     device = ranks.each(lambda: checked_device(str(ranks.device)))
     jets = ranks.each(lambda: _open(args, recipe, ranks))
@@ -152,6 +132,7 @@ def _pretrain(args: argparse.Namespace, ranks: Ranks) -> None:
         device=device,
         group=ranks,
         checkpoint_minutes=args.checkpoint_minutes,
+        init=args.init,
     )
     if not ranks.first:
         return

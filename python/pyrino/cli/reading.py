@@ -27,9 +27,12 @@ __all__ = [
     "add_signal",
     "classes_of",
     "count_classes",
+    "find_classes",
+    "find_signal",
     "read",
     "read_labelled",
     "reading_of",
+    "signal_labels",
 ]
 
 
@@ -151,9 +154,10 @@ def _end(text: str) -> float | None:
 
 
 def add_signal(parser: argparse.ArgumentParser) -> None:
-    """--signal."""
+    """--signal, and under torchrun, which takes that for an option of its own, --signal-classes."""
     parser.add_argument(
         "--signal",
+        "--signal-classes",
         nargs="+",
         default=["Tbqq"],
         metavar="CLASS",
@@ -185,17 +189,13 @@ def read(paths: Sequence[str], args: argparse.Namespace, **more: Any) -> Jets:
     return Jets.concatenate(parts)
 
 
-def read_labelled(
-    paths: Sequence[str], args: argparse.Namespace, columns: Sequence[str] = ()
-) -> tuple[Jets, np.ndarray, str]:
-    """The jets of all paths, their labels (n,) int64 with 1 for `args.signal` and 0 for the others, and a summary.
-
-    `columns` are those that a recipe needs.
+def find_classes(paths: Sequence[str], args: argparse.Namespace) -> tuple[list[str], Classes]:
+    """The paths whose labels are of one kind, and the classes.
 
     Raises
     ------
     RinoError
-        As `read_jets` does; if there are no labels, they are not of one kind, or either class is missing.
+        If there are no labels, or they are not of one kind.
     """
     found = [(path, *one) for path in paths for one in _first_classes(path, args.on_error).items()]
     if not found:
@@ -215,8 +215,40 @@ def read_labelled(
             raise RinoError(why)
         warnings.warn(f"left out {path}: {why}", RinoWarning, stacklevel=2)
         paths = [one for one in paths if one != path]
-    numbers = [classes.number(text) for text in args.signal]
+    return list(paths), classes
+
+
+def find_signal(paths: Sequence[str], args: argparse.Namespace) -> tuple[list[str], list[int], Classes]:
+    """As `find_classes`, with the class numbers of `args.signal`."""
+    paths, classes = find_classes(paths, args)
+    return list(paths), [classes.number(text) for text in args.signal], classes
+
+
+def read_labelled(
+    paths: Sequence[str], args: argparse.Namespace, columns: Sequence[str] = ()
+) -> tuple[Jets, np.ndarray, str]:
+    """The jets of all paths, their labels (n,) int64 with 1 for `args.signal` and 0 for the others, and a summary.
+
+    `columns` are those that a recipe needs.
+
+    Raises
+    ------
+    RinoError
+        As `read_jets` and `find_signal` do; if either class is missing.
+    """
+    paths, numbers, classes = find_signal(paths, args)
     jets = read(paths, args, columns=columns)
+    return signal_labels(jets, numbers, classes)
+
+
+def signal_labels(jets: Jets, numbers: Sequence[int], classes: Classes) -> tuple[Jets, np.ndarray, str]:
+    """Jets, their labels with 1 for these class numbers, and a summary.
+
+    Raises
+    ------
+    RinoError
+        If either class is missing.
+    """
     labels = np.isin(jets.labels, numbers).astype(np.int64)
     signal, total = int(labels.sum()), len(labels)
     chosen = ", ".join(classes.name(number) for number in numbers)

@@ -25,6 +25,7 @@ from pyrino.evaluate.metrics import (
     tagger_metrics,
     thin_roc,
 )
+from pyrino.evaluate.tasks import class_metrics, confusion_matrix, regression_metrics
 
 __all__ = [
     "RocCurve",
@@ -33,12 +34,15 @@ __all__ = [
     "background_efficiency",
     "boosted_trees",
     "bootstrap",
+    "class_metrics",
     "combine_seeds",
+    "confusion_matrix",
     "effective_rank",
     "kinematics_explained",
     "knn",
     "linear_probe",
     "principal_components",
+    "regression_metrics",
     "rejection",
     "roc_auc",
     "roc_curve",

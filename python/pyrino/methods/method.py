@@ -293,6 +293,11 @@ class Method:
             for name, _ in module.named_parameters()
         }
 
+    def _follow_anew(self) -> None:
+        """Teachers become copies again, of networks that were changed by hand."""
+        for teacher in self._teachers.values():
+            teacher.module.load_state_dict(teacher.student.state_dict())
+
     def _state(self) -> list[tuple[str, torch.Tensor]]:
         tensors = list(self.state().items())
         for name, teacher in self._teachers.items():
@@ -311,20 +316,22 @@ class Method:
         self.ranks = ranks
 
     def _start(self) -> None:
+        self._train(True)
+
+    def _train(self, on: bool) -> None:
         for network in self._networks.values():
-            network.train()
+            network.train(on)
 
     def _after_step(self, step: Step) -> None:
         teachers = self._teachers
-        if not teachers and type(self).after_step is Method.after_step:
-            return
         with torch.no_grad():
             for teacher in teachers.values():
                 teacher.update(step)
             self.after_step(step)
 
-    def _release(self) -> None:
-        pass
+    @property
+    def _does_after_steps(self) -> bool:
+        return bool(self._teachers) or type(self).after_step is not Method.after_step
 
 
 class AboutPythonMethod(About):

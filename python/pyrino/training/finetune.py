@@ -1,343 +1,161 @@
-"""Taggers: a head on an encoder, trained on labels."""
+"""Taggers, trained on labels."""
 
 from __future__ import annotations
 
 import copy
-import itertools
-import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits
 
-from pyrino import _core
 from pyrino._arguments import checked
-from pyrino._columns import as_array
-from pyrino.bars import progress_bar
+from pyrino.data import JetStream
+from pyrino.data.labelled_stream import LabelledStream
+from pyrino.data.opening import open_jets
 from pyrino.errors import RinoError
-from pyrino.inference import Call, compute
 from pyrino.jets import Jets
-from pyrino.nn import Encoder, Tokens, encoder_of, load_weights, save_weights
+from pyrino.nn import Encoder, encoder_of
 from pyrino.recipe import Recipe
-from pyrino.training.folder import claim_folder
-from pyrino.training.history import History
+from pyrino.training.folder import check_folder, claim_folder
+from pyrino.training.history import HISTORY, History
+from pyrino.training.loop import CHECKPOINT, going_on, run_steps
+from pyrino.training.ranks import Ranks, ranks_of
+from pyrino.training.tagger import Tagger
+from pyrino.training.tagger_trainer import TaggerTrainer
+from pyrino.training.task import Labelled, balanced, columns_of_task, jets_of_task, with_classes
+from pyrino.training.watch import Watch
 
 if TYPE_CHECKING:
-    import awkward as ak
-    import dask_awkward as dak
-    from numpy.typing import NDArray
+    from torch.distributed import ProcessGroup
 
-    from pyrino.inference import Collection
+__all__ = ["finetune", "train_supervised"]
 
-__all__ = ["Tagger", "finetune", "predict", "train_supervised"]
+_FILES = (Tagger._file, HISTORY, CHECKPOINT, "tensorboard", "failed")
+_REMEDY = "give overwrite=True to replace it, resume=True to go on, or another folder"
 
-_HISTORY = "history.parquet"
-
-Labelled = tuple[Jets, Sequence[int] | np.ndarray]
-
-
-class Tagger(torch.nn.Module):
-    """An encoder and a head that together give the logit of label 1.
-
-    Parameters
-    ----------
-    encoder
-        Any `Encoder`; it is used, not copied.
-    head
-        "linear" or "mlp".
-    seed
-        Of the head's initial values.
-
-    Notes
-    -----
-    The MLP has two hidden layers with GELU and dropout, of the widths in the recipe's ``finetune`` section. With
-    ``normalized_head`` the last layer is as in the authors' heads: input and weight normalised, so that the logit
-    lies in [-1, 1].
-    """
-
-    _file = "tagger.safetensors"
-
-    @checked
-    def __init__(self, encoder: Encoder, head: str = "linear", seed: int = 0) -> None:
-        super().__init__()
-        settings = encoder.recipe.finetune
-        if not isinstance(head, str) or head not in ("linear", "mlp"):
-            raise RinoError(f"there is no head {head!r}: choose 'linear' or 'mlp'")
-        self.encoder = encoder
-        self.kind = head
-        widths = [encoder.width] if head == "linear" else [encoder.width, settings.hidden1, settings.hidden2]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            layers: list[torch.nn.Module] = []
-            for inputs, outputs in itertools.pairwise(widths):
-                layers += [
-                    torch.nn.Linear(inputs, outputs),
-                    torch.nn.GELU(),
-                    torch.nn.Dropout(settings.head_dropout),
-                ]
-            layers.append(_CosineLogit(widths[-1]) if settings.normalized_head else torch.nn.Linear(widths[-1], 1))
-            self.head = torch.nn.Sequential(*layers)
-        self.head.to(encoder.device, encoder.dtype)
-        self.history = History()
-
-    @checked
-    def forward(self, tokens: Tokens) -> torch.Tensor:
-        """Logits [S], one per sequence of the tokens."""
-        return self.head(self.encoder(tokens, constituents=False).jets).squeeze(-1)
-
-    @checked
-    def predict(self, jets: Collection, *, prior: float | None = None, batch_size: int = 1024, threads: int = 1) -> Any:
-        """Scores of label 1: what the network says, or with `prior` probabilities.
-
-        Training counts the loss of a signal jet ``finetune.positive_weight`` times (2 in the paper), so that the
-        network's own score is a probability for a sample with that much more signal than the one it was trained on:
-        good for cuts and for the paper's accuracies, too high as a probability.
-
-        Parameters
-        ----------
-        jets
-            n jets; or an awkward array or a collection of dask-awkward, as `pyrino.predict` takes them.
-        prior
-            None: the network's score s. A number q in (0, 1): the probability of label 1 in a sample of which the
-            share q is signal, if as many signal as background jets were trained on. Its odds are those of the score,
-            s / (1 - s), divided by ``positive_weight`` and multiplied by q / (1 - q).
-        batch_size
-            Jets at a time.
-        threads
-            For features.
-
-        Returns
-        -------
-        numpy.ndarray
-            (n,) float64 in [0, 1]; of the kind of `jets` if they are not `Jets`.
-
-        Raises
-        ------
-        RinoError
-            If `prior` is not between 0 and 1.
-
-        Notes
-        -----
-        The head is computed in double precision, so that the jets beside a jet change nothing, and on a copy in
-        evaluation mode, so that several threads may predict at once.
-        """
-        if not isinstance(jets, Jets):
-            return predict(self, jets, prior=prior, batch_size=batch_size, threads=threads)
-        from scipy.special import expit
-
-        shift = self._log_odds(prior)
-        embeddings = torch.from_numpy(self.encoder.embed(jets, batch_size=batch_size, threads=threads))
-        head = copy.deepcopy(self.head).double().eval()
-        with torch.no_grad():
-            logits = head(embeddings.to(self.encoder.device, torch.float64)).squeeze(-1)
-        # Not torch's sigmoid, whose last bit depends on the place in the array.
-        return expit(logits.to(embeddings.dtype).double().cpu().numpy() + shift)
-
-    def _log_odds(self, prior: float | None) -> float:
-        """What a prior adds to the logit."""
-        if prior is None:
-            return 0.0
-        if isinstance(prior, bool) or not isinstance(prior, (int, float, np.number)) or not 0 < prior < 1:
-            raise RinoError(f"prior is {prior!r}: give the share of signal, a number above 0 and below 1, or None")
-        return math.log(prior / (1 - prior)) - math.log(self.encoder.recipe.finetune.positive_weight)
-
-    @checked
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write weights (safetensors) with recipe and kind of head in the metadata, whole or not at all."""
-        metadata = {
-            "kind": "tagger",
-            "head": self.kind,
-            "encoder": self.encoder.recipe.encoder.kind,
-            "recipe": self.encoder.recipe.to_json(),
-        }
-        save_weights(path, self.state_dict(), metadata)
-
-    @classmethod
-    @checked
-    def load(cls, path: str | os.PathLike[str]) -> Tagger:
-        """Read a tagger that `save` or `finetune` wrote: a safetensors file or the folder of a run."""
-        path = Path(path)
-        file = path / cls._file if path.is_dir() else path
-        tensors, metadata = load_weights(file)
-        if metadata.get("kind") != "tagger":
-            raise RinoError(
-                f"{file} is no tagger but {metadata.get('kind', 'of unknown kind')!r}: give what finetune wrote"
-            )
-        tagger = cls(encoder_of(Recipe.from_json(metadata["recipe"], weights=True), seed=0), metadata["head"])
-        try:
-            first = next(iter(tagger.state_dict()))
-            tagger.to(tensors[first].dtype).load_state_dict(tensors)
-        except (KeyError, RuntimeError) as error:
-            raise RinoError(f"{file} does not fit its own recipe: {error}") from error
-        tagger.history = History.load(file.parent / _HISTORY)
-        return tagger.eval()
-
-
-def predict(
-    tagger: Tagger | str | os.PathLike[str],
-    jets: Collection,
-    *,
-    prior: float | None = None,
-    batch_size: int = 1024,
-    threads: int = 1,
-    empty: str = "raise",
-) -> NDArray[np.float64] | ak.Array | dak.Array:
-    """A tagger's scores of label 1, of the kind that the jets are of; with `prior` probabilities.
-
-    Parameters
-    ----------
-    tagger
-        As `embed` takes an encoder.
-    jets, empty
-        As `embed` takes them.
-    prior, batch_size, threads
-        As `Tagger.predict` takes them.
-
-    Returns
-    -------
-    numpy.ndarray or awkward.Array or dask_awkward.Array
-        float64 in [0, 1]; in the place of every jet its score, or None where the jet is missing.
-
-    Raises
-    ------
-    RinoError
-        As `embed`.
-
-    Examples
-    --------
-    >>> p = predict("runs/tagger", events.FatJet.constituents.pf)
-    """
-    options = {"prior": prior, "batch_size": batch_size, "threads": threads}
-    return compute(Call(Tagger, "predict", options, empty), tagger, jets)
-
-
-class _CosineLogit(torch.nn.Module):
-    """Cosine between the input and one learned direction."""
-
-    def __init__(self, inputs: int) -> None:
-        super().__init__()
-        self.weight = torch.nn.Linear(inputs, 1, bias=False).weight
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        normalize = torch.nn.functional.normalize
-        return torch.nn.functional.linear(normalize(x, dim=-1), normalize(self.weight, dim=-1))
+LabelledJets = Labelled | Jets | JetStream | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 @checked
 def finetune(
     encoder: Encoder,
-    train: Labelled | Jets,
+    train: LabelledJets,
     *,
     head: str | None = None,
     out: str | os.PathLike[str] | None = None,
     recipe: Recipe | None = None,
     seed: int = 0,
+    signal: Sequence[int] | None = None,
+    validation: Labelled | Jets | None = None,
     threads: int = 1,
+    resume: bool = False,
     overwrite: bool = False,
+    group: Ranks | ProcessGroup | None = None,
     progress: bool = True,
+    tensorboard: bool = False,
+    checkpoint_minutes: float = 5.0,
+    callback: Callable[[dict[str, float]], object] | None = None,
 ) -> Tagger:
     """Fine-tune a pretrained encoder on labelled jets by LP-FT: the head alone first, then everything.
+
+    What is learned is ``finetune.task``: labels 0 and 1 ("binary"); the classes of ``finetune.classes``, or those that
+    there are ("multiclass"); the columns of ``finetune.targets`` ("regression").
 
     Parameters
     ----------
     encoder
-        Pretrained; it is copied and stays as it is.
+        Pretrained; it is copied and stays as it is. Its device is where training takes place.
     train
-        (jets, labels), labels (n,) of 0 and 1; or jets that carry such labels.
+        (jets, labels), labels (n,); jets that carry labels; a stream of `open_dataset`; or files and folders, which are
+        read into memory up to a million jets and streamed above. Labels are 0 and 1; of several classes their numbers,
+        or names. For a regression jets with the columns as `Jets.values`, or (jets, y), y (n,) or (n, targets).
     head
         "linear" or "mlp"; None: as the recipe says.
     out
-        Folder for ``tagger.safetensors`` and ``history.parquet``; None writes nothing.
+        Folder for ``tagger.safetensors``, ``history.parquet`` and, while it is trained, ``checkpoint.safetensors``;
+        None writes nothing.
     recipe
-        Its ``finetune`` section has every number; None: the encoder's own recipe.
+        Its ``finetune`` section has every number, its ``training`` section precision, accumulation and the loader's
+        threads; None: the encoder's own recipe.
     seed
         Of the head, the order of jets and dropout.
+    signal
+        The class numbers that are label 1, the others are 0; None: labels are 0 and 1.
+    validation
+        Jets to choose the best epoch by; None: the share ``finetune.set_aside`` of `train`, where it is above 0.
     threads
         For features.
+    resume
+        Go on from the checkpoint in `out`; a tagger that is finished is read; with neither there, start.
     overwrite
         Replace a tagger that is in `out`.
+    group
+        The processes that train together, as `pretrain` takes them.
     progress
-        Show a bar.
+        Show progress: a bar in a terminal, a line a minute in a log file.
+    tensorboard
+        Write a log into `out` that ``tensorboard --logdir`` shows while it grows.
+    checkpoint_minutes
+        Longest time between checkpoints; one is written on Ctrl-C, SIGTERM and SIGUSR1, too.
+    callback
+        Called after every step with its numbers, as `pretrain` does.
 
     Returns
     -------
     Tagger
-        In evaluation mode.
+        In evaluation mode. Its `history` has a row per epoch.
 
     Raises
     ------
     RinoError
         For labels other than 0 and 1, only one of them, a length that does not fit, or an `out` that holds a tagger.
+    Stopped
+        As `pretrain`.
 
     Notes
     -----
     Kumar et al., arXiv:2202.10054; numbers of arXiv:2509.07486. While the encoder is frozen its embeddings do not
-    change, so that they are computed once.
+    change, so that they are computed once, but with ``finetune.probe_dropout``.
     """
     recipe = encoder.recipe if recipe is None else recipe
-    _check(recipe)
-    settings = recipe.finetune
-    jets, labels = _labelled(train)
-    folder = _claim(out, overwrite)
-    tagger = Tagger(_copy_with(encoder, recipe), settings.head if head is None else head, seed)
-    device = tagger.encoder.device
-    rng = np.random.default_rng(seed)
-    history = History()
-    with _forked(device), _small_operations(tagger, settings):
-        torch.manual_seed(seed)
-        embeddings = torch.from_numpy(tagger.encoder.embed(jets, threads=threads)).to(device)
-        schedule = _Schedule(settings, len(labels), settings.probe_epochs)
-        optimizer = _adamw(tagger.head.parameters(), settings, settings.probe_lr)
-        _train(
-            tagger.head,
-            lambda picks: tagger.head(embeddings[torch.from_numpy(picks)]).squeeze(-1),
-            labels,
-            optimizer,
-            schedule,
-            settings,
-            rng,
-            history,
-            "probing",
-            progress,
-        )
-        groups = [
-            {"params": list(tagger.encoder.parameters()), "lr": settings.encoder_lr},
-            {"params": list(tagger.head.parameters()), "lr": settings.head_lr},
-        ]
-        optimizer = _adamw(groups, settings)
-        _train(
-            tagger,
-            lambda picks: _logits(tagger, jets, picks, threads),
-            labels,
-            optimizer,
-            _Schedule(settings, len(labels), settings.epochs),
-            settings,
-            rng,
-            history,
-            "fine-tuning",
-            progress,
-        )
-    tagger.history = history
-    return _finish(tagger, folder)
+    recipe._core.check_tasks()
+    kind = recipe.finetune.head if head is None else head
+    run = _Run(
+        out, group, seed, signal, threads, resume, overwrite, progress, tensorboard, checkpoint_minutes, callback
+    )
+    return run(
+        lambda mine: Tagger(_copy_with(encoder, mine), kind, seed),
+        train,
+        validation,
+        recipe,
+        share=recipe.finetune.set_aside,
+        supervised=False,
+    )
 
 
 @checked
 def train_supervised(
     recipe: Recipe,
-    train: Labelled | Jets,
+    train: LabelledJets,
     *,
     head: str = "mlp",
     out: str | os.PathLike[str] | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
+    signal: Sequence[int] | None = None,
+    validation: Labelled | Jets | None = None,
     threads: int = 1,
+    resume: bool = False,
     overwrite: bool = False,
+    group: Ranks | ProcessGroup | None = None,
     progress: bool = True,
+    tensorboard: bool = False,
+    checkpoint_minutes: float = 5.0,
+    callback: Callable[[dict[str, float]], object] | None = None,
 ) -> Tagger:
     """The baseline: the same network trained on labels from scratch, with early stopping.
 
@@ -345,203 +163,166 @@ def train_supervised(
     ``supervised`` section, the rest of its ``finetune`` section. The tagger has the weights of the epoch with the
     lowest validation loss.
     """
-    _check(recipe)
-    settings = recipe.finetune
-    rules = recipe.supervised
-    jets, labels = _labelled(train)
-    folder = _claim(out, overwrite)
-    tagger = Tagger(encoder_of(recipe, seed).to(device), head, seed)
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(labels))
-    held = max(1, round(rules.validation * len(labels)))
-    validation, fitted = order[:held], order[held:]
-    if len(fitted) == 0:
-        raise RinoError(f"{len(labels)} labelled jets leave none to train on: give more")
-    best: tuple[float, int, dict[str, torch.Tensor]] = (np.inf, -1, {})
-
-    def stop(epoch: int, row: dict[str, float]) -> bool:
-        nonlocal best
-        tagger.eval()
-        with torch.no_grad():
-            total = 0.0
-            for first in range(0, held, settings.batch_size):
-                picks = validation[first : first + settings.batch_size]
-                target = torch.from_numpy(labels[picks])
-                loss = _loss(_logits(tagger, jets, picks, threads), target, settings)
-                total += _finite(loss, "validation", epoch) * len(picks)
-        row["validation_loss"] = total / held
-        if row["validation_loss"] < best[0]:
-            best = (row["validation_loss"], epoch, copy.deepcopy(tagger.state_dict()))
-        return epoch - best[1] >= rules.patience
-
-    history = History()
-    with _forked(tagger.encoder.device), _small_operations(tagger, settings):
-        torch.manual_seed(seed)
-        optimizer = _adamw(tagger.parameters(), settings, rules.lr)
-        _train(
-            tagger,
-            lambda picks: _logits(tagger, jets, fitted[picks], threads),
-            labels[fitted],
-            optimizer,
-            _Schedule(settings, len(fitted), rules.epochs),
-            settings,
-            rng,
-            history,
-            "supervised",
-            progress,
-            stop,
-        )
-    tagger.load_state_dict(best[2])
-    tagger.history = history
-    return _finish(tagger, folder)
+    recipe._core.check_tasks()
+    run = _Run(
+        out, group, seed, signal, threads, resume, overwrite, progress, tensorboard, checkpoint_minutes, callback
+    )
+    return run(
+        lambda mine: Tagger(encoder_of(mine, seed).to(device), head, seed),
+        train,
+        validation,
+        recipe,
+        share=recipe.supervised.validation,
+        supervised=True,
+    )
 
 
-def _forked(device: torch.device) -> AbstractContextManager[None]:
-    """Inside, seeding torch leaves the user's generators alone."""
-    return torch.random.fork_rng(devices=[] if device.type == "cpu" else [device])
+@dataclass
+class _Run:
+    """A training of a tagger with what is around it."""
 
+    out: Path | None
+    group: Ranks | ProcessGroup | None
+    seed: int
+    signal: Sequence[int] | None
+    threads: int
+    resume: bool
+    overwrite: bool
+    progress: bool
+    tensorboard: bool
+    checkpoint_minutes: float
+    callback: Callable[[dict[str, float]], object] | None
 
-def _small_operations(tagger: Tagger, settings: Any) -> AbstractContextManager[None]:
-    """Inside, torch's own operations take one thread where more would only wait for each other."""
-    return _core.OneThread(sum(tensor.numel() for tensor in tagger.parameters()), settings.batch_size)
+    def __post_init__(self) -> None:
+        self.out = None if self.out is None else Path(self.out)
+        if self.out is None and (self.resume or self.tensorboard):
+            raise RinoError(f"{'resume' if self.resume else 'tensorboard'}=True needs a folder: give out=")
 
+    def __call__(
+        self,
+        make: Callable[[Recipe], Tagger],
+        train: LabelledJets,
+        validation: Labelled | Jets | None,
+        recipe: Recipe,
+        *,
+        share: float,
+        supervised: bool,
+    ) -> Tagger:
+        out = self.out
+        with ranks_of(self.group) as ranks:
+            if out is not None and self.resume and (out / Tagger._file).is_file():
+                return ranks.each(lambda: Tagger.load(out))
+            if out is not None:
+                ranks.first_does(lambda: check_folder(out, _FILES, overwrite=self._replaces, remedy=_REMEDY))
+            given, held, recipe = ranks.each(lambda: self._data(train, validation, share, recipe, ranks))
+            jets, weights = balanced(given, recipe, self.seed)
+            tagger = make(recipe)
+            history = History()
+            epochs = recipe.supervised.epochs if supervised else recipe.finetune.probe_epochs + recipe.finetune.epochs
+            going_on_ = ranks.first_does(self._claim)
+            if epochs:
+                trainer = TaggerTrainer(
+                    tagger,
+                    jets,
+                    supervised=supervised,
+                    class_weights=weights,
+                    validation=held,
+                    seed=self.seed,
+                    threads=self.threads,
+                    group=ranks,
+                )
+                if going_on_:
+                    trainer.restore(out / CHECKPOINT)
+                    history = ranks.each(lambda: History.load(out / HISTORY))
+                    history.truncate(trainer.step_number // trainer.steps_per_epoch)
+                    ranks.remedy = going_on(out)
+                self._train(trainer, history, ranks)
+                tagger = trainer.finish()
+            tagger.history = history
+            if out is not None and ranks.first:
+                history.save(out / HISTORY)
+                tagger.save(out / tagger._file)
+                (out / CHECKPOINT).unlink(missing_ok=True)
+        return tagger.eval()
 
-def _adamw(parameters: Any, settings: Any, lr: float = 0.0) -> torch.optim.AdamW:
-    return torch.optim.AdamW(parameters, lr, eps=settings.eps, weight_decay=settings.weight_decay)
+    def _train(self, trainer: TaggerTrainer, history: History, ranks: Ranks) -> None:
+        phase = trainer.phase
 
+        def record(step: dict[str, float]) -> None:
+            nonlocal phase
+            if (step["step"] + 1) % trainer.steps_per_epoch == 0:
+                row = {"epoch": history.rows, "probing": float(phase == "probing"), "loss": trainer.epoch_loss}
+                if trainer.validates:
+                    row["validation_loss"] = trainer.validation_loss
+                history.append(row)
+            phase = trainer.phase
 
-class _Schedule:
-    """Warm-up in a straight line or along half a cosine, then half a cosine down: a factor on the peak rates."""
+        with Watch(
+            trainer,
+            tensorboard=self.out / "tensorboard" if self.tensorboard else None,
+            progress=self.progress,
+            failed=None if self.out is None else self.out / "failed",
+            rank=ranks.rank,
+        ) as watch:
+            run_steps(
+                trainer,
+                history,
+                self.out,
+                watch,
+                ranks,
+                record=record,
+                checkpoint_minutes=self.checkpoint_minutes,
+                callback=self.callback,
+            )
 
-    def __init__(self, settings: Any, jets: int, epochs: int) -> None:
-        self.settings = settings
-        self.epochs = epochs
-        self.steps = epochs * max(1, -(-jets // settings.batch_size))
+    @property
+    def _replaces(self) -> bool:
+        return self.overwrite or self.resume
 
-    def __call__(self, step: int) -> float:
-        s = self.settings
-        warmup = s.warmup * self.steps
-        if step < warmup:
-            risen = step / warmup
-            if s.warmup_shape == "cosine":
-                risen = 0.5 * (1 - np.cos(np.pi * risen))
-            return s.warmup_start + (1 - s.warmup_start) * risen
-        phase = (step - warmup) / max(self.steps - warmup, 1)
-        return s.final_lr + 0.5 * (1 - s.final_lr) * (1 + np.cos(np.pi * min(phase, 1.0)))
+    def _claim(self) -> bool:
+        """Take the folder; whether there is a run in it to go on with."""
+        if self.out is None:
+            return False
+        if self.resume and (self.out / CHECKPOINT).is_file():
+            return True
+        claim_folder(self.out, _FILES, overwrite=self._replaces, remedy=_REMEDY)
+        return False
 
-
-def _train(
-    module: torch.nn.Module,
-    logits: Callable[[np.ndarray], torch.Tensor],
-    labels: np.ndarray,
-    optimizer: torch.optim.Optimizer,
-    schedule: _Schedule,
-    settings: Any,
-    rng: np.random.Generator,
-    history: History,
-    phase: str,
-    progress: bool,
-    stop: Callable[[int, dict[str, float]], bool] | None = None,
-) -> None:
-    """Epochs of shuffled batches with clipping; one row of history per epoch."""
-    factor = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
-    for epoch in _epochs(schedule.epochs, phase, progress):
-        module.train()
-        order = rng.permutation(len(labels))
-        total = 0.0
-        for first in range(0, len(order), settings.batch_size):
-            picks = order[first : first + settings.batch_size]
-            loss = _loss(logits(picks), torch.from_numpy(labels[picks]), settings)
-            total += _finite(loss, phase, epoch) * len(picks)
-            optimizer.zero_grad()
-            loss.backward()
-            if settings.clip > 0:
-                torch.nn.utils.clip_grad_norm_(module.parameters(), settings.clip)
-            optimizer.step()
-            factor.step()
-        row = {"epoch": history.rows, "probing": float(phase == "probing"), "loss": total / len(labels)}
-        ended = stop is not None and stop(epoch, row)
-        history.append(row)
-        if ended:
-            break
-    module.eval()
-
-
-def _epochs(count: int, phase: str, progress: bool) -> Iterator[int]:
-    return iter(progress_bar(range(count), desc=phase, unit=" epochs", disable=not progress, dynamic_ncols=True))
-
-
-def _logits(tagger: Tagger, jets: Jets, picks: np.ndarray, threads: int) -> torch.Tensor:
-    tokens = tagger.encoder.tokenize(jets[picks], threads=threads)
-    return tagger(tokens)
-
-
-def _loss(logits: torch.Tensor, labels: torch.Tensor, settings: Any) -> torch.Tensor:
-    weight = torch.tensor(settings.positive_weight, dtype=logits.dtype, device=logits.device)
-    return binary_cross_entropy_with_logits(logits, labels.to(logits), pos_weight=weight)
-
-
-def _finite(loss: torch.Tensor, phase: str, epoch: int) -> float:
-    value = loss.item()
-    if not math.isfinite(value):
-        raise RinoError(f"the loss is {value} in epoch {epoch} of {phase}: lower the learning rate")
-    return value
-
-
-def _check(recipe: Recipe) -> None:
-    """Raise for the first number outside its range."""
-    f, s = recipe.finetune, recipe.supervised
-    for name, value, right, remedy in (
-        ("finetune.hidden1", f.hidden1, f.hidden1 >= 1, "1 or more"),
-        ("finetune.hidden2", f.hidden2, f.hidden2 >= 1, "1 or more"),
-        ("finetune.head_dropout", f.head_dropout, 0 <= f.head_dropout < 1, "a probability in [0, 1)"),
-        ("finetune.probe_epochs", f.probe_epochs, f.probe_epochs >= 0, "0 or more"),
-        ("finetune.epochs", f.epochs, f.epochs >= 0, "0 or more"),
-        ("finetune.probe_lr", f.probe_lr, f.probe_lr > 0, "a number above 0"),
-        ("finetune.head_lr", f.head_lr, f.head_lr > 0, "a number above 0"),
-        ("finetune.encoder_lr", f.encoder_lr, f.encoder_lr >= 0, "0 or more"),
-        ("finetune.eps", f.eps, f.eps > 0, "a number above 0"),
-        ("finetune.weight_decay", f.weight_decay, f.weight_decay >= 0, "0 or more"),
-        ("finetune.clip", f.clip, f.clip >= 0, "0 for off or more"),
-        ("finetune.warmup", f.warmup, 0 <= f.warmup <= 1, "a share of the epochs in [0, 1]"),
-        ("finetune.positive_weight", f.positive_weight, f.positive_weight > 0, "a number above 0"),
-        ("finetune.batch_size", f.batch_size, f.batch_size >= 1, "1 or more"),
-        ("supervised.lr", s.lr, s.lr > 0, "a number above 0"),
-        ("supervised.epochs", s.epochs, s.epochs >= 1, "1 or more"),
-        ("supervised.patience", s.patience, s.patience >= 1, "1 or more"),
-        ("supervised.validation", s.validation, 0 < s.validation < 1, "a share in (0, 1)"),
-    ):
-        if not right:
-            raise RinoError(f"'{name}' is {value}: choose {remedy}")
-
-
-def _labelled(train: Labelled | Jets) -> tuple[Jets, np.ndarray]:
-    """Jets and their labels 0 and 1 as int64, checked."""
-    if isinstance(train, Jets):
-        if train.labels is None:
-            raise RinoError("the jets carry no labels: give (jets, labels) with labels 0 and 1")
-        train = (train, train.labels)
-    try:
-        jets, labels = train
-    except (TypeError, ValueError) as error:
-        raise RinoError(f"train is {type(train).__name__}; give (jets, labels), or jets that carry labels") from error
-    if not isinstance(jets, Jets):
-        raise RinoError(f"train has jets of type {type(jets).__name__}; give pyrino.Jets, such as read_jets returns")
-    array = as_array(labels, "labels", "are")
-    if array.ndim != 1 or len(array) != len(jets):
-        raise RinoError(f"labels have shape {array.shape} for {len(jets)} jets: give one label per jet")
-    wrong = np.flatnonzero(~np.isin(array, (0, 1)) if array.dtype.kind in "fiub" else np.ones(len(array), dtype=bool))
-    if len(wrong):
-        raise RinoError(
-            f"the label of jet {wrong[0]} is {array[wrong[0]]!s}: a tagger learns 0 (background) and 1 (signal); "
-            "map your classes first, for example (labels == 8).astype(int)"
-        )
-    array = array.astype(np.int64)
-    if len(np.unique(array)) < 2:
-        raise RinoError(
-            f"all {len(array)} labels are {array[0] if len(array) else 'missing'}: give jets of both classes"
-        )
-    return jets, array
+    def _data(
+        self, train: LabelledJets, validation: Labelled | Jets | None, share: float, recipe: Recipe, ranks: Ranks
+    ) -> tuple[Jets | JetStream, Jets | None, Recipe]:
+        """The jets to train on, those to choose the best epoch by, and the recipe with the classes that there are."""
+        columns = columns_of_task(recipe)
+        if not isinstance(train, (Jets, JetStream, tuple)):
+            train = open_jets(
+                train,
+                shuffle_seed=self.seed,
+                rank=ranks.rank,
+                world_size=ranks.size,
+                labelled=recipe.finetune.task != "regression",
+                columns=columns,
+            )
+        if not isinstance(train, JetStream):
+            recipe = with_classes(recipe, train)
+        held = None if validation is None else jets_of_task(validation, recipe, self.signal, "validation")
+        if isinstance(train, JetStream):
+            train._want_columns(columns)
+            stream = LabelledStream(train, self.signal, share if held is None else 0.0, self.seed)
+            if held is None and share > 0:
+                if not ranks.alone:
+                    raise RinoError(
+                        "jets of a stream are not set aside on several processes: give validation=, the same on all"
+                    )
+                held = stream.set_aside()
+            return stream, held, recipe
+        jets = jets_of_task(train, recipe, self.signal, "train")
+        if held is None and share > 0:
+            order = np.random.default_rng(self.seed).permutation(len(jets))
+            count = max(1, round(share * len(jets)))
+            held, jets = jets[order[:count]], jets[order[count:]]
+            if len(jets) == 0:
+                raise RinoError(f"{count} labelled jets leave none to train on: give more")
+        return jets, held, recipe
 
 
 def _copy_with(encoder: Encoder, recipe: Recipe) -> Encoder:
@@ -551,23 +332,3 @@ def _copy_with(encoder: Encoder, recipe: Recipe) -> Encoder:
         mine.update({section: encoder.recipe.to_dict()[section]})
     duplicate.recipe = mine
     return duplicate
-
-
-def _claim(out: str | os.PathLike[str] | None, overwrite: bool) -> Path | None:
-    if out is None:
-        return None
-    folder = Path(out)
-    claim_folder(
-        folder,
-        [Tagger._file, _HISTORY],
-        overwrite=overwrite,
-        remedy="give overwrite=True to replace it, or another folder",
-    )
-    return folder
-
-
-def _finish(tagger: Tagger, folder: Path | None) -> Tagger:
-    if folder is not None:
-        tagger.history.save(folder / _HISTORY)
-        tagger.save(folder / tagger._file)
-    return tagger.eval()

@@ -12,7 +12,10 @@ from pyrino._arguments import checked
 from pyrino.errors import RinoError
 from pyrino.files import whole_file
 
-__all__ = ["History"]
+__all__ = ["HISTORY", "History"]
+
+#: The file's name in a run's folder.
+HISTORY = "history.parquet"
 
 
 class History(Mapping[str, np.ndarray]):

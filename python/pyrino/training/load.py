@@ -8,7 +8,7 @@ from pathlib import Path
 from pyrino._arguments import checked
 from pyrino.errors import RinoError
 from pyrino.nn import Encoder, load_weights
-from pyrino.training.finetune import Tagger
+from pyrino.training.tagger import Tagger
 
 __all__ = ["load"]
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import signal
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -19,14 +17,15 @@ import torch
 from pyrino._arguments import checked
 from pyrino.data import JetStream
 from pyrino.data.opening import open_jets
-from pyrino.errors import RinoError, RinoWarning, level_of_caller
+from pyrino.errors import RinoWarning, level_of_caller
 from pyrino.jets import Jets
 from pyrino.methods import about
 from pyrino.nn import Encoder
 from pyrino.recipe import Recipe
 from pyrino.training.folder import check_folder, claim_folder
-from pyrino.training.history import History
-from pyrino.training.ranks import Ranks, Stopped, ranks_of
+from pyrino.training.history import HISTORY, History
+from pyrino.training.loop import CHECKPOINT, going_on, run_steps
+from pyrino.training.ranks import Ranks, ranks_of
 from pyrino.training.trainer import Trainer, columns_of
 from pyrino.training.watch import Watch
 from pyrino.transforms import Augmentation
@@ -38,12 +37,10 @@ __all__ = ["PretrainingRun", "as_recipe", "pretrain"]
 
 _LOG = logging.getLogger("pyrino")
 
-_CHECKPOINT = "checkpoint.safetensors"
 _ENCODER = "encoder.safetensors"
 _AVERAGE = "average.safetensors"
-_HISTORY = "history.parquet"
 _RECIPE = "recipe.toml"
-_FILES = (_CHECKPOINT, _ENCODER, _AVERAGE, _HISTORY, _RECIPE, "tensorboard", "failed")
+_FILES = (CHECKPOINT, _ENCODER, _AVERAGE, HISTORY, _RECIPE, "tensorboard", "failed")
 _REMEDY = "give resume=True to go on, overwrite=True to replace it, or another folder"
 
 
@@ -103,6 +100,8 @@ def pretrain(
     tensorboard: bool = True,
     checkpoint_minutes: float = 5.0,
     augmentation: Augmentation | Iterable[Callable[..., Jets] | str] | None = None,
+    init: Encoder | str | os.PathLike[str] | None = None,
+    callback: Callable[[dict[str, float]], object] | None = None,
 ) -> PretrainingRun:
     """Pretrain an encoder on jets without labels: along the renormalisation-group flow (arXiv:2509.07486), or by
     another method that the recipe names.
@@ -138,6 +137,12 @@ def pretrain(
         Longest time between checkpoints; one is written at the end, on Ctrl-C, SIGTERM and SIGUSR1, too.
     augmentation
         What is done to the jets before the method sees them, as `Trainer` takes it; ``resume=True`` needs it again.
+    init
+        An encoder, or its file or run, whose weights the encoders of the method start from: a warm start, on new data
+        or with other numbers. None: from new initial values.
+    callback
+        Called after every step, on every process, with what `Trainer.step` returned; what it raises ends the run, as
+        Optuna's ``TrialPruned`` (the last checkpoint stays).
 
     Returns
     -------
@@ -159,11 +164,13 @@ def pretrain(
         jets = ranks.each(lambda: _opened(train, recipe, ranks))
         trainer = Trainer(recipe, jets, device=device, group=ranks, augmentation=augmentation)
         history = History()
+        if init is not None:
+            trainer.start_from(init)
         if ranks.first_does(lambda: _prepare_folder(out, resume=resume, overwrite=overwrite)):
-            trainer.restore(out / _CHECKPOINT)
-            history = ranks.each(lambda: History.load(out / _HISTORY))
+            trainer.restore(out / CHECKPOINT)
+            history = ranks.each(lambda: History.load(out / HISTORY))
             history.truncate(trainer.step_number)
-            ranks.remedy = _going_on(out)
+            ranks.remedy = going_on(out)
         elif resume and ranks.first:
             _LOG.info("there is no checkpoint in %s: the run starts anew", out)
         first = trainer.step_number
@@ -177,7 +184,16 @@ def pretrain(
             failed=out / "failed",
             rank=ranks.rank,
         ) as watch:
-            _train(trainer, history, out, watch, ranks, checkpoint_minutes)
+            run_steps(
+                trainer,
+                history,
+                out,
+                watch,
+                ranks,
+                record=history.append,
+                checkpoint_minutes=checkpoint_minutes,
+                callback=callback,
+            )
         if isinstance(jets, JetStream) and (said := jets.left_out()):
             who = "training" if ranks.alone else f"training on rank {ranks.rank}"
             warnings.warn(f"{who} went without what is broken: {said}", RinoWarning, stacklevel=level_of_caller())
@@ -195,59 +211,6 @@ def pretrain(
         seconds=time.monotonic() - started,
         resumed_at=first,
     )
-
-
-def _train(
-    trainer: Trainer, history: History, out: Path, watch: Watch, ranks: Ranks, checkpoint_minutes: float
-) -> None:
-    """All steps that are left, with checkpoints between them.
-
-    Raises
-    ------
-    Stopped
-        If a signal ends it before the last step.
-    """
-
-    def checkpoint() -> None:
-        if ranks.first:
-            history.save(out / _HISTORY)
-        trainer.save(out / _CHECKPOINT)
-        ranks.remedy = _going_on(out)
-
-    saved = time.monotonic()
-    with ranks.noting() as noted:
-        try:
-            for step in trainer:
-                history.append(step)
-                watch.step(step)
-                late = time.monotonic() - saved > 60 * checkpoint_minutes
-                stopping, due = ranks.largest(noted(), int(late and ranks.first))
-                if stopping:
-                    raise Stopped("", stopping)
-                if due:
-                    checkpoint()
-                    saved = time.monotonic()
-        except RinoError:
-            if ranks.first:
-                with contextlib.suppress(RinoError):
-                    history.save(out / _HISTORY)  # what led here
-            raise
-        except KeyboardInterrupt as error:
-            if not ranks.alone and not isinstance(error, Stopped):
-                raise  # the others do not know of it
-            checkpoint()
-            number = error.signal if isinstance(error, Stopped) else signal.SIGINT
-            by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
-            raise Stopped(
-                f"stopped{by} after {trainer.step_number} of {len(trainer)} steps; "
-                f"the checkpoint is in {out}, go on with resume=True",
-                number,
-            ) from None
-        checkpoint()
-
-
-def _going_on(out: Path) -> str:
-    return f"go on from the last checkpoint in {out} with resume=True"
 
 
 def _opened(train: Any, recipe: Recipe, ranks: Ranks) -> Jets | JetStream:
@@ -281,13 +244,13 @@ def _replaces(out: Path, resume: bool, overwrite: bool) -> bool:
     """Whether what is in `out` may go: resuming starts anew where a run ended before its first checkpoint, but never
     at the cost of an encoder.
     """
-    unfinished = (out / _CHECKPOINT).is_file() or not (out / _ENCODER).exists()
+    unfinished = (out / CHECKPOINT).is_file() or not (out / _ENCODER).exists()
     return overwrite or (resume and unfinished)
 
 
 def _prepare_folder(out: Path, *, resume: bool, overwrite: bool) -> bool:
     """Claim `out`, or see that there is a run in it to take up; whether it is the latter."""
-    if resume and (out / _CHECKPOINT).is_file():
+    if resume and (out / CHECKPOINT).is_file():
         return True
     claim_folder(out, _FILES, overwrite=_replaces(out, resume, overwrite), remedy=_REMEDY)
     return False

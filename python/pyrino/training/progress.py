@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from pyrino.bars import in_notebook, tqdm_class
-from pyrino.methods import about
 
 if TYPE_CHECKING:
     from pyrino.training.trainer import Trainer
@@ -79,10 +78,9 @@ class Display:
 
     def __init__(self, trainer: Trainer, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._steps, self._batch = len(trainer), trainer.batch_size
-        self._per_epoch, self._epochs = trainer.steps_per_epoch, trainer.recipe.training.epochs
-        self._about = about(trainer.recipe, trainer.method)
-        self._done = trainer.step_number
+        self._trainer, self._batch, self._per_epoch = trainer, trainer.batch_size, trainer.steps_per_epoch
+        self._about = trainer._about()
+        self._done, self._title, self._next = trainer.step_number, trainer._title, trainer._title
 
     def __enter__(self) -> Display:
         return self
@@ -97,13 +95,14 @@ class Display:
     def step(self, report: Mapping[str, float], pace: Pace, skipped: int) -> None:
         """Show a step."""
         self._done = int(report["step"]) + 1
+        self._title, self._next = self._next, self._trainer._title  # of this step, and of the next one
 
     def _pieces(self, report: Mapping[str, float], pace: Pace, skipped: int) -> list[tuple[str, str]]:
         """What there is to say, at length and in short."""
         rate = f"{_rounded(pace.rate)} jets/s"
-        left = (self._steps - self._done) * self._batch
+        left = (len(self._trainer) - self._done) * self._batch
         eta = f"ETA {_duration(left / pace.rate) if pace.rate > 0 else '?'}"
-        epoch = f"epoch {self._done / self._per_epoch:.1f}/{self._epochs}"
+        epoch = f"epoch {self._done / self._per_epoch:.1f}/{self._trainer.epochs}"
         loss, waited = report["loss"], f"{pace.waited:.0%}"
         pieces = [(epoch, epoch), (rate, rate), (eta, eta), (f"loss {loss:.3f}", f"loss {loss:.2f}")]
         pieces += self._about.shown(report)
@@ -119,9 +118,9 @@ class _Bar(Display):
     def __enter__(self) -> _Bar:
         self._rest = 2.0 if in_notebook() else 0.1
         self._bar = tqdm_class()(
-            total=self._steps,
+            total=len(self._trainer),
             initial=self._done,
-            bar_format="pretraining {percentage:3.0f}%|{bar}|",
+            bar_format=f"{self._title} {{percentage:3.0f}}%|{{bar}}|",
             dynamic_ncols=True,
         )
         self._latest: tuple[Mapping[str, float], Pace, int] | None = None
@@ -149,14 +148,14 @@ class _Bar(Display):
         room = width - len("100%|| ")
         # With the bar as long as a line of the terminal lets it be.
         if room - len(long) >= 24:
-            self._bar.bar_format = f"pretraining {{percentage:3.0f}}%|{{bar}}| {long}"
+            self._bar.bar_format = f"{self._title} {{percentage:3.0f}}%|{{bar}}| {long}"
         elif room - len(long) >= 5:
             self._bar.bar_format = f"{{percentage:3.0f}}%|{{bar}}| {long}"
         elif room - len(short) >= 1:
             self._bar.bar_format = f"{{percentage:3.0f}}%|{{bar}}| {short}"
         else:
             self._bar.bar_format = short
-        self._bar.n = self._done
+        self._bar.n, self._bar.total = self._done, len(self._trainer)
         self._bar.refresh()
 
 
@@ -176,15 +175,17 @@ class _Lines(Display):
         super().step(report, pace, skipped)
         self._latest = (report, pace, skipped)
         since = self._clock() - self._printed
-        if since >= MINUTE or (self._done % self._per_epoch == 0 and since >= MINUTE / 6):
+        ended = self._done % self._per_epoch == 0 and since >= MINUTE / 6
+        if since >= MINUTE or ended or self._next != self._title:
             self._print(report, pace, skipped)
 
     def _print(self, report: Mapping[str, float], pace: Pace, skipped: int) -> None:
         self._latest, self._printed = None, self._clock()
         pieces = ", ".join(long for long, _ in self._pieces(report, pace, skipped))
-        share = math.floor(100 * self._done / self._steps)
+        steps = len(self._trainer)
         print(
-            f"{time.strftime('%Y-%m-%d %H:%M:%S')} pretraining: step {self._done}/{self._steps} ({share}%), {pieces}",
+            f"{time.strftime('%Y-%m-%d %H:%M:%S')} {self._title}: step {self._done}/{steps} "
+            f"({math.floor(100 * self._done / steps)}%), {pieces}",
             file=sys.stderr,
             flush=True,
         )

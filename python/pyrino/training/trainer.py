@@ -8,7 +8,7 @@ import os
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -17,7 +17,7 @@ from pyrino._arguments import checked, device_of
 from pyrino.data.stream import JetStream
 from pyrino.errors import RinoError, RinoWarning, level_of_caller, unpicklable
 from pyrino.jets import Jets
-from pyrino.methods import method_class
+from pyrino.methods import About, about, method_class
 from pyrino.nn import Encoder, encoder_of
 from pyrino.recipe import TASKS, Recipe
 from pyrino.training.ranks import Ranks, ranks_of
@@ -89,8 +89,38 @@ class Trainer:
         group: Ranks | ProcessGroup | None = None,
         augmentation: Augmentation | Iterable[Callable[..., Jets] | str] | None = None,
     ) -> None:
+        #: The object of a method that is written in Python; None for the library's own.
+        self.method = None
+        if kind := method_class(recipe.method):
+            self.method = kind(recipe)
+        if augmentation is not None and not isinstance(augmentation, Augmentation):
+            augmentation = Augmentation(augmentation)
+        if augmentation is not None and augmentation.turning:
+            recipe._core.require_no_frame(f"the augmentation's '{augmentation.turning}'")
+        self._begin(
+            recipe,
+            jets,
+            device=device_of(device),
+            dtype=dtype,
+            group=group,
+            method=None if self.method is None else _core.PythonMethod(self.method),
+            augmentation=augmentation,
+        )
+
+    def _begin(
+        self,
+        recipe: Recipe,
+        jets: Jets | JetStream,
+        *,
+        device: torch.device,
+        dtype: str,
+        group: Ranks | ProcessGroup | None,
+        method: _core.Method | None,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        """Make the trainer of C++; `method` is None where the recipe says it."""
         self.recipe = recipe.copy()
-        device = device_of(device)
+        self._augmentation = augmentation
         if device.type == "cuda" and device.index is None:
             # Threads of its own have another current device.
             device = torch.device("cuda", torch.cuda.current_device())
@@ -101,19 +131,9 @@ class Trainer:
                 f"the stream is the share of rank {jets.share[0]} of {jets.share[1]} and this is rank {ranks.rank} of "
                 f"{ranks.size}: open it with rank={ranks.rank}, world_size={ranks.size}"
             )
-        _check_alike(self.recipe, ranks)
+        self._check_alike(ranks)
         if isinstance(jets, JetStream):
             jets._want_columns(columns_of(self.recipe))
-        #: The object of a method that is written in Python; None for the library's own.
-        self.method = None
-        if kind := method_class(self.recipe.method):
-            self.method = kind(self.recipe)
-        method = None if self.method is None else _core.PythonMethod(self.method)
-        if augmentation is not None and not isinstance(augmentation, Augmentation):
-            augmentation = Augmentation(augmentation)
-        if augmentation is not None and augmentation.turning:
-            self.recipe._core.require_no_frame(f"the augmentation's '{augmentation.turning}'")
-        self._augmentation = augmentation
         augment = None if augmentation is None else _augment(augmentation)
         self._core = _core.Trainer(self.recipe._core, source, device, dtype, ranks.group, method, augment)
         if isinstance(jets, JetStream):
@@ -127,9 +147,31 @@ class Trainer:
             )
         wanted, taken = self.recipe.training.batch_size, self._core.batch_size
         if taken < wanted and ranks.first:
-            _LOG.warning("training.batch_size is %d, more than there are jets: a step takes %d", wanted, taken)
+            _LOG.warning("%s is %d, more than there are jets: a step takes %d", self._batch_size, wanted, taken)
         # Its threads may want the interpreter's lock: they must have ended before the interpreter does.
         weakref.finalize(self, self._core.finish)
+
+    #: The number of a recipe that says how many jets a step has.
+    _batch_size: ClassVar[str] = "training.batch_size"
+
+    @property
+    def _title(self) -> str:
+        """What goes on, in words."""
+        return "pretraining"
+
+    @property
+    def _remedy(self) -> str:
+        """What helps where losses are not finite, by the names that a recipe has."""
+        return f"a lower optimizer.lr (now {self.recipe.optimizer.lr:g}) or higher temperatures"
+
+    def _about(self) -> About:
+        """What is to be said of it."""
+        return about(self.recipe, self.method)
+
+    @staticmethod
+    def _matters(section: str, name: str) -> bool:
+        """Whether a number of the recipe can change a result."""
+        return section not in TASKS and (section, name) != ("training", "loader_threads")
 
     def __iter__(self) -> Iterator[dict[str, float]]:
         while not self.done:
@@ -177,6 +219,11 @@ class Trainer:
         return self._core.steps_per_epoch
 
     @property
+    def epochs(self) -> int:
+        """Passes through the jets in all."""
+        return self._core.epochs
+
+    @property
     def batch_size(self) -> int:
         """Jets of a step, on all processes together."""
         return self._core.batch_size
@@ -219,9 +266,46 @@ class Trainer:
         return encoder
 
     @checked
+    def start_from(self, encoder: Encoder | str | os.PathLike[str]) -> None:
+        """Give all encoders of the method these weights: a warm start.
+
+        Parameters
+        ----------
+        encoder
+            One of the recipe's architecture, or its file or run.
+
+        Raises
+        ------
+        RinoError
+            If a step was done, or the encoder is of another architecture.
+        """
+        if self.step_number:
+            raise RinoError(f"{self.step_number} steps are done: give weights to start from before the first one")
+        given = (encoder if isinstance(encoder, Encoder) else Encoder.load(encoder)).state_dict()
+        mine = [self._core.product(name).tensors() for name in ([] if self.method else self._core.encoders())]
+        if self.method is not None:
+            mine = [list(network.state_dict().items()) for network in self.method.products().values()]
+        for name, tensor in (pair for tensors in mine for pair in tensors):
+            theirs = given.get(name)
+            if theirs is None or theirs.shape != tensor.shape or len(given) != len(mine[0]):
+                shape = "is not there" if theirs is None else f"has shape {list(theirs.shape)}"
+                raise RinoError(
+                    f"the encoder to start from is of another architecture: {name!r} {shape} and has "
+                    f"{list(tensor.shape)} in the recipe's; it has {len(given)} tensors, the recipe's {len(mine[0])}"
+                )
+        with torch.no_grad():
+            for name, tensor in (pair for tensors in mine for pair in tensors):
+                tensor.detach().copy_(given[name])
+        if self.method is not None:
+            self.method._follow_anew()
+        self._core.begin_average()
+
+    @checked
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint (safetensors), whole or not at all; of several processes rank 0 does."""
         metadata = {"kind": "checkpoint", "recipe": self.recipe.to_json(), "pyrino": _core.__version__}
+        if self._core.phase:
+            metadata["phase"] = self._core.phase
         if self._augmentation is not None:
             metadata["augmentation"] = repr(self._augmentation)
         self._core.save(os.fspath(path), metadata)
@@ -243,7 +327,7 @@ class Trainer:
         metadata = _core.read_metadata(path)
         text = metadata.get("recipe")
         if text is not None:
-            _check_same(Recipe.from_json(text), self.recipe, path)
+            self._check_same(Recipe.from_json(text), path)
         theirs = metadata.get("augmentation")
         if text is not None and (theirs is None) != (self._augmentation is None):
             raise RinoError(
@@ -251,6 +335,42 @@ class Trainer:
                 "start a new one"
             )
         self._core.restore(path)
+
+    def _check_same(self, saved: Recipe, path: str) -> None:
+        """Raise for the first number that a resumed run would silently take from elsewhere than the run it goes on
+        with.
+        """
+        if different := self._first_difference(self.recipe, saved):
+            name, value, theirs = different
+            raise RinoError(
+                f"{name} is {value!r} but {theirs!r} in {path}: resume with the recipe of the run, or start a new one"
+            )
+
+    def _check_alike(self, ranks: Ranks) -> None:
+        """Raise, on all ranks, for the first number in which one trains otherwise than rank 0: they would drift apart,
+        or wait for each other forever.
+        """
+        if ranks.alone:
+            return
+        import torch.distributed as dist
+
+        everyone: list[Any] = [None] * ranks.size
+        dist.all_gather_object(everyone, self.recipe, group=ranks.group)
+        for rank, theirs in enumerate(everyone):
+            if different := self._first_difference(everyone[0], theirs):
+                name, value, other = different
+                raise RinoError(f"{name} is {other!r} on rank {rank} and {value!r} on rank 0: give all the same recipe")
+
+    def _first_difference(self, one: Recipe, other: Recipe) -> tuple[str, Any, Any] | None:
+        """The first number in which two recipes differ, if it can change a result: name and both values."""
+        if one.method != other.method:
+            return "the method", one.method, other.method
+        theirs = other.sections()
+        for section, values in one.sections().items():
+            for name, value in values.items():
+                if self._matters(section, name) and theirs[section][name] != value:
+                    return f"'{section}.{name}'", value, theirs[section][name]
+        return None
 
 
 def columns_of(recipe: Recipe) -> list[str]:
@@ -266,41 +386,3 @@ def _augment(augmentation: Augmentation) -> Callable[[_core.Jets, _core.Draws], 
 def _copy_of(encoder: Encoder) -> Encoder:
     """An encoder of its own memory, in evaluation mode."""
     return copy.deepcopy(encoder).requires_grad_(True).eval()
-
-
-def _check_same(saved: Recipe, mine: Recipe, path: str) -> None:
-    """Raise for the first number that a resumed run would silently take from elsewhere than the run it goes on with."""
-    if different := _first_difference(mine, saved):
-        name, value, theirs = different
-        raise RinoError(
-            f"{name} is {value!r} but {theirs!r} in {path}: resume with the recipe of the run, or start a new one"
-        )
-
-
-def _first_difference(one: Recipe, other: Recipe) -> tuple[str, Any, Any] | None:
-    """The first number of pretraining in which two recipes differ, if it can change a result: name and both values."""
-    if one.method != other.method:
-        return "the method", one.method, other.method
-    theirs = other.sections()
-    for section, values in one.sections().items():
-        for name, value in values.items():
-            if section not in TASKS and (section, name) != ("training", "loader_threads"):
-                if theirs[section][name] != value:
-                    return f"'{section}.{name}'", value, theirs[section][name]
-    return None
-
-
-def _check_alike(recipe: Recipe, ranks: Ranks) -> None:
-    """Raise, on all ranks, for the first number in which one trains otherwise than rank 0: they would drift apart, or
-    wait for each other forever.
-    """
-    if ranks.alone:
-        return
-    import torch.distributed as dist
-
-    everyone: list[Any] = [None] * ranks.size
-    dist.all_gather_object(everyone, recipe, group=ranks.group)
-    for rank, theirs in enumerate(everyone):
-        if different := _first_difference(everyone[0], theirs):
-            name, value, other = different
-            raise RinoError(f"{name} is {other!r} on rank {rank} and {value!r} on rank 0: give all the same recipe")

@@ -20,7 +20,7 @@ import torch
 from pyrino.errors import RinoError, RinoWarning, level_of_caller
 from pyrino.files import whole_file
 from pyrino.jets import Jets
-from pyrino.methods import About, about
+from pyrino.methods import About
 from pyrino.training.progress import MINUTE, Pace, display
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Watch:
         self._pace = Pace(clock)
         self._display = display(trainer, clock) if progress and rank == 0 else None
         self._log = _Log(tensorboard, trainer) if tensorboard is not None and rank == 0 else None
-        self._alarm = about(trainer.recipe, trainer.method).alarm(_path_so_far(trainer)) if rank == 0 else None
+        self._alarm = trainer._about().alarm(_path_so_far(trainer)) if rank == 0 else None
         self._starved = False
         self._skipped = trainer._core.skipped
         self._lost: list[str] = []
@@ -198,11 +198,10 @@ class Watch:
         parts = [name for name, value in report.items() if not math.isfinite(value)]
         parts = [name for name in parts if name not in ("loss", "gradient_norm")]
         which = f", not finite in it: {', '.join(parts)}" if parts else ""
-        lr = self._trainer.recipe.optimizer.lr
         return (
             f"step {report['step']:.0f} is skipped and changed nothing: its loss is {report['loss']:g}, the norm of "
             f"the gradient {report['gradient_norm']:g}{which}. {self._skipped} skipped so far; three in a row stop the "
-            f"run. Lower optimizer.lr (now {lr:g}) or raise the temperatures if this goes on"
+            f"run. If this goes on, take {self._trainer._remedy}"
         )
 
     def _of_the_loader(self) -> list[str]:
@@ -232,8 +231,8 @@ class Watch:
         what = str(error).split(": look at its jets")[0]
         return (
             f"{what}. The jets of step {number} are in {file}: read_jets reads them; its columns origin_file and "
-            "origin_entry (pandas.read_parquet) say where each is from. If they are sound, start again with a lower "
-            f"optimizer.lr (now {recipe.optimizer.lr:g}) or higher temperatures{precision}"
+            "origin_entry (pandas.read_parquet) say where each is from. If they are sound, start again with "
+            f"{self._trainer._remedy}{precision}"
         )
 
 
@@ -267,7 +266,7 @@ class _Log:
 
     def __init__(self, folder: Path, trainer: Trainer) -> None:
         self._folder, self._trainer = folder, trainer
-        self._about = about(trainer.recipe, trainer.method)
+        self._about = trainer._about()
         self._every = -(-len(trainer) // _SCALARS), -(-len(trainer) // _SNAPSHOTS)
         self._budgets = _Budget(), _Budget()
         self._events: _EventFile | None = None

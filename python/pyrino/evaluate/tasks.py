@@ -1,0 +1,176 @@
+"""Figures of merit of taggers of several classes, and of numbers, with bootstrap errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pyrino._columns import as_array, to_float64
+from pyrino.errors import RinoError
+from pyrino.evaluate.checks import check_resamplings, random_numbers
+from pyrino.evaluate.metrics import Measurement
+
+__all__ = ["class_metrics", "confusion_matrix", "regression_metrics"]
+
+
+def confusion_matrix(probabilities: ArrayLike, outputs: ArrayLike) -> NDArray[np.float64]:
+    """Of the jets of each class (row), the share that is called each class (column), the most probable one.
+
+    Parameters
+    ----------
+    probabilities
+        (n, classes).
+    outputs
+        (n,) the number of each jet's class, from 0; each is there.
+
+    Returns
+    -------
+    numpy.ndarray
+        (classes, classes) float64; rows have the sum 1.
+
+    Raises
+    ------
+    RinoError
+        If shapes do not fit, a number is not finite, or a class has no jet.
+    """
+    p, y = _checked(probabilities, outputs)
+    return _confusion(p.argmax(axis=1), y, p.shape[1])
+
+
+def class_metrics(
+    probabilities: ArrayLike, outputs: ArrayLike, seed: int = 0, *, n: int = 200
+) -> dict[str, Measurement]:
+    """Accuracy, mean accuracy of the classes, and macro one-vs-rest AUC, with bootstrap errors.
+
+    Parameters
+    ----------
+    probabilities, outputs
+        As `confusion_matrix` takes them.
+    seed
+        Of the resampling, which draws the jets of each class again with replacement.
+    n
+        Number of resamplings, at least 2.
+
+    Returns
+    -------
+    dict of str to Measurement
+        ``accuracy``: share of all jets that are called what they are. ``balanced_accuracy``: the mean of that share
+        over the classes. ``macro_auc``: the mean over the classes of the area under the ROC curve of the class's
+        probability against all other jets.
+
+    Raises
+    ------
+    RinoError
+        As `confusion_matrix`, or if ``n < 2``.
+    """
+    p, y = _checked(probabilities, outputs)
+    check_resamplings(n)
+    of_class = [np.flatnonzero(y == c) for c in range(p.shape[1])]
+
+    def evaluate(picks: NDArray[np.int64]) -> list[float]:
+        some, labels = p[picks], y[picks]
+        called = some.argmax(axis=1)
+        right = np.diag(_confusion(called, labels, p.shape[1]))
+        areas = [_auc(some[:, c], labels == c) for c in range(p.shape[1])]
+        return [float(np.mean(called == labels)), float(right.mean()), float(np.mean(areas))]
+
+    def again(rng: np.random.Generator) -> NDArray[np.int64]:
+        return np.concatenate([rng.choice(mine, len(mine)) for mine in of_class])
+
+    names = ("accuracy", "balanced_accuracy", "macro_auc")
+    return _measured(names, evaluate, np.arange(len(y)), again, seed, n)
+
+
+def regression_metrics(
+    predicted: ArrayLike, truth: ArrayLike, seed: int = 0, *, n: int = 200
+) -> dict[str, Measurement]:
+    """Bias and resolution of one target, in its units, with bootstrap errors.
+
+    Parameters
+    ----------
+    predicted, truth
+        (m,), two or more.
+    seed, n
+        Of the resampling of the jets, as `class_metrics` takes them.
+
+    Returns
+    -------
+    dict of str to Measurement
+        Of the residual, predicted - truth: ``bias``, its mean; ``resolution``, its standard deviation;
+        ``half_width_68``, half of the central interval that holds 68.27% of it; ``explained``, 1 - the mean of its
+        square over the variance of the truth (R^2).
+
+    Raises
+    ------
+    RinoError
+        If shapes do not fit or a number is not finite, or if ``n < 2``.
+    """
+    x, y = to_float64(predicted, "predicted"), to_float64(truth, "truth")
+    if x.ndim != 1 or x.shape != y.shape or len(x) < 2:
+        raise RinoError(f"predicted and truth have shapes {x.shape} and {y.shape}: give (m,) of both, two or more")
+    for name, values in (("predicted", x), ("truth", y)):
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            raise RinoError(f"{name}[{bad[0]}] = {values[bad[0]]} is not finite: leave such jets out")
+    check_resamplings(n)
+
+    def evaluate(picks: NDArray[np.int64]) -> list[float]:
+        residual = x[picks] - y[picks]
+        low, high = np.quantile(residual, [0.15865, 0.84135])
+        spread = y[picks].var()
+        explained = 1 - np.mean(residual**2) / spread if spread > 0 else np.nan
+        return [float(residual.mean()), float(residual.std()), float((high - low) / 2), float(explained)]
+
+    names = ("bias", "resolution", "half_width_68", "explained")
+    return _measured(names, evaluate, np.arange(len(x)), lambda rng: rng.integers(0, len(x), len(x)), seed, n)
+
+
+def _measured(
+    names: Sequence[str],
+    evaluate: Callable[[NDArray[np.int64]], list[float]],
+    everything: NDArray[np.int64],
+    again: Callable[[np.random.Generator], NDArray[np.int64]],
+    seed: int,
+    n: int,
+) -> dict[str, Measurement]:
+    rng = random_numbers(seed)
+    values = evaluate(everything)
+    errors = np.std([evaluate(again(rng)) for _ in range(n)], axis=0, ddof=1)
+    return {name: {"value": v, "error": float(e)} for name, v, e in zip(names, values, errors, strict=True)}
+
+
+def _checked(probabilities: ArrayLike, outputs: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    p = to_float64(probabilities, "probabilities")
+    y = as_array(outputs, "outputs", "are")
+    if p.ndim != 2 or p.shape[1] < 2 or y.shape != p.shape[:1]:
+        raise RinoError(
+            f"probabilities and outputs have shapes {p.shape} and {y.shape}: give (n, classes) and (n,), two "
+            "classes or more"
+        )
+    bad = np.flatnonzero(~np.isfinite(p).all(axis=1))
+    if bad.size:
+        raise RinoError(f"the probabilities of jet {bad[0]} are {p[bad[0]].tolist()}: they are to be finite")
+    wrong = np.flatnonzero(~np.isin(y, np.arange(p.shape[1])))
+    if wrong.size:
+        raise RinoError(f"outputs[{wrong[0]}] = {y[wrong[0]]!s} is no class of {p.shape[1]}: they count from 0")
+    y = y.astype(np.int64)
+    missing = np.setdiff1d(np.arange(p.shape[1]), y)
+    if missing.size:
+        raise RinoError(f"there is no jet of class {missing[0]}: give jets of all {p.shape[1]} classes")
+    return p, y
+
+
+def _confusion(called: NDArray[np.int64], y: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    counts = np.bincount(y * classes + called, minlength=classes**2).reshape(classes, classes).astype(np.float64)
+    return counts / counts.sum(axis=1, keepdims=True)
+
+
+def _auc(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+    """Probability that a positive one has the higher score (Mann and Whitney), ties counting half."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(scores)
+    m = int(positive.sum())
+    return float((ranks[positive].sum() - m * (m + 1) / 2) / (m * (len(scores) - m)))
