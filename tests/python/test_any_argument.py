@@ -32,6 +32,7 @@ HISTORY = rino.History()
 HISTORY.append({"step": 0.0, "loss": 1.0})
 P4 = (JETS.px, JETS.py, JETS.pz, JETS.e)
 QUIET = {"progress": False}
+OF_CLASSES = {"probabilities": np.eye(3)[[0, 1, 2, 1]], "outputs": np.array([0, 1, 2, 2])}
 TESTED = {"scores": SCORES, "labels": LABELS}
 PROBED = {"embeddings": POINTS, "labels": CLASSES, "folds": 2}
 SEEDED = {"jets": JETS, "seed": 1}
@@ -240,6 +241,12 @@ def cases(files: Path) -> dict[str, Case]:
         "evaluate.linear_probe": (evaluate.linear_probe, PROBED),
         "evaluate.principal_components": (evaluate.principal_components, {"samples": [POINTS]}),
         "evaluate.rejection": (evaluate.rejection, TESTED),
+        "evaluate.class_metrics": (evaluate.class_metrics, OF_CLASSES | {"n": 3}),
+        "evaluate.confusion_matrix": (evaluate.confusion_matrix, OF_CLASSES),
+        "evaluate.regression_metrics": (
+            evaluate.regression_metrics,
+            {"predicted": [1.0, 2.0], "truth": [1.5, 2.0], "n": 3},
+        ),
         "evaluate.roc_auc": (evaluate.roc_auc, TESTED),
         "evaluate.roc_curve": (evaluate.roc_curve, TESTED),
         "evaluate.score_histogram": (evaluate.score_histogram, TESTED),

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
@@ -173,6 +175,30 @@ def streamed(
     return taken
 
 
+def tuned(ranks: Ranks, weight: str = "", task: str = "binary", out: str | None = None) -> Any:
+    """A fine-tuning of 20 jets in batches of 12 and 8, in float64: losses and weights."""
+    numbers = {"finetune.batch_size": 12, "finetune.epochs": 3, "probe_epochs": 3, "finetune.weight": weight}
+    rates = {"probe_lr": 1e-2, "head_lr": 1e-2, "encoder_lr": 1e-2, "encoder.dropout": 0.0, "head_dropout": 0.0}
+    task_of = {"finetune.task": task, "finetune.targets": ["v"] if task == "regression" else []}
+    recipe = tiny(**numbers, **rates, **task_of, hidden1=4, hidden2=3)
+    encoder = rino.JetEncoder(recipe, seed=2).double()
+    jets = small_jets(N).with_value("w", np.arange(N) % 5).with_value("v", np.sqrt(np.arange(N)))
+    if task == "multiclass":
+        jets = jets.with_labels(np.arange(N) % 3)
+    tagger = rino.finetune(encoder, jets, head="mlp", group=ranks.group, validation=jets[3:], progress=False, out=out)
+    found = {name: tagger.history[name][3:].tolist() for name in ("loss", "validation_loss")}
+    return {**found, "weights": [float(value.double().sum()) for value in tagger.state_dict().values()]}
+
+
+def tuned_from_a_stream(ranks: Ranks, folder: str) -> Any:
+    """Losses of a fine-tuning of this rank's share of a stream."""
+    recipe = tiny(**{"finetune.batch_size": 60, "finetune.epochs": 1, "probe_epochs": 2})
+    with open_dataset(folder, window=40, rank=ranks.rank, world_size=ranks.size) as dataset:
+        encoder = rino.JetEncoder(recipe, seed=2)
+        tagger = rino.finetune(encoder, dataset, signal=[0], group=ranks.group, progress=False)
+    return tagger.history["loss"].tolist()
+
+
 def refused(ranks: Ranks, what: str, folder: str) -> str:
     """The error that this rank raises."""
     jets = small_jets(N)
@@ -320,6 +346,24 @@ EVERY = [(f"{number}.parquet", entry) for number in range(6) for entry in range(
 
 
 # --- the same numbers ---
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize(
+    ("weight", "task"), [("", "binary"), ("w", "binary"), ("w", "multiclass"), ("w", "regression")]
+)
+def test_fine_tuning_on_several_ranks_is_that_of_one(crews, count, weight, task, tmp_path):
+    """Embeddings that all compute together, a last batch that they share unequally, validation, weights."""
+    alone = tuned(Ranks(), weight, task)
+    for one in crews(count)(tuned, weight=weight, task=task, out=str(tmp_path / "run")):
+        for name, wanted in alone.items():
+            np.testing.assert_allclose(one[name], wanted, rtol=1e-10, atol=1e-12)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["history.parquet", "tagger.safetensors"]
+
+
+def test_fine_tuning_of_a_stream_takes_each_ranks_share(crews, files):
+    one, other = crews(2)(tuned_from_a_stream, folder=str(files))
+    assert one == other and len(one) == 3 and np.isfinite(one).all()
 
 
 @functools.cache
@@ -778,6 +822,29 @@ def test_stopped_is_a_keyboard_interrupt_with_a_status():
 
 def torchrun(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *arguments, "-m", "pyrino"]
+
+
+def test_torchrun_fine_tunes(tmp_path):
+    """From a file with labels, on two processes as on one."""
+    jets = small_jets(60)
+    names = ("part_px", "part_py", "part_pz", "part_energy")
+    columns = {n: np.split(np.asarray(c), jets.offsets[1:-1]) for n, c in zip(names, jets.p4.T, strict=True)}
+    pq.write_table(pa.table(columns | {"jet_label": jets.labels}), tmp_path / "jets.parquet")
+    numbers = {"finetune.batch_size": 20, "finetune.epochs": 2, "probe_epochs": 2, "encoder.dropout": 0.0}
+    encoder = rino.JetEncoder(tiny(**numbers), seed=1).double()
+    encoder.save(tmp_path / "encoder.safetensors")
+    out = tmp_path / "run"
+    common = ["finetune", str(tmp_path / "encoder.safetensors"), "--train", str(tmp_path / "jets.parquet")]
+    arguments = [*common, "--signal-classes", "1", "--out", str(out), "--resume"]
+    process = begin([*torchrun(), *arguments], {**os.environ, "OMP_NUM_THREADS": "1"})
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "2 processes, device cpu" in output and output.count("the tagger is in") == 1
+    labels = jets.labels == 1
+    alone = rino.finetune(encoder, (jets, labels), progress=False)
+    found = rino.Tagger.load(out)
+    np.testing.assert_allclose(found.history["loss"], alone.history["loss"], rtol=1e-10)
+    np.testing.assert_allclose(found.predict(jets), alone.predict(jets), rtol=1e-10)
 
 
 def test_torchruns_restart_goes_on_from_the_last_checkpoint(files, tmp_path):

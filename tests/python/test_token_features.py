@@ -299,7 +299,7 @@ def test_columns_that_a_recipe_needs_are_read_without_being_asked_for(tmp_path, 
     )
     views = {"first": ["smear soft=0.1"], "second": ["drop_soft"]}
     made = rino.Recipe("contrastive", features="part-full", **views, batch_size=16, epochs=1)
-    assert made.columns[0] == "charge|part_charge"
+    assert made.columns[0] == "charge|part_charge|PFCands_charge"
     train = rino.open_dataset(written) if streamed else written
     run = rino.pretrain(made, train, tmp_path / "run", progress=False, tensorboard=False)
     assert np.isfinite(run.history["loss"]).all()

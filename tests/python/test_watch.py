@@ -63,6 +63,9 @@ class FakeTrainer:
     def learning_rate(self, step: int) -> float:
         return self._peak * min(1.0, step / 1000)
 
+    epochs = property(lambda self: self.recipe.training.epochs)
+    _title, _remedy, _about = Trainer._title, Trainer._remedy, Trainer._about
+
 
 def report(step: int, **numbers: float) -> dict[str, float]:
     """Of a healthy step with 4 prototypes that took a second."""
@@ -840,7 +843,10 @@ def test_every_skipped_step_is_told_and_counted(tmp_path):
     texts = [str(one.message) for one in caught]
     assert [text.partition(" is skipped")[0] for text in texts] == [f"step {step}" for step in skipped]
     assert "its loss is nan, the norm of the gradient nan, not finite in it: dino, koleo" in texts[0]
-    assert "3 skipped so far; three in a row stop the run. Lower optimizer.lr (now 0.0001)" in texts[2]
+    assert (
+        "3 skipped so far; three in a row stop the run. If this goes on, take a lower optimizer.lr (now 0.0001)"
+        in texts[2]
+    )
     assert caught[0].filename == __file__
     assert repr(run).endswith(", 3 skipped)")
     figure = run.plot()
