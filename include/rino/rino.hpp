@@ -8,6 +8,7 @@
 #include <rino/core/sections.hpp>
 #include <rino/core/version.hpp>
 #include <rino/io/safetensors.hpp>
+#include <rino/io/scratch_tensor.hpp>
 #include <rino/jets/concatenate.hpp>
 #include <rino/jets/features.hpp>
 #include <rino/jets/jet_pool.hpp>

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import operator
 import os
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,6 +13,7 @@ import torch
 
 from pyrino import _core
 from pyrino._arguments import checked, translated
+from pyrino.cpp_module import CppModule
 from pyrino.errors import RinoError
 from pyrino.files import whole_file
 from pyrino.jets import Jets
@@ -45,146 +44,7 @@ class Embeddings(NamedTuple):
     constituents: torch.Tensor | None  #: [T, W], one per token, where asked for; W is the recipe's ``encoder.width``
 
 
-class _Node(torch.nn.Module):
-    """A place in the tree of names that mirrors the C++ module's: it holds parameters and is never called."""
-
-    def forward(self, *_: Any) -> Any:
-        raise RinoError("a part of a network cannot be called: it is computed in C++ as a whole; call the whole")
-
-
-class _Side:
-    """A C++ module and the tensors that it uses."""
-
-    def __init__(self, core: Any, training: bool) -> None:
-        core.train(training)
-        self.core = core
-        self.held: list[torch.Tensor] | None = None
-
-
-class _Binding:
-    """What a shell has of the C++ side: a module there for either mode, and the way to the shell's own tensors.
-
-    Two modules, since a mode belongs to a call: one thread may train with the encoder while another embeds. They share
-    the tensors. It travels empty, and a copy of the shell makes its own, whether it was copied, pickled or sent
-    attribute by attribute, as dask sends modules.
-    """
-
-    def __init__(self) -> None:
-        self.sides: dict[bool, _Side] = {}  # by whether they train
-        # Where all nodes hang, under which names, and they: apart, for functions that go through them in C.
-        self.links: tuple[list[dict[str, Any]], list[str], list[torch.nn.Module]] | None = None
-        self.slots: list[tuple[dict[str, Any], str]] = []  # where each tensor hangs
-        self.lock = threading.RLock()  # of all of these: several threads may embed with one encoder
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Binding, ()
-
-
-class _CppModule(torch.nn.Module):
-    """A `torch.nn.Module` whose tensors are used by a C++ module.
-
-    The parameters are ordinary `torch.nn.Parameter`s of this tree. Before every forward pass the C++ module is
-    pointed to the tensors that the tree holds at that moment, where they are not those of the pass before, so that
-    optimisers, `load_state_dict`, `.to()`, `functional_call` and whatever else exchanges or changes them need no
-    special treatment.
-    """
-
-    def __init__(self, recipe: Recipe, seed: int | None, core: Any = None) -> None:
-        super().__init__()
-        self.recipe = recipe.copy()
-        self._binding = _Binding()
-        if core is None:
-            self._core.initialize(int(torch.randint(2**63 - 1, ())) if seed is None else seed)
-        self._places: list[tuple[str, str]] = []
-        for name, tensor in (core or self._core).tensors():
-            path, _, leaf = name.rpartition(".")
-            node: torch.nn.Module = self
-            parts = path.split(".") if path else []
-            for part, below in itertools.zip_longest(parts, parts[1:], fillvalue=leaf):
-                if part not in node._modules:
-                    node.add_module(part, torch.nn.ModuleList() if below.isdigit() else _Node())
-                node = node._modules[part]
-            # a copy, so that tensors which live in a trainer's buffer stay there
-            value = tensor.detach() if core is None else tensor.detach().clone()
-            node.register_parameter(leaf, torch.nn.Parameter(value))
-            self._places.append((path, leaf))
-
-    #: Makes the C++ module of the recipe.
-    _make_core: Callable[[], Any]
-
-    def _side(self, training: bool) -> _Side:
-        binding = self._binding
-        with binding.lock:
-            if training not in binding.sides:
-                binding.sides[training] = _Side(self._make_core(), training)
-            return binding.sides[training]
-
-    @property
-    def _core(self) -> Any:
-        """A C++ module, for what does not depend on mode and tensors."""
-        return self._side(training=True).core
-
-    def _bound(self, training: bool | None = None) -> _Side:
-        """The C++ module in this module's mode or the one given, using the tensors that this tree holds now."""
-        with self._binding.lock:
-            side = self._side(self.training if training is None else training)
-            tensors = self._tensors()
-            if side.held is None or not all(map(operator.is_, tensors, side.held)):
-                side.held = None  # should one be refused
-                side.core.rebind(tensors)
-                side.held = tensors
-            return side
-
-    def _own_core(self) -> Any:
-        """Another C++ module, which uses the tensors that this tree holds now and is in training mode."""
-        core = self._make_core()
-        core.rebind(self._tensors())
-        core.train(True)
-        return core
-
-    def _tensors(self) -> list[torch.Tensor]:
-        """The tensors that the tree holds now, in the order of the C++ module's."""
-        links = self._binding.links
-        if links is None or not all(map(operator.is_, map(dict.get, links[0], links[1]), links[2])):
-            self._walk()
-        try:
-            return [parameters[leaf] for parameters, leaf in self._binding.slots]
-        except KeyError:  # not a parameter of its node but made of others (torch.nn.utils.parametrize)
-            return [getattr(self.get_submodule(path), leaf) for path, leaf in self._places]
-
-    def _walk(self) -> None:
-        """Remember where every node and tensor hangs, so that looking at all of them takes microseconds."""
-        links: dict[int, tuple[dict[str, Any], str, torch.nn.Module]] = {}
-        slots = []
-        for path, leaf in self._places:
-            node: torch.nn.Module = self
-            for part in path.split(".") if path else []:
-                child = node._modules[part]
-                links[id(child)] = (node._modules, part, child)
-                node = child
-            slots.append((node._parameters, leaf))
-        dicts, names, nodes = (list(column) for column in zip(*links.values(), strict=True)) if links else ([], [], [])
-        self._binding.links = dicts, names, nodes
-        self._binding.slots = slots
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the parameters."""
-        return next(self.parameters()).dtype
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_binding": _Binding()}
-
-    def extra_repr(self) -> str:
-        return repr(self._core).split("(\n", 1)[0]
-
-
-class Encoder(_CppModule):
+class Encoder(CppModule):
     """What every encoder is: tokens in, one embedding per jet out. Its kinds are `JetEncoder`, `DeepSetsEncoder` ...
 
     An encoder carries the recipe it belongs to, so that `embed` prepares jets as pretraining did. `pyrino.load` and
@@ -460,7 +320,7 @@ def encoder_of(recipe: Recipe, seed: int | None = None, *, core: Any = None) -> 
     return kinds.get(recipe.encoder.kind, Encoder)(recipe, seed, _from=core)
 
 
-class ProjectionHead(_CppModule):
+class ProjectionHead(CppModule):
     """The head that self-distillation puts on an encoder: scores [.., K] of embeddings [.., D] against K prototypes.
 
     Parameters
@@ -484,7 +344,7 @@ class ProjectionHead(_CppModule):
         return self._bound().core.forward(embeddings)
 
 
-class TaggerHead(_CppModule):
+class TaggerHead(CppModule):
     """From embeddings to a logit: a linear layer, or two hidden layers with GELU and dropout before it.
 
     ``head[0]``, ``head[-1]`` are its linear layers, which hold ``weight`` and ``bias``; the tensors are called as those

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -169,10 +170,9 @@ def predict_files(
     Parameters
     ----------
     tagger
-        Its score of label 1 (signal) is written, with `prior` the probability; of several classes the probability of
-        each, in their order; of a regression the targets, in the column "prediction".
+        Written is what its `Tagger.predict` gives.
     path, out
-        As for `embed_files`, with ``probability`` (float64, in [0, 1]) in the place of ``embedding``.
+        As for `embed_files`, with ``probability`` (float64; of a regression ``prediction``) in place of ``embedding``.
     prior, batch_size, threads
         As `Tagger.predict` takes them.
     append, tree, overwrite, progress, about, max_jets, layout, on_error, **selection
@@ -198,15 +198,11 @@ def predict_files(
     >>> predict_files(tagger, "JetClass/val_5M/TTBar_000.root", "TTBar_000_rino.root")
     """
 
-    def predict(jets: Jets) -> NDArray[np.float64]:
-        return tagger.predict(jets, prior=prior, batch_size=batch_size, threads=threads)
-
+    predict = partial(tagger.predict, prior=prior, batch_size=batch_size, threads=threads)
     name = "prediction" if tagger.task == "regression" else "probability"
-    width = {"binary": 1, "multiclass": len(tagger.labels), "regression": len(tagger.targets)}[tagger.task]
-    column = _Column(name, np.dtype(np.float64), None if width == 1 else width, predict)
-    made = {"head": tagger.kind, **({} if prior is None else {"prior": prior}), **(about or {})}
-    if tagger.task != "binary":
-        made["of"] = ", ".join(tagger.targets or tagger.classes)
+    column = _Column(name, np.dtype(np.float64), tagger.outputs if tagger.outputs > 1 else None, predict)
+    of = {} if tagger.task == "binary" else {"of": ", ".join(tagger.targets or tagger.classes)}
+    made = {"head": tagger.kind, **({} if prior is None else {"prior": prior}), **of, **(about or {})}
     to = _Out(column, "predict", out, append, tree, overwrite, made)
     return _write(to, path, max_jets, layout, on_error, selection, progress, tagger.encoder.recipe.columns)
 

@@ -10,6 +10,7 @@
 #include <ATen/ATen.h>
 
 #include <rino/io/safetensors.hpp>
+#include <rino/io/scratch_tensor.hpp>
 #include <rino/jets/toy_shower.hpp>
 #include <rino/methods/finetuning.hpp>
 #include <rino/nn/jet_encoder.hpp>
@@ -289,6 +290,38 @@ TEST_CASE("a regression learns targets of mean 0 and deviation 1", "[phases]") {
                           {.task = rino::Task::multiclass, .classes = {0, 1, 2}});
              }),
              "the head has 1 outputs and the task 3"));
+}
+
+TEST_CASE("a validation that fails leaves the networks in training mode", "[phases]") {
+  Run run;
+  run.trainer->validate_on(labelled(3).with_labels({0, 1, 2}));
+  CHECK(says(error_of([&] {
+               while (!run.trainer->done()) {
+                 run.trainer->step();
+               }
+             }),
+             "a label is 2"));
+  CHECK(run.encoder->is_training());
+}
+
+TEST_CASE("a scratch tensor is a file without a name that can be written", "[phases][io]") {
+  const at::Tensor scratch = rino::scratch_tensor({30, 4}, at::kDouble);
+  CHECK(scratch.sizes() == at::IntArrayRef({30, 4}));
+  scratch.fill_(2.0);
+  CHECK(scratch.sum().item<double>() == 240.0);
+  CHECK(rino::scratch_tensor({0, 4}, at::kFloat).sizes() == at::IntArrayRef({0, 4}));
+}
+
+TEST_CASE("a damaged phase of a checkpoint is an error", "[phases]") {
+  Run run;
+  rino::Safetensors file = run.trainer->state();
+  for (auto& [name, tensor] : file.tensors) {
+    if (name == "trainer.phase") {
+      tensor = at::tensor({0, 2, -1}, at::kLong);
+    }
+  }
+  CHECK(says(error_of([&] { run.trainer->restore(file); }), "make no sense", "damaged"));
+  CHECK(run.trainer->steps() == 12);
 }
 
 TEST_CASE("numbers of fine-tuning outside their ranges are named", "[phases]") {

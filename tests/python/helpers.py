@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -117,3 +118,71 @@ def assert_same_weights(one: torch.nn.Module, other: torch.nn.Module) -> None:
     assert mine.keys() == theirs.keys()
     for name in mine:
         np.testing.assert_array_equal(mine[name], theirs[name], err_msg=name)
+
+
+class PlainTagger(NamedTuple):
+    """What LP-FT in plain PyTorch makes of an encoder and a linear head."""
+
+    losses: list[float]  #: of every step
+    weight: torch.Tensor  #: the head's
+    encoder: dict[str, torch.Tensor]  #: by the names of `JetEncoder`
+
+
+def plain_lp_ft(
+    encoder: rino.JetEncoder, jets: rino.Jets, loss_of: Callable[[torch.Tensor], torch.Tensor], seed: int = 0
+) -> PlainTagger:
+    """LP-FT as the recipe's ``finetune`` section says, all jets at once, in float64; `loss_of` takes outputs [n, k].
+
+    With layer-wise rates, a pull to the start (L2-SP) and a moving average of the weights where they are on.
+    """
+    recipe, f = encoder.recipe, encoder.recipe.finetune
+    reference = ReferenceEncoder(recipe, encoder.state_dict())
+    ours = {theirs: name for name, theirs in reference.mapping.items()}
+    head = rino.Tagger(encoder, "linear", seed=seed).head[0]
+    weight, bias = (p.detach().clone().requires_grad_() for p in (head.weight, head.bias))
+    parameters = dict(reference.named_parameters())
+    start = {name: p.detach().clone() for name, p in parameters.items()}
+    tokens = encoder.tokenize(jets)
+    padded, mask = tokens.padded()
+    probing = [{"params": [weight, bias], "peak": f.probe_lr}]
+    everything = [
+        {"params": [p], "peak": f.encoder_lr * f.layer_decay ** encoder.depth(ours[name])}
+        for name, p in parameters.items()
+        if name in ours
+    ]
+    everything.append({"params": [weight, bias], "peak": f.head_lr})
+    losses: list[float] = []
+    average: list[torch.Tensor] = []
+    for epochs, groups in ((f.probe_epochs, probing), (f.epochs, everything)):
+        optimizer = torch.optim.AdamW(groups, lr=1.0, eps=f.eps, weight_decay=f.weight_decay)
+        moved = [p for group in groups for p in group["params"]]
+        average = [p.detach().clone() for p in moved]
+        for step in range(epochs):
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * schedule(f, step, epochs)
+            loss = loss_of(reference(padded, mask, tokens.jet_features)[0][tokens.rows(0)] @ weight.T + bias)
+            if groups is everything:
+                loss = loss + f.l2_sp / 2 * sum((p - start[name]).square().sum() for name, p in parameters.items())
+            reference.zero_grad()
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(moved, f.clip)
+            optimizer.step()
+            losses.append(loss.item())
+            for kept, p in zip(average, moved, strict=True):
+                kept.lerp_(p.detach(), 1 - f.average)
+    if f.average and f.epochs:
+        with torch.no_grad():
+            for kept, p in zip(average, moved, strict=True):
+                p.copy_(kept)
+    return PlainTagger(losses, weight.detach(), {ours[n]: p.detach() for n, p in parameters.items() if n in ours})
+
+
+def schedule(numbers: Any, step: int, steps: int) -> float:
+    """The factor on a peak learning rate: a rise, along half a cosine or straight, and half a cosine down."""
+    warmup = numbers.warmup * steps
+    if step < warmup:
+        risen = step / warmup if numbers.warmup_shape == "linear" else (1 - math.cos(math.pi * step / warmup)) / 2
+        return numbers.warmup_start + (1 - numbers.warmup_start) * risen
+    share = (step - warmup) / (steps - warmup)
+    return numbers.final_lr + (1 - numbers.final_lr) * (1 + math.cos(math.pi * share)) / 2

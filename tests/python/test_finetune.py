@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from helpers import ReferenceEncoder, assert_same_weights, small_jets, tiny, weights_of
+from helpers import assert_same_weights, plain_lp_ft, small_jets, tiny, weights_of
 
 import pyrino as rino
 from pyrino import History, JetEncoder, Jets, Recipe, RinoError, RinoWarning, Tagger, finetune, train_supervised
-from pyrino.nn import TaggerHead
 
 N = 40
 
@@ -64,15 +63,6 @@ def supervised(jets: Jets, recipe: Recipe | None = None, **arguments: Any) -> Ta
 # --- LP-FT ---
 
 
-def factor(recipe: Recipe, step: int, steps: int) -> float:
-    f = recipe.finetune
-    warmup = f.warmup * steps
-    if step < warmup:
-        risen = step / warmup if f.warmup_shape == "linear" else (1 - math.cos(math.pi * step / warmup)) / 2
-        return f.warmup_start + (1 - f.warmup_start) * risen
-    return f.final_lr + (1 - f.final_lr) * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
-
-
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -98,47 +88,18 @@ def test_lp_ft_is_that_of_plain_pytorch(jets, overrides):
         }
     )
     encoder = encoder_of(recipe).double()
-    f = recipe.finetune
-
-    reference = ReferenceEncoder(recipe, encoder.state_dict())
-    head = Tagger(encoder, "linear", seed=4).head[0]
-    weight = head.weight.detach().clone().requires_grad_()
-    bias = head.bias.detach().clone().requires_grad_()
-    tokens = encoder.tokenize(jets)
-    padded, mask = tokens.padded()
     labels = torch.tensor(jets.labels, dtype=torch.float64)
 
-    def loss_of_all() -> torch.Tensor:
-        logits = (reference(padded, mask, tokens.jet_features)[0][tokens.rows(0)] @ weight.T + bias)[:, 0]
-        log_p, log_q = torch.nn.functional.logsigmoid(logits), torch.nn.functional.logsigmoid(-logits)
-        return -(f.positive_weight * labels * log_p + (1 - labels) * log_q).mean()
+    def loss_of(outputs: torch.Tensor) -> torch.Tensor:
+        log_p, log_q = (torch.nn.functional.logsigmoid(sign * outputs[:, 0]) for sign in (1, -1))
+        return -(recipe.finetune.positive_weight * labels * log_p + (1 - labels) * log_q).mean()
 
-    losses = []
-    phases = [
-        (f.probe_epochs, [([weight, bias], f.probe_lr)]),
-        (f.epochs, [(list(reference.parameters()), f.encoder_lr), ([weight, bias], f.head_lr)]),
-    ]
-    for epochs, groups in phases:
-        optimizer = torch.optim.AdamW(
-            [{"params": p, "lr": lr} for p, lr in groups], eps=f.eps, weight_decay=f.weight_decay
-        )
-        for step in range(epochs):
-            for group, (_, lr) in zip(optimizer.param_groups, groups, strict=True):
-                group["lr"] = lr * factor(recipe, step, epochs)
-            loss = loss_of_all()
-            optimizer.zero_grad()
-            reference.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_([p for ps, _ in groups for p in ps], f.clip)
-            optimizer.step()
-            losses.append(loss.item())
-
+    plain = plain_lp_ft(encoder, jets, loss_of, seed=4)
     tagger = finetune(encoder, jets, head="linear", seed=4, progress=False)
-    np.testing.assert_allclose(tagger.history["loss"], losses, rtol=1e-10)
-    torch.testing.assert_close(tagger.head[0].weight, weight, rtol=0, atol=1e-10)
-    wanted = reference.state_dict()
+    np.testing.assert_allclose(tagger.history["loss"], plain.losses, rtol=1e-10)
+    torch.testing.assert_close(tagger.head[0].weight.detach(), plain.weight, rtol=0, atol=1e-10)
     for name, parameter in tagger.encoder.named_parameters():
-        torch.testing.assert_close(parameter, wanted[reference.mapping[name]], rtol=0, atol=1e-9, check_device=False)
+        torch.testing.assert_close(parameter.detach(), plain.encoder[name], rtol=0, atol=1e-9, check_device=False)
     moved = tagger.encoder.embedding.weight - encoder.embedding.weight
     assert float(moved.detach().abs().max()) > 1e-3
 
@@ -217,6 +178,7 @@ def test_labels_come_with_the_jets_or_beside_them(jets):
     wanted = tuned(jets)
     for labels in (jets.labels, jets.labels.tolist(), jets.labels.astype(bool), jets.labels.astype(float)):
         assert_same_weights(finetune(encoder_of(), (bare, labels), progress=False), wanted)
+    assert_same_weights(finetune(encoder_of(), [bare, jets.labels], progress=False), wanted)
     flipped = finetune(encoder_of(), (jets, 1 - jets.labels), progress=False)  # those beside them count
     assert not torch.equal(flipped.head[0].weight, wanted.head[0].weight)
 
@@ -275,98 +237,6 @@ def test_a_loss_that_is_not_finite_is_an_error(jets, tmp_path, train):
     ):
         train(jets, recipe, out=tmp_path / "out")
     assert not (tmp_path / "out" / "tagger.safetensors").exists()
-
-
-# --- heads ---
-
-
-def test_linear_head_is_one_layer():
-    tagger = Tagger(JetEncoder.preset("nano", seed=1), "linear")
-    assert [tuple(p.shape) for p in tagger.head.parameters()] == [(1, 32), (1,)]
-
-
-@pytest.mark.parametrize(
-    ("preset", "hidden"), [("nano", (8, 4)), ("lite", (16, 8)), ("mini", (32, 16)), ("base", (64, 32))]
-)
-def test_mlp_heads_have_the_papers_widths(preset, hidden):
-    encoder = JetEncoder.preset(preset, seed=1)
-    head = Tagger(encoder, "mlp").head
-    weights = {name: tuple(tensor.shape) for name, tensor in head.state_dict().items() if name.endswith("weight")}
-    assert weights == {
-        "0.weight": (hidden[0], encoder.width),
-        "3.weight": (hidden[1], hidden[0]),
-        "6.weight": (1, hidden[1]),
-    }
-    assert [layer.weight.shape for layer in head] == list(weights.values()) and encoder.recipe.finetune.head_dropout
-
-
-@pytest.mark.parametrize("kind", ["linear", "mlp"])
-@pytest.mark.parametrize("normalized", [False, True])
-def test_heads_are_those_of_plain_pytorch(jets, kind, normalized):
-    """Value and gradient; the tensors have a `torch.nn.Sequential`'s names."""
-    head = TaggerHead(short(normalized_head=normalized), kind, seed=3).double().eval()
-    x = torch.randn(7, 8, dtype=torch.float64, requires_grad=True)
-    w = {name: tensor.detach().clone().requires_grad_() for name, tensor in head.named_parameters()}
-    h = x
-    for place in ("0", "3") if kind == "mlp" else ():
-        h = torch.nn.functional.gelu(h @ w[f"{place}.weight"].T + w[f"{place}.bias"])
-    last = "6" if kind == "mlp" else "0"
-    if normalized:
-        cosine = h @ w[f"{last}.weight"].T / h.norm(dim=1, keepdim=True) / w[f"{last}.weight"].norm()
-        assert f"{last}.bias" not in w
-    wanted = cosine if normalized else h @ w[f"{last}.weight"].T + w[f"{last}.bias"]
-    found = head(x)
-    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
-    factors = torch.arange(1.0, 8.0, dtype=torch.float64)[:, None]
-    wanted_gradients = torch.autograd.grad((wanted * factors).sum(), [x, *w.values()])
-    gradients = torch.autograd.grad((found * factors).sum(), [x, *head.parameters()])
-    for one, other in zip(gradients, wanted_gradients, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
-
-
-def test_an_mlp_head_drops_out_in_training_alone():
-    head = TaggerHead(short(head_dropout=0.5), "mlp", seed=3)
-    x = torch.randn(500, 8)
-    assert not torch.equal(head(x), head(x))
-    assert torch.equal(head.eval()(x), head(x))
-
-
-@pytest.mark.parametrize("kind", ["linear", "mlp"])
-def test_a_normalised_head_gives_cosines(jets, kind):
-    encoder = encoder_of(short(normalized_head=True))
-    tagger = Tagger(encoder, kind).double().eval()
-    with torch.no_grad():
-        logits = tagger(encoder.tokenize(jets))
-        x = encoder(encoder.tokenize(jets)).jets
-        for layer in list(tagger.head)[:-1]:
-            x = torch.nn.functional.gelu(torch.nn.functional.linear(x, layer.weight, layer.bias))
-        w = tagger.head[-1].weight[0]
-        cosine = x @ w / x.norm(dim=1) / w.norm()
-    torch.testing.assert_close(logits, cosine, rtol=1e-12, atol=1e-12)
-    p = finetune(encoder, jets, head=kind, progress=False).predict(jets)
-    edges = 1 / (1 + np.exp([1, -1]))
-    assert (edges[0] <= p).all() and (p <= edges[1]).all()
-
-
-def test_the_recipe_chooses_the_head_unless_told(jets):
-    recipe = short(**{"finetune.head": "mlp", "finetune.epochs": 0, "probe_epochs": 0})
-    assert tuned(jets, recipe).kind == "mlp"
-    assert tuned(jets, recipe, head="linear").kind == "linear"
-    assert supervised(jets).kind == "mlp"
-    with pytest.raises(RinoError, match="no head 'cubic': choose 'linear' or 'mlp'"):
-        Tagger(encoder_of(), "cubic")
-
-
-def test_head_seeds_and_types():
-    encoder = encoder_of().double()
-    torch.manual_seed(0)
-    one, after = Tagger(encoder, "mlp", seed=1), torch.rand(1)
-    torch.manual_seed(0)
-    assert torch.equal(after, torch.rand(1))
-    assert_same_weights(one, Tagger(encoder, "mlp", seed=1))
-    assert not torch.equal(one.head[0].weight, Tagger(encoder, "mlp", seed=2).head[0].weight)
-    assert all(p.dtype == torch.float64 for p in one.parameters())
-    assert one.encoder is encoder
 
 
 # --- predictions ---

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors
 import torch
-from helpers import ReferenceEncoder, assert_same_weights, small_jets, tiny, weights_of
+from helpers import assert_same_weights, plain_lp_ft, small_jets, tiny, weights_of
 
 import pyrino as rino
 from pyrino import JetEncoder, Jets, Recipe, RinoError, Tagger, finetune, pretrain, train_supervised
@@ -178,11 +178,39 @@ def test_tensorboard_shows_the_loss(jets, tmp_path):
     np.testing.assert_allclose((losses * sizes).sum(axis=1) / N, tagger.history["loss"], rtol=1e-6)
 
 
+@pytest.mark.parametrize("what", ["full", "missing"])
+def test_embeddings_that_find_no_room_are_an_error_that_says_where(tmp_path, what):
+    """A limit of the size of files stands for a full disk."""
+    program = f"""
+import resource, sys
+import pyrino as rino
+if {what == "full"}:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+jets = rino.toy_jets(200, seed=1, top_fraction=0.5)
+recipe = rino.Recipe.preset("nano", **{{"finetune.memory": 0.0, "probe_epochs": 1, "finetune.epochs": 0}})
+try:
+    rino.finetune(rino.JetEncoder(recipe, seed=1), jets, progress=False)
+except rino.RinoError as error:
+    print(error)
+"""
+    folder = tmp_path / "scratch"
+    if what == "full":
+        folder.mkdir()
+    environment = {**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    if what == "missing":
+        assert "the folder for temporary files (TMPDIR) cannot be used" in done.stdout
+    else:
+        assert f'there is no room for 25600 bytes in "{folder}" (File too large): make some' in done.stdout
+        assert os.listdir(folder) == []
+
+
 # --- streams ---
 
 
 def test_files_and_streams_are_trained_on(jets, files, tmp_path):
     by_path = tuned(files, signal=[3])
+    assert_same_weights(tuned(tuple(sorted(files.iterdir())), signal=[3]), by_path)
     with rino.open_dataset(files) as stream:
         streamed = tuned(stream, signal=[3])
     assert by_path.history.rows == streamed.history.rows == 4
@@ -253,59 +281,21 @@ def test_weights_of_0_and_1_are_a_choice_of_jets(jets):
 )
 def test_rates_by_layer_pull_to_the_start_and_averages_are_those_of_plain_pytorch(jets, numbers):
     # AdamW's eps makes of rounding errors what they are: keys' biases have no gradient but the pull to the start.
-    numbers = {**numbers, "probe_epochs": 0, "finetune.head": "linear", "finetune.epochs": 6, "finetune.eps": 1e-3}
+    numbers = {**numbers, "probe_epochs": 2, "finetune.head": "linear", "finetune.epochs": 6, "finetune.eps": 1e-3}
     recipe = exact(**numbers)
     encoder = JetEncoder(recipe, seed=2).double()
-    f = recipe.finetune
-    reference = ReferenceEncoder(recipe, encoder.state_dict())
-    head = Tagger(encoder, "linear", seed=0).head[0]
-    weight, bias = (p.detach().clone().requires_grad_() for p in (head.weight, head.bias))
-    start = {name: p.detach().clone() for name, p in reference.named_parameters()}
-    tokens = encoder.tokenize(jets)
-    padded, mask = tokens.padded()
     labels = torch.tensor(jets.labels, dtype=torch.float64)
-    depths: dict[str, int] = {}
-    for name, _ in reference.named_parameters():
-        mine = [m for m, t in reference.mapping.items() if t == name]
-        depths[name] = encoder.depth(mine[0]) if mine else 1
-    groups = [
-        {"params": [p], "peak": f.encoder_lr * f.layer_decay ** depths[name]}
-        for name, p in reference.named_parameters()
-    ]
-    groups.append({"params": [weight, bias], "peak": f.head_lr})
-    optimizer = torch.optim.AdamW(groups, lr=1.0, eps=f.eps, weight_decay=f.weight_decay)
-    everything = [*reference.parameters(), weight, bias]
-    average = [p.detach().clone() for p in everything]
-    losses = []
-    for step in range(f.epochs):
-        warmup = f.warmup * f.epochs
-        if step < warmup:
-            factor = f.warmup_start + (1 - f.warmup_start) * (1 - math.cos(math.pi * step / warmup)) / 2
-        else:
-            share = (step - warmup) / (f.epochs - warmup)
-            factor = f.final_lr + (1 - f.final_lr) * (1 + math.cos(math.pi * share)) / 2
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * factor
-        logits = (reference(padded, mask, tokens.jet_features)[0][tokens.rows(0)] @ weight.T + bias)[:, 0]
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(
-            logits, labels, pos_weight=torch.tensor(f.positive_weight, dtype=torch.float64)
-        )
-        distance = sum((p - start[name]).square().sum() for name, p in reference.named_parameters())
-        loss = loss + f.l2_sp / 2 * distance
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(everything, f.clip)
-        optimizer.step()
-        losses.append(loss.item())
-        for kept, p in zip(average, everything, strict=True):
-            kept.lerp_(p.detach(), 1 - f.average)
+    weight = torch.tensor(recipe.finetune.positive_weight, dtype=torch.float64)
+
+    def loss_of(outputs: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.binary_cross_entropy_with_logits(outputs[:, 0], labels, pos_weight=weight)
+
+    plain = plain_lp_ft(encoder, jets, loss_of)
     tagger = finetune(encoder, jets, recipe=recipe, progress=False)
-    np.testing.assert_allclose(tagger.history["loss"], losses, rtol=1e-10)
-    wanted = average if f.average else [p.detach() for p in everything]
-    torch.testing.assert_close(tagger.head[0].weight.detach(), wanted[-2], rtol=0, atol=1e-10)
-    by_name = dict(zip(start, wanted, strict=False))
+    np.testing.assert_allclose(tagger.history["loss"], plain.losses, rtol=1e-10)
+    torch.testing.assert_close(tagger.head[0].weight.detach(), plain.weight, rtol=0, atol=1e-10)
     for name, parameter in tagger.encoder.named_parameters():
-        torch.testing.assert_close(parameter.detach(), by_name[reference.mapping[name]], rtol=0, atol=1e-9)
+        torch.testing.assert_close(parameter.detach(), plain.encoder[name], rtol=0, atol=1e-9)
 
 
 def test_fine_tuning_keeps_the_best_epoch_where_jets_are_set_aside(jets):

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers import ReferenceEncoder, assert_same_weights, small_jets, tiny
+from helpers import assert_same_weights, plain_lp_ft, small_jets, tiny
 
 import pyrino as rino
 from pyrino import JetEncoder, Jets, Recipe, RinoError, Tagger, finetune, train_supervised
@@ -79,43 +79,6 @@ def tuned(jets: Any, recipe: Recipe, **arguments: Any) -> Tagger:
 # --- against plain PyTorch ---
 
 
-def plain(recipe: Recipe, jets: Jets, loss_of: Any) -> tuple[list[float], torch.Tensor]:
-    """Losses of LP-FT with a linear head, and the head's last weight; `loss_of` takes the outputs."""
-    encoder = JetEncoder(recipe, seed=2).double()
-    f = recipe.finetune
-    reference = ReferenceEncoder(recipe, encoder.state_dict())
-    head = Tagger(encoder, "linear", seed=0).head[0]
-    weight, bias = (p.detach().clone().requires_grad_() for p in (head.weight, head.bias))
-    tokens = encoder.tokenize(jets)
-    padded, mask = tokens.padded()
-    losses = []
-    phases = [
-        (f.probe_epochs, [([weight, bias], f.probe_lr)]),
-        (f.epochs, [(list(reference.parameters()), f.encoder_lr), ([weight, bias], f.head_lr)]),
-    ]
-    for epochs, groups in phases:
-        optimizer = torch.optim.AdamW(
-            [{"params": p, "lr": lr} for p, lr in groups], eps=f.eps, weight_decay=f.weight_decay
-        )
-        for step in range(epochs):
-            warmup = f.warmup * epochs
-            if step < warmup:
-                factor = f.warmup_start + (1 - f.warmup_start) * (1 - math.cos(math.pi * step / warmup)) / 2
-            else:
-                share = (step - warmup) / (epochs - warmup)
-                factor = f.final_lr + (1 - f.final_lr) * (1 + math.cos(math.pi * share)) / 2
-            for group, (_, lr) in zip(optimizer.param_groups, groups, strict=True):
-                group["lr"] = lr * factor
-            loss = loss_of(reference(padded, mask, tokens.jet_features)[0][tokens.rows(0)] @ weight.T + bias)
-            optimizer.zero_grad()
-            reference.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_([p for ps, _ in groups for p in ps], f.clip)
-            optimizer.step()
-            losses.append(loss.item())
-    return losses, weight.detach()
-
-
 @pytest.mark.parametrize("balance", ["none", "weights"])
 @pytest.mark.parametrize("weight", ["", "w"])
 def test_several_classes_are_learned_as_by_plain_pytorch(jets, balance, weight):
@@ -132,10 +95,11 @@ def test_several_classes_are_learned_as_by_plain_pytorch(jets, balance, weight):
         factors = of_classes[wanted] * of_jets
         return -(factors * log_p).sum() / factors.sum()
 
-    losses, head = plain(recipe, jets, loss_of)
-    tagger = finetune(JetEncoder(recipe, seed=2).double(), jets, head="linear", progress=False)
-    np.testing.assert_allclose(tagger.history["loss"], losses, rtol=1e-10)
-    torch.testing.assert_close(tagger.head[0].weight.detach(), head, rtol=0, atol=1e-9)
+    encoder = JetEncoder(recipe, seed=2).double()
+    plain = plain_lp_ft(encoder, jets, loss_of)
+    tagger = finetune(encoder, jets, head="linear", progress=False)
+    np.testing.assert_allclose(tagger.history["loss"], plain.losses, rtol=1e-10)
+    torch.testing.assert_close(tagger.head[0].weight.detach(), plain.weight, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("huber", [0.0, 0.3])
@@ -150,11 +114,11 @@ def test_numbers_are_learned_as_by_plain_pytorch(jets, targets, huber):
     def loss_of(outputs: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.huber_loss(outputs, z, delta=huber) if huber else (outputs - z).square().mean()
 
-    losses, head = plain(recipe, jets, loss_of)
     encoder = JetEncoder(recipe, seed=2).double()
+    plain = plain_lp_ft(encoder, jets, loss_of)
     tagger = finetune(encoder, jets, head="linear", progress=False)
-    np.testing.assert_allclose(tagger.history["loss"], losses, rtol=1e-9)
-    torch.testing.assert_close(tagger.head[0].weight.detach(), head, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(tagger.history["loss"], plain.losses, rtol=1e-9)
+    torch.testing.assert_close(tagger.head[0].weight.detach(), plain.weight, rtol=0, atol=1e-8)
     np.testing.assert_allclose(tagger.mean, mean, rtol=1e-12)
     np.testing.assert_allclose(tagger.deviation, deviation, rtol=1e-12)
     # What is predicted is in the targets' units.

@@ -3,18 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <filesystem>
 #include <limits>
 #include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
-
-#include <unistd.h>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -23,6 +19,7 @@
 #include <rino/core/names.hpp>
 #include <rino/core/placement.hpp>
 #include <rino/core/ranks.hpp>
+#include <rino/io/scratch_tensor.hpp>
 #include <rino/methods/finetuning_options.hpp>
 #include <rino/nn/embed.hpp>
 #include <rino/nn/encoder.hpp>
@@ -361,19 +358,9 @@ class FineTuning final : public Method {
   /// Room for so many embeddings: in memory, or in a file that goes away by itself.
   at::Tensor table(std::int64_t jets) const {
     const std::int64_t width = encoder_->outputs();
-    const at::TensorOptions options = at::TensorOptions(at::kCPU).dtype(type());
     const auto bytes = static_cast<double>(jets * width * static_cast<std::int64_t>(c10::elementSize(type())));
-    if (bytes <= options_.memory * 1e9) {
-      return at::empty({jets, width}, options);
-    }
-    const std::filesystem::path path =
-        std::filesystem::temp_directory_path() /
-        ("rino-embeddings-" + std::to_string(getpid()) + "-" + std::to_string(ranks_.rank()));
-    std::error_code ignored;
-    std::filesystem::remove(path, ignored);
-    at::Tensor mapped = at::from_file(path.string(), /*shared=*/true, jets * width, options).view({jets, width});
-    std::filesystem::remove(path, ignored);  // its memory stays until the tensor is gone
-    return mapped;
+    return bytes <= options_.memory * 1e9 ? at::empty({jets, width}, at::TensorOptions(at::kCPU).dtype(type()))
+                                          : scratch_tensor({jets, width}, type());
   }
 
   /// Each process embeds its part of the jets.

@@ -143,7 +143,7 @@ class StepLosses {
   /// The mean loss of jets that all processes have, in evaluation mode; `size` of them at a time.
   double mean(const Jets<double>& jets, Step step, std::int64_t size) {
     const at::NoGradGuard no_grad;
-    method_->train(false);
+    const Evaluation evaluation(*method_);
     double sum = 0;
     double count = 0;
     const std::int64_t end = part_begin(jets.size(), ranks_.size(), ranks_.rank() + 1);
@@ -159,12 +159,23 @@ class StepLosses {
         count += weight;
       }
     }
-    method_->train(true);
     const at::Tensor sums = ranks_.sum(at::tensor({sum, count}, placement_.dtype(at::kDouble))).cpu();
     return sums[0].item<double>() / sums[1].item<double>();
   }
 
  private:
+  /// The networks are in evaluation mode as long as it lives, whatever is thrown meanwhile.
+  class Evaluation {
+   public:
+    explicit Evaluation(Method& method) : method_(method) { method_.train(false); }
+    Evaluation(const Evaluation&) = delete;
+    Evaluation& operator=(const Evaluation&) = delete;
+    ~Evaluation() { method_.train(true); }
+
+   private:
+    Method& method_;
+  };
+
   /// The networks in the precision that was asked for.
   StepLoss of(const Batch& batch, const Step& step) {
     const Autocast autocast(precision_, placement_.device().type());

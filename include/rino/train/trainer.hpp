@@ -421,10 +421,13 @@ class Trainer {
   /// The phase that a checkpoint was made in.
   std::size_t saved_phase(const Safetensors& file) const {
     const std::vector<std::int64_t> place = saved_numbers(file, "trainer.phase");
-    require(place.size() == course_.size() + 1 && place[0] >= 0 &&
-                place[0] < static_cast<std::int64_t>(course_.size()) && file.contains("trainer.phase_position"),
+    require(place.size() == course_.size() + 1 && place[0] >= 0 && place[0] < static_cast<std::int64_t>(course_.size()),
             "the checkpoint is of a run of ", place.size() - 1, " phases and this one has ", course_.size(),
             ": resume with the recipe it was made with");
+    require(std::all_of(place.begin() + 1, place.end(), [](std::int64_t epochs) { return epochs > 0; }) &&
+                file.contains("trainer.phase_position") && file.at("trainer.phase_position").dim() == 2,
+            "'trainer.phase' and 'trainer.phase_position' make no sense: the checkpoint is damaged or of another ",
+            "version of rino");
     return static_cast<std::size_t>(place[0]);
   }
 

@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 
 from pyrino import _core
+from pyrino.data.draw import uniform
 from pyrino.data.stream import JetStream
 from pyrino.errors import RinoError
 from pyrino.jets import Jets
 
 __all__ = ["LabelledStream", "is_signal"]
 
+#: Purpose of the random numbers.
+_ASIDE = 6
 #: Jets that are looked at at a time to find those that are set aside, and that are set aside at most.
 _CHUNK, _MOST = 65_536, 1_000_000
 
@@ -42,7 +45,7 @@ class LabelledStream(JetStream):
 
     def __init__(self, stream: JetStream, signal: Sequence[int] | None = None, share: float = 0.0, seed: int = 0):
         self.stream, self._signal, self._share = stream, None if signal is None else list(signal), share
-        self._salt = np.uint64((2 * seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
+        self._seed = seed
         self._kept = len(stream)
 
     def set_aside(self) -> Jets:
@@ -69,16 +72,10 @@ class LabelledStream(JetStream):
         return Jets.concatenate(found)
 
     def _held(self, jets: Jets) -> np.ndarray:
-        """Which jets are set aside: by SplitMix64's mixing of the bits of their first constituent."""
+        """Which jets are set aside: by the bits of their first constituents' momenta."""
         first = np.asarray(jets.offsets[:-1])
-        bits = np.ascontiguousarray(jets.e[first]).view(np.uint64) + np.ascontiguousarray(jets.px[first]).view(
-            np.uint64
-        )
-        with np.errstate(over="ignore"):
-            bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9) + self._salt
-            bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            bits ^= bits >> np.uint64(31)
-        return (bits >> np.uint64(11)).astype(np.float64) / 2.0**53 < self._share
+        e, px = (np.ascontiguousarray(column[first]).view(np.int64) for column in (jets.e, jets.px))
+        return uniform(self._seed, _ASIDE, e, px) < self._share
 
     def _labelled(self, jets: Jets) -> Jets:
         if self._signal is None or jets.labels is None:
@@ -136,4 +133,4 @@ class LabelledStream(JetStream):
 
     def _fingerprint(self) -> list[int]:
         chosen: list[Any] = [-1] if self._signal is None else sorted(self._signal)
-        return [*self.stream._fingerprint(), *chosen, round(self._share * 1e9), int(self._salt >> np.uint64(1))]
+        return [*self.stream._fingerprint(), *chosen, round(self._share * 1e9), self._seed]

@@ -293,7 +293,7 @@ class _Run:
     ) -> tuple[Jets | JetStream, Jets | None, Recipe]:
         """The jets to train on, those to choose the best epoch by, and the recipe with the classes that there are."""
         columns = columns_of_task(recipe)
-        if not isinstance(train, (Jets, JetStream, tuple)):
+        if _are_paths(train):
             train = open_jets(
                 train,
                 shuffle_seed=self.seed,
@@ -323,6 +323,14 @@ class _Run:
             if len(jets) == 0:
                 raise RinoError(f"{count} labelled jets leave none to train on: give more")
         return jets, held, recipe
+
+
+def _are_paths(train: object) -> bool:
+    """Whether users named files, not gave jets."""
+    one = (str, os.PathLike)
+    return isinstance(train, one) or (
+        isinstance(train, (list, tuple)) and len(train) > 0 and all(isinstance(part, one) for part in train)
+    )
 
 
 def _copy_with(encoder: Encoder, recipe: Recipe) -> Encoder:

@@ -83,6 +83,11 @@ class Tagger(torch.nn.Module):
         return [name for _, name in self._classes]
 
     @property
+    def outputs(self) -> int:
+        """Numbers per jet: 1, or as many as classes or targets."""
+        return {"binary": 1, "multiclass": len(self.labels), "regression": len(self.targets)}[self.task]
+
+    @property
     def _classes(self) -> list[tuple[int, str]]:
         binary = [(0, "background"), (1, "signal")]
         return {"binary": binary, "multiclass": classes_of(self.encoder.recipe), "regression": []}[self.task]

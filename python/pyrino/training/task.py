@@ -49,6 +49,17 @@ def jets_of_task(given: Any, recipe: Recipe, signal: Sequence[int] | None, what:
     what
         The argument's name.
     """
+    jets = _learned(given, recipe, signal, what)
+    weight = recipe.finetune.weight
+    if weight and weight not in jets.values:
+        raise RinoError(
+            f"finetune.weight is {weight!r}, but the jets of {what} have no such column with one number per jet, only: "
+            f"{', '.join(jets.values) or 'none'}; read it with columns=, or set it with Jets.with_value"
+        )
+    return jets
+
+
+def _learned(given: Any, recipe: Recipe, signal: Sequence[int] | None, what: str) -> Jets:
     task = recipe.finetune.task
     if task != "binary" and signal is not None:
         raise RinoError(f"signal is given, but finetune.task is {task!r}: it is of the task 'binary' alone")
