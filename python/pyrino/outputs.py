@@ -199,8 +199,8 @@ def predict_files(
     """
 
     predict = partial(tagger.predict, prior=prior, batch_size=batch_size, threads=threads)
-    name = "prediction" if tagger.task == "regression" else "probability"
-    column = _Column(name, np.dtype(np.float64), tagger.outputs if tagger.outputs > 1 else None, predict)
+    kind = "prediction" if tagger.task == "regression" else "probability"
+    column = _Column(kind, np.dtype(np.float64), None if tagger.outputs == 1 else tagger.outputs, predict)
     of = {} if tagger.task == "binary" else {"of": ", ".join(tagger.targets or tagger.classes)}
     made = {"head": tagger.kind, **({} if prior is None else {"prior": prior}), **of, **(about or {})}
     to = _Out(column, "predict", out, append, tree, overwrite, made)
