@@ -460,10 +460,16 @@ class Trainer {
     if (phase_source_) {
       return;
     }
-    source_->seek(phase_position_);
+    // A seek may open files again: only where somebody has read.
+    const auto rewind = [this] {
+      if (source_->position() != phase_position_) {
+        source_->seek(phase_position_);
+      }
+    };
+    rewind();
     std::optional<Jets<double>> own = method_->before_phase(course_.phase(phase_), *source_);
+    rewind();
     phase_source_ = own ? shuffled(std::move(*own), options_, ranks_, method_->takes_all()) : source_;
-    source_->seek(phase_position_);
     share_.of(*phase_source_);
     const std::int64_t done = clock_.number - course_.begin(phase_);
     if (phase_source_ != source_ && done == 0) {
