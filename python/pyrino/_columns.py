@@ -17,6 +17,7 @@ __all__ = [
     "as_array",
     "below_momentum",
     "cartesian",
+    "check_weights",
     "counts_kept",
     "energy_of",
     "exactly_float64",
@@ -262,3 +263,30 @@ def _not_negative(values: Floats, name: str, offsets: Integers, least: float = 0
         raise RinoError(
             f"{name} of {place_of(int(wrong[0]), offsets)} is {values[wrong[0]]} GeV; give 0 or more{rounding}"
         )
+
+
+def check_weights(
+    weights: ArrayLike, n: int, groups: NDArray[Any] | None = None, what: str = "weights"
+) -> NDArray[np.float64]:
+    """How much each of `n` jets counts, as float64 (n,).
+
+    Raises
+    ------
+    RinoError
+        If there is not one per jet, one is negative or not finite, or all are 0: of a group, where `groups` (n,) says
+        which jet is of which.
+    """
+    w = to_float64(weights, what)
+    if w.shape != (n,):
+        raise RinoError(f"{what} have shape {w.shape} for {n} jets; give one per jet")
+    bad = np.flatnonzero(~(np.isfinite(w) & (w >= 0)))
+    if bad.size:
+        raise RinoError(
+            f"{what}[{bad[0]}] = {w[bad[0]]} is negative or not finite; efficiencies need weights of 0 or more: "
+            "leave such jets out, or set their weight to 0"
+        )
+    for group in [None] if groups is None else np.unique(groups):
+        if not (w if group is None else w[groups == group]).sum() > 0:
+            of = "" if group is None else f" of label {int(group)}"
+            raise RinoError(f"all {what}{of} are 0, so that no jet counts; give some above 0")
+    return w

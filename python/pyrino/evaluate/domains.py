@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pyrino._columns import to_float64
+from pyrino._columns import check_weights, to_float64
 from pyrino.errors import RinoError
 from pyrino.evaluate.checks import random_numbers
 from pyrino.evaluate.embeddings import boosted_trees
 from pyrino.evaluate.metrics import Measurement, roc_auc
+from pyrino.evaluate.weighted import effective_number, mean, quantiles, standard_deviation
 from pyrino.jets import Jets
 from pyrino.views import ViewGenerator, _core_of, splitting_scales
 
@@ -26,6 +27,7 @@ __all__ = ["VARIABLES", "Distance", "DomainComparison", "Variable", "compare", "
 
 Floats = NDArray[np.float64]
 Pair = tuple[float, float]
+Weights = tuple[Floats | None, Floats | None]
 
 #: Subjets of the exclusive kT clustering of which the hardest one's share is taken: as many as a top quark has.
 _PRONGS = 3
@@ -95,7 +97,8 @@ class Distance:
         Two-sample Kolmogorov-Smirnov statistic D: the largest distance between the cumulative distributions, 0 to 1.
     ks_p : float
         Probability of at least this D if both samples are of one distribution (asymptotic; conservative for whole
-        numbers). With many jets the smallest difference has a small p: read D for its size.
+        numbers; weighted jets count by their effective number, (sum w)^2 / sum w^2). With many jets the smallest
+        difference has a small p: read D for its size.
     wasserstein : float
         Wasserstein-1 (earth mover's) distance in the variable's unit: how far a jet must be moved, on average.
     wasserstein_relative : float
@@ -134,6 +137,8 @@ class DomainComparison:
         The same by pT and eta alone: what reweighting of these two could remove.
     values : (mapping, mapping)
         Variable -> (n,) of both samples.
+    weights : (ndarray or None, ndarray or None)
+        (n,) of both samples; None: each jet counts 1.
     """
 
     names: tuple[str, str]
@@ -142,6 +147,7 @@ class DomainComparison:
     separation: Measurement | None
     kinematics: Measurement | None
     values: tuple[Mapping[str, Floats], Mapping[str, Floats]] = field(repr=False)
+    weights: Weights = field(default=(None, None), repr=False)
 
     def plot(self) -> Figure:
         """Every variable in both samples, with the ratio second over first."""
@@ -153,6 +159,7 @@ class DomainComparison:
             labels={name: variable.axis for name, variable in VARIABLES.items()},
             log=[name for name, variable in VARIABLES.items() if variable.log],
             notes={d.variable: f"KS {d.ks:.3f}   $W_1/\\sigma$ {d.wasserstein_relative:.2f}" for d in self.table},
+            weights=self.weights,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -174,6 +181,9 @@ class DomainComparison:
         return {
             "names": list(self.names),
             "jets": list(self.jets),
+            "effective_jets": [
+                n if w is None else effective_number(w) for n, w in zip(self.jets, self.weights, strict=True)
+            ],
             "variables": variables,
             "separation_auc": self.separation,
             "kinematics_auc": self.kinematics,
@@ -204,14 +214,23 @@ class DomainComparison:
             distances.append([title.removesuffix(f" [{unit}]"), *measures])
         return contents, distances
 
+    def _sizes(self) -> list[str]:
+        return [
+            f"{n} jets" if w is None else f"{n} weighted jets (as many as {effective_number(w):.0f} of one weight)"
+            for n, w in self._counted()
+        ]
+
+    def _counted(self) -> list[tuple[int, Floats | None]]:
+        return list(zip(self.jets, self.weights, strict=True))
+
     def __repr__(self) -> str:
         contents, distances = self._tables()
-        heads = [f"{name}: {n} jets" for name, n in zip(self.names, self.jets, strict=True)]
+        heads = [f"{name}: {jets}" for name, jets in zip(self.names, self._sizes(), strict=True)]
         return "\n".join([*heads, "", _aligned(contents, 2), "", _aligned(distances, 1), "", self.summary()])
 
     def _repr_html_(self) -> str:
         contents, distances = self._tables()
-        heads = ", ".join(f"{escape(name)}: {n} jets" for name, n in zip(self.names, self.jets, strict=True))
+        heads = ", ".join(f"{escape(name)}: {jets}" for name, jets in zip(self.names, self._sizes(), strict=True))
         return f"<div><p>{heads}<br>{escape(self.summary())}</p>{_html(contents)}{_html(distances)}</div>"
 
 
@@ -220,6 +239,7 @@ def compare(
     jets_b: Jets,
     *,
     names: Sequence[str] = ("A", "B"),
+    weights: tuple[ArrayLike | None, ArrayLike | None] = (None, None),
     radius: float = 0.8,
     classifier: bool = True,
     seed: int = 0,
@@ -238,6 +258,9 @@ def compare(
         Two jets or more each.
     names : (str, str)
         What tables and pictures call them.
+    weights : (array_like or None, array_like or None)
+        (n,) of each sample, how much its jets count, such as ``(simulated.values["weight"], None)``: finite, none
+        negative, not all 0. None: 1. Only their ratios within a sample matter.
     radius : float
         R of the kT clustering.
     classifier : bool
@@ -254,7 +277,7 @@ def compare(
     Raises
     ------
     RinoError
-        If a sample has fewer than two jets or a jet without pT, or an argument is out of range.
+        If a sample has fewer than two jets or a jet without pT, weights are none, or an argument is out of range.
 
     Examples
     --------
@@ -271,7 +294,7 @@ def compare(
         if len(jets) < 2:
             raise RinoError(f"{name} has {len(jets)} of the two jets or more that a comparison needs: give more")
         columns.append(jet_variables(jets, radius=radius, threads=threads))
-    return compare_variables(*columns, names=names, classifier=classifier, seed=seed, threads=threads)
+    return compare_variables(*columns, names=names, weights=weights, classifier=classifier, seed=seed, threads=threads)
 
 
 def jet_variables(jets: Jets, *, radius: float = 0.8, threads: int = 1) -> dict[str, Floats]:
@@ -314,6 +337,7 @@ def compare_variables(
     second: Mapping[str, ArrayLike],
     *,
     names: Sequence[str] = ("A", "B"),
+    weights: tuple[ArrayLike | None, ArrayLike | None] = (None, None),
     classifier: bool = True,
     seed: int = 0,
     threads: int = 1,
@@ -340,40 +364,78 @@ def compare_variables(
                 )
     a, b = samples
     jets = (len(a["pt"]), len(b["pt"]))
+    counted = _weights(weights, jets, names)
     separation = kinematics = None
     if classifier and min(jets) >= _LEAST_CLASSIFIED:
         rng = random_numbers(seed)
         chosen = [np.sort(rng.permutation(n)[:_CLASSIFIED]) for n in jets]
-        separation = _separation(samples, shared, chosen, seed, threads)
-        kinematics = _separation(samples, _KINEMATICS, chosen, seed, threads)
-    table = tuple(_distance(name, a[name], b[name]) for name in shared)
-    return DomainComparison((str(names[0]), str(names[1])), jets, table, separation, kinematics, (a, b))
+        separation = _separation(samples, shared, counted, chosen, seed, threads)
+        kinematics = _separation(samples, _KINEMATICS, counted, chosen, seed, threads)
+    table = tuple(_distance(name, a[name], b[name], *counted) for name in shared)
+    return DomainComparison((str(names[0]), str(names[1])), jets, table, separation, kinematics, (a, b), counted)
 
 
-def _distance(variable: str, a: Floats, b: Floats) -> Distance:
-    from scipy.stats import ks_2samp, wasserstein_distance
+def _weights(weights: Any, jets: tuple[int, int], names: Sequence[str]) -> Weights:
+    if not isinstance(weights, (tuple, list)) or len(weights) != 2:
+        raise RinoError(f"weights are of type {type(weights).__name__}; give two: arrays with one per jet, or None")
+    first, second = (
+        None if w is None else check_weights(w, n, what=f"weights of {name}")
+        for w, n, name in zip(weights, jets, names, strict=True)
+    )
+    return first, second
 
-    test = ks_2samp(a, b)  # exact up to 10,000 jets a side
-    moved = float(wasserstein_distance(a, b))
-    std = (float(np.std(a, ddof=1)), float(np.std(b, ddof=1)))
+
+def _distance(variable: str, a: Floats, b: Floats, v: Floats | None, w: Floats | None) -> Distance:
+    from scipy.stats import wasserstein_distance
+
+    ks, p = _kolmogorov_smirnov(a, b, v, w)
+    moved = float(wasserstein_distance(a, b, v, w))
+    std = (standard_deviation(a, v, ddof=1), standard_deviation(b, w, ddof=1))
     pooled = math.sqrt((std[0] ** 2 + std[1] ** 2) / 2)
-    auc = roc_auc(np.concatenate([a, b]), np.repeat([0, 1], [len(a), len(b)]))
+    auc = roc_auc(np.concatenate([a, b]), np.repeat([0, 1], [len(a), len(b)]), weights=_joined(len(a), len(b), v, w))
     return Distance(
         variable,
-        (float(np.mean(a)), float(np.mean(b))),
+        (mean(a, v), mean(b, w)),
         std,
-        (tuple(np.quantile(a, _QUANTILES).tolist()), tuple(np.quantile(b, _QUANTILES).tolist())),
-        float(test.statistic),
-        float(test.pvalue),
+        (tuple(quantiles(a, _QUANTILES, v)), tuple(quantiles(b, _QUANTILES, w))),
+        ks,
+        p,
         moved,
         moved / pooled if pooled > 0 else (0.0 if moved == 0 else math.inf),
         max(auc, 1 - auc),
     )
 
 
+def _kolmogorov_smirnov(a: Floats, b: Floats, v: Floats | None, w: Floats | None) -> Pair:
+    """D and its p."""
+    from scipy.stats import ks_2samp, kstwobign
+
+    if v is None and w is None:
+        test = ks_2samp(a, b)  # exact up to 10,000 jets a side
+        return float(test.statistic), float(test.pvalue)
+    shares, numbers = [], []
+    everywhere = np.sort(np.concatenate([a, b]))
+    for x, some in ((a, v), (b, w)):
+        some = np.ones(len(x)) if some is None else some
+        order = np.argsort(x)
+        reached = np.concatenate([[0.0], np.cumsum(some[order])])
+        shares.append(reached[np.searchsorted(x[order], everywhere, side="right")] / reached[-1])
+        numbers.append(effective_number(some))
+    d = float(np.abs(shares[0] - shares[1]).max())
+    return d, float(kstwobign.sf(d * math.sqrt(numbers[0] * numbers[1] / sum(numbers))))
+
+
+def _joined(m: int, n: int, v: Floats | None, w: Floats | None) -> Floats | None:
+    """The weights of both samples, whose means are 1: neither counts more than its number of jets."""
+    if v is None and w is None:
+        return None
+    return np.concatenate([np.ones(k) if x is None else x / x.mean() for k, x in ((m, v), (n, w))])
+
+
 def _separation(
     samples: Sequence[Mapping[str, Floats]],
     variables: Sequence[str],
+    weights: Weights,
     chosen: Sequence[NDArray[np.int64]],
     seed: int,
     threads: int,
@@ -382,8 +444,11 @@ def _separation(
         np.stack([sample[name][which] for name in variables], axis=1)
         for sample, which in zip(samples, chosen, strict=True)
     ]
-    labels = np.repeat([0, 1], [len(part) for part in rows])
-    return boosted_trees(np.concatenate(rows), labels, seed=seed, threads=threads)["auc"]
+    some = [None if w is None else w[which] for w, which in zip(weights, chosen, strict=True)]
+    counts = [len(part) for part in rows]
+    return boosted_trees(
+        np.concatenate(rows), np.repeat([0, 1], counts), weights=_joined(*counts, *some), seed=seed, threads=threads
+    )["auc"]
 
 
 def _hardest(jets: Jets, n: int) -> Floats:

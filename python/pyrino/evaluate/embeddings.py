@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyrino._arguments import checked
-from pyrino._columns import to_float64
+from pyrino._columns import check_weights, to_float64
 from pyrino.errors import RinoError
 from pyrino.evaluate.checks import check_labels, random_numbers
-from pyrino.evaluate.metrics import Measurement, roc_auc
+from pyrino.evaluate.metrics import Measurement, accuracy, roc_auc
 from pyrino.views import _int64
 
 __all__ = [
@@ -135,7 +135,7 @@ def knn(
     from sklearn.neighbors import KNeighborsClassifier
 
     samples = _samples(embeddings, labels, test, folds)
-    fitted_on = _smallest_fit(samples.train[1].size, folds)
+    fitted_on = _smallest_fit(samples.train.y.size, folds)
     if not 1 <= k <= fitted_on:
         raise RinoError(f"k = {k} neighbours out of the {fitted_on} jets of a fold; give 1 to {fitted_on}")
     return _probe(lambda: KNeighborsClassifier(n_neighbors=k), samples, folds, seed, threads)
@@ -149,15 +149,17 @@ def linear_probe(
     seed: int = 0,
     *,
     test: tuple[ArrayLike, ArrayLike] | None = None,
+    weights: ArrayLike | None = None,
     threads: int = 1,
 ) -> ProbeScore:
     """Logistic regression on the frozen embedding (each dimension standardised, L2 penalty with C = 1).
 
-    Parameters, returns and errors as `knn`.
+    Parameters, returns and errors as `knn`; `weights` (n,) say how much each jet counts, in fit and test. Not together
+    with `test`.
     """
     from sklearn.linear_model import LogisticRegression
 
-    samples = _samples(embeddings, labels, test, folds)
+    samples = _samples(embeddings, labels, test, folds, weights)
     return _probe(lambda: LogisticRegression(max_iter=2000), samples, folds, seed, threads)
 
 
@@ -169,15 +171,16 @@ def boosted_trees(
     seed: int = 0,
     *,
     test: tuple[ArrayLike, ArrayLike] | None = None,
+    weights: ArrayLike | None = None,
     threads: int = 1,
 ) -> ProbeScore:
     """Gradient-boosted trees on the frozen embedding (histogram-based, 100 trees of at most 31 leaves).
 
-    Parameters, returns and errors as `knn`; `seed` also seeds the trees.
+    Parameters, returns and errors as `linear_probe`; `seed` also seeds the trees.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    samples = _samples(embeddings, labels, test, folds)
+    samples = _samples(embeddings, labels, test, folds, weights)
 
     def make() -> Any:
         return HistGradientBoostingClassifier(early_stopping=False, random_state=seed)
@@ -373,21 +376,41 @@ def check_embeddings(embeddings: ArrayLike, name: str = "embeddings") -> _Embedd
     return x
 
 
+class _Sample(NamedTuple):
+    x: _Embedding
+    y: NDArray[np.bool_]
+    weights: NDArray[np.float64] | None
+
+    def rows(self, rows: NDArray[np.int64]) -> _Sample:
+        return _Sample(self.x[rows], self.y[rows], None if self.weights is None else self.weights[rows])
+
+
 class _Samples(NamedTuple):
-    train: tuple[_Embedding, NDArray[np.bool_]]
-    test: tuple[_Embedding, NDArray[np.bool_]] | None
+    train: _Sample
+    test: _Sample | None
 
 
 def _samples(
-    embeddings: ArrayLike, labels: ArrayLike, test: tuple[ArrayLike, ArrayLike] | None, folds: int
+    embeddings: ArrayLike,
+    labels: ArrayLike,
+    test: tuple[ArrayLike, ArrayLike] | None,
+    folds: int,
+    weights: ArrayLike | None = None,
 ) -> _Samples:
     x = check_embeddings(embeddings)
     y = check_labels(labels, x.shape[0], "embeddings")
+    w = None
+    if weights is not None:
+        if test is not None:
+            raise RinoError("weights and test are both given; weights are of cross-validated probes alone: leave one")
+        w = check_weights(weights, len(x), y)
+        some = w > 0
+        x, y, w = x[some], y[some], w[some] / w[some].mean()  # what regularises the fits is of weights about 1
     rarer = int(min(y.sum(), (~y).sum()))
     if not 2 <= _int64(folds, "folds") <= rarer:
         raise RinoError(f"folds = {folds} with {rarer} jets of the rarer class; give 2 to {max(rarer, 2)}")
     if test is None:
-        return _Samples((x, y), None)
+        return _Samples(_Sample(x, y, w), None)
     if not isinstance(test, (tuple, list)) or len(test) != 2:
         raise RinoError(f"test is of type {type(test).__name__}; give (embeddings, labels)")
     x_test = check_embeddings(test[0], "test embeddings")
@@ -395,7 +418,8 @@ def _samples(
         raise RinoError(
             f"test embeddings have {x_test.shape[1]} dimensions, those fitted {x.shape[1]}; use one encoder"
         )
-    return _Samples((x, y), (x_test, check_labels(test[1], x_test.shape[0], "test embeddings")))
+    y_test = check_labels(test[1], x_test.shape[0], "test embeddings")
+    return _Samples(_Sample(x, y, w), _Sample(x_test, y_test, None))
 
 
 def _smallest_fit(n: int, folds: int) -> int:
@@ -412,16 +436,18 @@ def _probe(make: Callable[[], Any], samples: _Samples, folds: int, seed: int, th
 
     if _int64(threads, "threads") < 1:
         raise RinoError(f"threads = {threads}; give at least 1")
-    x, y = samples.train
+    train = samples.train
     accuracies, aucs = [], []
-    splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, y)
+    splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(train.x, train.y)
     with threadpool_limits(limits=threads):
-        for fit, left_out in splits:
-            x_test, y_test = samples.test if samples.test is not None else (x[left_out], y[left_out])
-            model = make_pipeline(StandardScaler(), make()).fit(x[fit], y[fit])
-            probability = model.predict_proba(x_test)[:, 1]
-            accuracies.append(float(np.mean((probability >= 0.5) == y_test)))
-            aucs.append(roc_auc(probability, y_test))
+        for rows, left_out in splits:
+            fit, test = train.rows(rows), samples.test or train.rows(left_out)
+            probe = make()
+            weights = {} if fit.weights is None else {f"{type(probe).__name__.lower()}__sample_weight": fit.weights}
+            model = make_pipeline(StandardScaler(), probe).fit(fit.x, fit.y, **weights)
+            probability = model.predict_proba(test.x)[:, 1]
+            accuracies.append(accuracy(probability, test.y, weights=test.weights))
+            aucs.append(roc_auc(probability, test.y, weights=test.weights))
     return {"accuracy": _over_folds(accuracies), "auc": _over_folds(aucs)}
 
 

@@ -2,6 +2,9 @@
 
 Everywhere `scores` is (n,) floating point, larger = more signal-like, and `labels` is (n,) with 1 for
 signal (top) and 0 for background (QCD). A jet is called signal if its score is at or above the threshold.
+
+`weights` (n,), where given, says how much each jet counts: finite, none negative, each class with some. Efficiencies
+are shares of the weight, and resamplings draw jets with their weights.
 """
 
 from __future__ import annotations
@@ -12,9 +15,10 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pyrino._columns import one_dimensional
+from pyrino._columns import check_weights, one_dimensional
 from pyrino.errors import RinoError
 from pyrino.evaluate.checks import check_efficiency, check_resamplings, check_scores, random_numbers
+from pyrino.evaluate.weighted import effective_number, quantiles
 from pyrino.views import _float, _int64
 
 __all__ = [
@@ -89,7 +93,9 @@ class RocCurve(NamedTuple):
     thresholds: NDArray[np.float64]
 
 
-def accuracy(scores: ArrayLike, labels: ArrayLike, threshold: float = 0.5) -> float:
+def accuracy(
+    scores: ArrayLike, labels: ArrayLike, threshold: float = 0.5, *, weights: ArrayLike | None = None
+) -> float:
     """Share of jets on the right side of a fixed threshold.
 
     Parameters
@@ -98,14 +104,16 @@ def accuracy(scores: ArrayLike, labels: ArrayLike, threshold: float = 0.5) -> fl
         (n,) scores and 0/1 labels.
     threshold : float
         In the units of the scores; 0.5 for probabilities.
+    weights : array_like, optional
+        (n,) how much each jet counts.
 
     Raises
     ------
     RinoError
-        If the arrays do not match, hold a NaN, or hold one class only.
+        If the arrays do not match, hold a NaN, or hold one class only; if a weight is negative or not finite, or those
+        of a class are all 0.
     """
-    scores, labels = check_scores(scores, labels)
-    return float(np.mean((scores >= _finite(threshold)) == labels))
+    return _accuracy(_checked(scores, labels, weights), _finite(threshold))
 
 
 def _finite(threshold: float) -> float:
@@ -114,7 +122,7 @@ def _finite(threshold: float) -> float:
     return float(threshold)
 
 
-def accuracy_at_median(scores: ArrayLike, labels: ArrayLike) -> float:
+def accuracy_at_median(scores: ArrayLike, labels: ArrayLike, *, weights: ArrayLike | None = None) -> float:
     """Accuracy when the half of the jets with the higher scores is called signal.
 
     The threshold follows the sample, so a tagger that separates well but is shifted as a whole (as after a
@@ -126,53 +134,52 @@ def accuracy_at_median(scores: ArrayLike, labels: ArrayLike) -> float:
 
     Parameters
     ----------
-    scores, labels : array_like
-        (n,) scores and 0/1 labels.
+    scores, labels, weights : array_like
+        (n,) scores, 0/1 labels and, if any, how much each jet counts.
 
     Raises
     ------
     RinoError
         As `accuracy`.
     """
-    scores, labels = check_scores(scores, labels)
-    return _accuracy_at_median(_counts(scores, labels))
+    return _accuracy_at_median(_checked(scores, labels, weights))
 
 
-def roc_curve(scores: ArrayLike, labels: ArrayLike) -> RocCurve:
+def roc_curve(scores: ArrayLike, labels: ArrayLike, *, weights: ArrayLike | None = None) -> RocCurve:
     """The ROC curve at every distinct score.
 
     Parameters
     ----------
-    scores, labels : array_like
-        (n,) scores and 0/1 labels.
+    scores, labels, weights : array_like
+        (n,) scores, 0/1 labels and, if any, how much each jet counts.
 
     Raises
     ------
     RinoError
         As `accuracy`.
     """
-    scores, labels = check_scores(scores, labels)
-    return _counts(scores, labels).curve()
+    return _checked(scores, labels, weights).curve()
 
 
-def roc_auc(scores: ArrayLike, labels: ArrayLike) -> float:
+def roc_auc(scores: ArrayLike, labels: ArrayLike, *, weights: ArrayLike | None = None) -> float:
     """Area under the ROC curve: the chance that a signal jet scores above a background jet, ties half.
 
     Parameters
     ----------
-    scores, labels : array_like
-        (n,) scores and 0/1 labels.
+    scores, labels, weights : array_like
+        (n,) scores, 0/1 labels and, if any, how much each jet counts.
 
     Raises
     ------
     RinoError
         As `accuracy`.
     """
-    scores, labels = check_scores(scores, labels)
-    return _auc(_counts(scores, labels))
+    return _auc(_checked(scores, labels, weights))
 
 
-def background_efficiency(scores: ArrayLike, labels: ArrayLike, signal_efficiency: float = 0.5) -> float:
+def background_efficiency(
+    scores: ArrayLike, labels: ArrayLike, signal_efficiency: float = 0.5, *, weights: ArrayLike | None = None
+) -> float:
     """Share of background jets that pass where the given share of signal jets passes.
 
     Between two points of the ROC curve (that is, inside a group of jets with one score) it is interpolated
@@ -184,23 +191,28 @@ def background_efficiency(scores: ArrayLike, labels: ArrayLike, signal_efficienc
         (n,) scores and 0/1 labels.
     signal_efficiency : float
         eps_S, in (0, 1].
+    weights : array_like, optional
+        (n,) how much each jet counts.
 
     Raises
     ------
     RinoError
         As `accuracy`, or if `signal_efficiency` is outside (0, 1].
     """
-    scores, labels = check_scores(scores, labels)
+    counts = _checked(scores, labels, weights)
     check_efficiency(signal_efficiency)
-    return _background_efficiency(_counts(scores, labels), signal_efficiency)
+    return _background_efficiency(counts, signal_efficiency)
 
 
-def rejection(scores: ArrayLike, labels: ArrayLike, signal_efficiency: float = 0.5) -> float:
+def rejection(
+    scores: ArrayLike, labels: ArrayLike, signal_efficiency: float = 0.5, *, weights: ArrayLike | None = None
+) -> float:
     """Background rejection 1/eps_B at a signal efficiency.
 
     Where no background jet passes, 1/eps_B is not known, only bounded: the value returned is then the lower
     bound at 95% confidence, 1 / (1 - 0.05^(1/n_B)) or about n_B / 3 (the Clopper-Pearson upper limit on
-    eps_B for none out of n_B). `tagger_metrics` marks such a value; `background_efficiency` is 0 for it.
+    eps_B for none out of n_B; of weighted jets n_B is their effective number, (sum w)^2 / sum w^2).
+    `tagger_metrics` marks such a value; `background_efficiency` is 0 for it.
 
     Parameters
     ----------
@@ -208,25 +220,28 @@ def rejection(scores: ArrayLike, labels: ArrayLike, signal_efficiency: float = 0
         (n,) scores and 0/1 labels.
     signal_efficiency : float
         eps_S, in (0, 1].
+    weights : array_like, optional
+        (n,) how much each jet counts.
 
     Raises
     ------
     RinoError
         As `background_efficiency`.
     """
-    scores, labels = check_scores(scores, labels)
+    counts = _checked(scores, labels, weights)
     check_efficiency(signal_efficiency)
-    counts = _counts(scores, labels)
     passing = _background_efficiency(counts, signal_efficiency)
-    return 1.0 / passing if passing > 0 else _rejection_bound(counts.n_background)
+    return 1.0 / passing if passing > 0 else _rejection_bound(counts.effective_background)
 
 
 def bootstrap(
-    metric: Callable[[NDArray[Any], NDArray[Any]], float],
+    metric: Callable[..., float],
     scores: ArrayLike,
     labels: ArrayLike,
     n: int = 200,
     seed: int = 0,
+    *,
+    weights: ArrayLike | None = None,
 ) -> tuple[float, float]:
     """A metric and its standard error from the finite sample.
 
@@ -237,13 +252,15 @@ def bootstrap(
     Parameters
     ----------
     metric : callable
-        ``metric(scores, labels) -> float``, for example `roc_auc`.
+        ``metric(scores, labels) -> float``, for example `roc_auc`; called with ``weights=``, too, where there are any.
     scores, labels : array_like
         (m,) scores and 0/1 labels.
     n : int
         Number of resamplings, at least 2.
     seed : int
         Seed of the resampling.
+    weights : array_like, optional
+        (m,) how much each jet counts; jets of weight 0 are left out.
 
     Returns
     -------
@@ -255,17 +272,24 @@ def bootstrap(
     RinoError
         As `accuracy`, if ``n < 2``, or if the metric is not finite on the sample or a resampling.
     """
-    scores, labels = check_scores(scores, labels)
+    columns = _columns(scores, labels, weights)
     check_resamplings(n)
     if not callable(metric):
         raise RinoError(f"metric is of type {type(metric).__name__}; give a function of scores and labels")
-    value = float(metric(scores, labels))
+
+    def value_of(picks: NDArray[np.int64] | slice) -> float:
+        some_scores, some_labels, *rest = (column[picks] for column in columns)
+        return float(metric(some_scores, some_labels, **({"weights": rest[0]} if rest else {})))
+
+    labels = columns[1]
+    value = value_of(slice(None))
     signal, background = np.flatnonzero(labels), np.flatnonzero(~labels)
     rng = random_numbers(seed)
     resampled = np.empty(n)
     for i in range(n):
-        drawn = np.concatenate([rng.choice(signal, signal.size), rng.choice(background, background.size)])
-        resampled[i] = metric(scores[drawn], labels[drawn])
+        resampled[i] = value_of(
+            np.concatenate([rng.choice(signal, signal.size), rng.choice(background, background.size)])
+        )
     if not (np.isfinite(value) and np.isfinite(resampled).all()):
         raise RinoError(
             f"the metric {getattr(metric, '__name__', metric)!r} is not finite on the sample or on one of "
@@ -282,6 +306,7 @@ def tagger_metrics(
     n: int = 200,
     threshold: float = 0.5,
     signal_efficiencies: Sequence[float] = SIGNAL_EFFICIENCIES,
+    weights: ArrayLike | None = None,
 ) -> dict[str, Measurement]:
     """All figures of merit of one tagger on one sample, with bootstrap errors.
 
@@ -301,6 +326,8 @@ def tagger_metrics(
         Threshold of ``accuracy``.
     signal_efficiencies : sequence of float
         Where to report the rejection, each in (0, 1].
+    weights : array_like, optional
+        (m,) how much each jet counts; jets of weight 0 are left out.
 
     Returns
     -------
@@ -314,7 +341,7 @@ def tagger_metrics(
     RinoError
         As `bootstrap` and `background_efficiency`.
     """
-    scores, labels = check_scores(scores, labels)
+    counts = _checked(scores, labels, weights)
     check_resamplings(n)
     threshold = _finite(threshold)
     signal_efficiencies = one_dimensional(signal_efficiencies, "signal_efficiencies").tolist()
@@ -325,7 +352,6 @@ def tagger_metrics(
         passing = [_background_efficiency(counts, efficiency) for efficiency in signal_efficiencies]
         return [_accuracy(counts, threshold), _accuracy_at_median(counts), _auc(counts), *passing]
 
-    counts = _counts(scores, labels)
     values = evaluate(counts)
     rng = random_numbers(seed)
     errors = np.std([evaluate(counts.resample(rng)) for _ in range(n)], axis=0, ddof=1)
@@ -337,7 +363,7 @@ def tagger_metrics(
         metrics[rejection_name(efficiency)] = (
             {"value": 1 / passing, "error": float(error) / passing**2}
             if passing > 0
-            else {"value": _rejection_bound(counts.n_background), "error": None, "lower_bound": True}
+            else {"value": _rejection_bound(counts.effective_background), "error": None, "lower_bound": True}
         )
     return metrics
 
@@ -391,7 +417,9 @@ def combine_seeds(per_seed: Sequence[Mapping[str, Measurement]]) -> dict[str, Me
     return combined
 
 
-def thin_roc(scores: ArrayLike, labels: ArrayLike, points: int = 199) -> dict[str, Any]:
+def thin_roc(
+    scores: ArrayLike, labels: ArrayLike, points: int = 199, *, weights: ArrayLike | None = None
+) -> dict[str, Any]:
     """The ROC curve at equally spaced signal efficiencies, small enough for a report.
 
     Parameters
@@ -400,31 +428,35 @@ def thin_roc(scores: ArrayLike, labels: ArrayLike, points: int = 199) -> dict[st
         (n,) scores and 0/1 labels.
     points : int
         Number of signal efficiencies, spaced equally between 0 and 1, both ends left out.
+    weights : array_like, optional
+        (n,) how much each jet counts.
 
     Returns
     -------
     dict
         ``signal_efficiency`` and ``background_efficiency``, lists of `points` floats, and ``n_background``,
-        the number of background jets (which says how small an eps_B can be trusted).
+        the number of background jets, of weighted ones the effective number rounded down (which says how small an
+        eps_B can be trusted).
 
     Raises
     ------
     RinoError
         As `accuracy`, or if ``points < 2``.
     """
-    scores, labels = check_scores(scores, labels)
+    counts = _checked(scores, labels, weights)
     if _int64(points, "points") < 2:
         raise RinoError(f"points = {points} makes no curve; give at least 2")
-    counts = _counts(scores, labels)
     grid = np.linspace(0, 1, points + 2)[1:-1]
     return {
         "signal_efficiency": [round(float(x), 6) for x in grid],
         "background_efficiency": [_background_efficiency(counts, x) for x in grid],
-        "n_background": counts.n_background,
+        "n_background": int(counts.effective_background),
     }
 
 
-def score_histogram(scores: ArrayLike, labels: ArrayLike, bins: int = 40) -> dict[str, Any]:
+def score_histogram(
+    scores: ArrayLike, labels: ArrayLike, bins: int = 40, *, weights: ArrayLike | None = None
+) -> dict[str, Any]:
     """Distribution of probabilities, class by class, and its median.
 
     Parameters
@@ -433,18 +465,22 @@ def score_histogram(scores: ArrayLike, labels: ArrayLike, bins: int = 40) -> dic
         (n,) probabilities in [0, 1] and 0/1 labels.
     bins : int
         Number of equal bins between 0 and 1.
+    weights : array_like, optional
+        (n,) how much each jet counts.
 
     Returns
     -------
     dict
-        ``edges`` (bins + 1), ``signal`` and ``background`` (bins; counts), ``median`` of all jets together.
+        ``edges`` (bins + 1), ``signal`` and ``background`` (bins; counts, or sums of weights), ``median`` of all jets
+        together (of weighted ones the lowest score up to which half of the weight lies).
 
     Raises
     ------
     RinoError
         As `accuracy`, if a score is not a probability, or if ``bins < 1``.
     """
-    scores, labels = check_scores(scores, labels)
+    scores, labels, *rest = _columns(scores, labels, weights)
+    w = rest[0] if rest else None
     if _int64(bins, "bins") < 1:
         raise RinoError(f"bins = {bins}; a histogram needs at least 1")
     outside = np.flatnonzero((scores < 0) | (scores > 1))
@@ -456,9 +492,9 @@ def score_histogram(scores: ArrayLike, labels: ArrayLike, bins: int = 40) -> dic
     edges = np.linspace(0, 1, bins + 1)
     return {
         "edges": edges.tolist(),
-        "signal": np.histogram(scores[labels], edges)[0].tolist(),
-        "background": np.histogram(scores[~labels], edges)[0].tolist(),
-        "median": float(np.median(scores)),
+        "signal": np.histogram(scores[labels], edges, weights=None if w is None else w[labels])[0].tolist(),
+        "background": np.histogram(scores[~labels], edges, weights=None if w is None else w[~labels])[0].tolist(),
+        "median": quantiles(scores, [0.5], w)[0],
     }
 
 
@@ -471,25 +507,32 @@ class _Counts(NamedTuple):
     """(n,) position in `scores` of every jet."""
     is_signal: NDArray[np.bool_]
     """(n,) class of every jet."""
+    weights: NDArray[np.float64] | None
+    """(n,) weight of every jet, above 0; None: 1."""
     signal: NDArray[np.float64]
-    """(m,) signal jets at each distinct score."""
+    """(m,) weight of the signal jets at each distinct score."""
     background: NDArray[np.float64]
-    """(m,) background jets at each distinct score."""
+    """(m,) that of the background jets."""
 
     @property
-    def n_signal(self) -> int:
-        return int(self.is_signal.sum())
+    def effective_background(self) -> float:
+        """The number of background jets; of weighted ones (sum w)^2 / sum w^2."""
+        if self.weights is None:
+            return float(self.is_signal.size - self.is_signal.sum())
+        return effective_number(self.weights[~self.is_signal])
 
     @property
-    def n_background(self) -> int:
-        return self.is_signal.size - self.n_signal
+    def total(self) -> float:
+        return float(self.signal.sum() + self.background.sum())
 
     def resample(self, rng: np.random.Generator) -> _Counts:
         """The same sample with each class drawn again with replacement; no sorting needed."""
         drawn = []
         for mask in (self.is_signal, ~self.is_signal):
             groups = self.group[mask]
-            drawn.append(np.bincount(groups[rng.integers(0, groups.size, groups.size)], minlength=self.scores.size))
+            picks = rng.integers(0, groups.size, groups.size)
+            weights = None if self.weights is None else self.weights[mask][picks]
+            drawn.append(np.bincount(groups[picks], weights, self.scores.size))
         return self._replace(signal=drawn[0].astype(np.float64), background=drawn[1].astype(np.float64))
 
     def efficiencies(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -502,32 +545,45 @@ class _Counts(NamedTuple):
         return RocCurve(*self.efficiencies(), np.concatenate([[np.inf], self.scores]))
 
 
-def _counts(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> _Counts:
+def _columns(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None) -> tuple[NDArray[Any], ...]:
+    """Scores, labels and, if there are any, weights, after all checks; without the jets of weight 0."""
+    scores, labels = check_scores(scores, labels)
+    if weights is None:
+        return scores, labels
+    w = check_weights(weights, len(scores), labels)
+    return scores[w > 0], labels[w > 0], w[w > 0]
+
+
+def _checked(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None) -> _Counts:
+    scores, labels, *rest = _columns(scores, labels, weights)
+    w = rest[0] if rest else None
     falling, group = np.unique(-scores, return_inverse=True)
-    signal = np.bincount(group[labels], minlength=falling.size).astype(np.float64)
-    background = np.bincount(group[~labels], minlength=falling.size).astype(np.float64)
-    return _Counts(-falling, group, labels, signal, background)
+    signal, background = (
+        np.bincount(group[mask], None if w is None else w[mask], falling.size).astype(np.float64)
+        for mask in (labels, ~labels)
+    )
+    return _Counts(-falling, group, labels, w, signal, background)
 
 
 def _accuracy(counts: _Counts, threshold: float) -> float:
     called = counts.scores >= threshold
     right = counts.signal[called].sum() + counts.background[~called].sum()
-    return float(right / counts.is_signal.size)
+    return float(right / counts.total)
 
 
 def _accuracy_at_median(counts: _Counts) -> float:
     at_score = counts.signal + counts.background
-    half = counts.is_signal.size / 2
+    half = counts.total / 2
     above = np.concatenate([[0.0], np.cumsum(at_score)])[:-1]
     # The share of each score's jets called signal: 1 above the median, 0 below it, a fraction on it.
-    share = np.clip((half - above) / np.maximum(at_score, 1), 0, 1)
-    return float((share @ counts.signal + (1 - share) @ counts.background) / counts.is_signal.size)
+    share = np.clip((half - above) / np.where(at_score > 0, at_score, 1), 0, 1)
+    return float((share @ counts.signal + (1 - share) @ counts.background) / counts.total)
 
 
 def _auc(counts: _Counts) -> float:
-    # Half-integers below 2^53 all along, so that the area is exact up to the one division.
+    # Without weights half-integers below 2^53 all along, so that the area is exact up to the one division.
     pairs = counts.background @ (np.cumsum(counts.signal) - counts.signal / 2)
-    return float(pairs / (counts.n_signal * counts.n_background))
+    return float(pairs / (counts.signal.sum() * counts.background.sum()))
 
 
 def _background_efficiency(counts: _Counts, signal_efficiency: float) -> float:
@@ -539,5 +595,5 @@ def _background_efficiency(counts: _Counts, signal_efficiency: float) -> float:
     return float(background[after - 1] + fraction * (background[after] - background[after - 1]))
 
 
-def _rejection_bound(n_background: int) -> float:
+def _rejection_bound(n_background: float) -> float:
     return float(-1.0 / np.expm1(np.log1p(-CONFIDENCE_LEVEL) / n_background))

@@ -7,15 +7,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pyrino._columns import as_array, to_float64
+from pyrino._columns import as_array, check_weights, to_float64
 from pyrino.errors import RinoError
 from pyrino.evaluate.checks import check_resamplings, random_numbers
-from pyrino.evaluate.metrics import Measurement
+from pyrino.evaluate.metrics import Measurement, roc_auc
+from pyrino.evaluate.weighted import mean, quantiles, standard_deviation
 
 __all__ = ["class_metrics", "confusion_matrix", "regression_metrics"]
 
 
-def confusion_matrix(probabilities: ArrayLike, outputs: ArrayLike) -> NDArray[np.float64]:
+def confusion_matrix(
+    probabilities: ArrayLike, outputs: ArrayLike, *, weights: ArrayLike | None = None
+) -> NDArray[np.float64]:
     """Of the jets of each class (row), the share that is called each class (column), the most probable one.
 
     Parameters
@@ -24,6 +27,8 @@ def confusion_matrix(probabilities: ArrayLike, outputs: ArrayLike) -> NDArray[np
         (n, classes).
     outputs
         (n,) the number of each jet's class, from 0; each is there.
+    weights
+        (n,) how much each jet counts: finite, none negative, each class with some; None: 1.
 
     Returns
     -------
@@ -33,20 +38,25 @@ def confusion_matrix(probabilities: ArrayLike, outputs: ArrayLike) -> NDArray[np
     Raises
     ------
     RinoError
-        If shapes do not fit, a number is not finite, or a class has no jet.
+        If shapes do not fit, a number is not finite, a class has no jet, or weights are none.
     """
-    p, y = _checked(probabilities, outputs)
-    return _confusion(p.argmax(axis=1), y, p.shape[1])
+    p, y, w = _checked(probabilities, outputs, weights)
+    return _confusion(p.argmax(axis=1), y, w, p.shape[1])
 
 
 def class_metrics(
-    probabilities: ArrayLike, outputs: ArrayLike, seed: int = 0, *, n: int = 200
+    probabilities: ArrayLike,
+    outputs: ArrayLike,
+    seed: int = 0,
+    *,
+    n: int = 200,
+    weights: ArrayLike | None = None,
 ) -> dict[str, Measurement]:
     """Accuracy, mean accuracy of the classes, and macro one-vs-rest AUC, with bootstrap errors.
 
     Parameters
     ----------
-    probabilities, outputs
+    probabilities, outputs, weights
         As `confusion_matrix` takes them.
     seed
         Of the resampling, which draws the jets of each class again with replacement.
@@ -65,16 +75,16 @@ def class_metrics(
     RinoError
         As `confusion_matrix`, or if ``n < 2``.
     """
-    p, y = _checked(probabilities, outputs)
+    p, y, w = _checked(probabilities, outputs, weights)
     check_resamplings(n)
     of_class = [np.flatnonzero(y == c) for c in range(p.shape[1])]
 
     def evaluate(picks: NDArray[np.int64]) -> list[float]:
-        some, labels = p[picks], y[picks]
+        some, labels, v = p[picks], y[picks], None if w is None else w[picks]
         called = some.argmax(axis=1)
-        right = np.diag(_confusion(called, labels, p.shape[1]))
-        areas = [_auc(some[:, c], labels == c) for c in range(p.shape[1])]
-        return [float(np.mean(called == labels)), float(right.mean()), float(np.mean(areas))]
+        right = np.diag(_confusion(called, labels, v, p.shape[1]))
+        areas = [roc_auc(some[:, c], labels == c, weights=v) for c in range(p.shape[1])]
+        return [mean((called == labels).astype(np.float64), v), float(right.mean()), float(np.mean(areas))]
 
     def again(rng: np.random.Generator) -> NDArray[np.int64]:
         return np.concatenate([rng.choice(mine, len(mine)) for mine in of_class])
@@ -84,7 +94,7 @@ def class_metrics(
 
 
 def regression_metrics(
-    predicted: ArrayLike, truth: ArrayLike, seed: int = 0, *, n: int = 200
+    predicted: ArrayLike, truth: ArrayLike, seed: int = 0, *, n: int = 200, weights: ArrayLike | None = None
 ) -> dict[str, Measurement]:
     """Bias and resolution of one target, in its units, with bootstrap errors.
 
@@ -94,6 +104,8 @@ def regression_metrics(
         (m,), two or more.
     seed, n
         Of the resampling of the jets, as `class_metrics` takes them.
+    weights
+        (m,) how much each jet counts: finite, none negative; None: 1.
 
     Returns
     -------
@@ -105,7 +117,7 @@ def regression_metrics(
     Raises
     ------
     RinoError
-        If shapes do not fit or a number is not finite, or if ``n < 2``.
+        If shapes do not fit or a number is not finite, weights are none, or if ``n < 2``.
     """
     x, y = to_float64(predicted, "predicted"), to_float64(truth, "truth")
     if x.ndim != 1 or x.shape != y.shape or len(x) < 2:
@@ -114,14 +126,18 @@ def regression_metrics(
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
             raise RinoError(f"{name}[{bad[0]}] = {values[bad[0]]} is not finite: leave such jets out")
+    w = None
+    if weights is not None:
+        w = check_weights(weights, len(x))
+        x, y, w = x[w > 0], y[w > 0], w[w > 0]
     check_resamplings(n)
 
     def evaluate(picks: NDArray[np.int64]) -> list[float]:
-        residual = x[picks] - y[picks]
-        low, high = np.quantile(residual, [0.15865, 0.84135])
-        spread = y[picks].var()
-        explained = 1 - np.mean(residual**2) / spread if spread > 0 else np.nan
-        return [float(residual.mean()), float(residual.std()), float((high - low) / 2), float(explained)]
+        residual, v = x[picks] - y[picks], None if w is None else w[picks]
+        low, high = quantiles(residual, [0.15865, 0.84135], v)
+        spread = standard_deviation(y[picks], v) ** 2
+        explained = 1 - mean(residual**2, v) / spread if spread > 0 else np.nan
+        return [mean(residual, v), standard_deviation(residual, v), (high - low) / 2, float(explained)]
 
     names = ("bias", "resolution", "half_width_68", "explained")
     return _measured(names, evaluate, np.arange(len(x)), lambda rng: rng.integers(0, len(x), len(x)), seed, n)
@@ -141,7 +157,9 @@ def _measured(
     return {name: {"value": v, "error": float(e)} for name, v, e in zip(names, values, errors, strict=True)}
 
 
-def _checked(probabilities: ArrayLike, outputs: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _checked(
+    probabilities: ArrayLike, outputs: ArrayLike, weights: ArrayLike | None
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64] | None]:
     p = to_float64(probabilities, "probabilities")
     y = as_array(outputs, "outputs", "are")
     if p.ndim != 2 or p.shape[1] < 2 or y.shape != p.shape[:1]:
@@ -159,18 +177,14 @@ def _checked(probabilities: ArrayLike, outputs: ArrayLike) -> tuple[NDArray[np.f
     missing = np.setdiff1d(np.arange(p.shape[1]), y)
     if missing.size:
         raise RinoError(f"there is no jet of class {missing[0]}: give jets of all {p.shape[1]} classes")
-    return p, y
+    if weights is None:
+        return p, y, None
+    w = check_weights(weights, len(y), y)
+    return p[w > 0], y[w > 0], w[w > 0]
 
 
-def _confusion(called: NDArray[np.int64], y: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
-    counts = np.bincount(y * classes + called, minlength=classes**2).reshape(classes, classes).astype(np.float64)
+def _confusion(
+    called: NDArray[np.int64], y: NDArray[np.int64], w: NDArray[np.float64] | None, classes: int
+) -> NDArray[np.float64]:
+    counts = np.bincount(y * classes + called, w, classes**2).reshape(classes, classes).astype(np.float64)
     return counts / counts.sum(axis=1, keepdims=True)
-
-
-def _auc(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
-    """Probability that a positive one has the higher score (Mann and Whitney), ties counting half."""
-    from scipy.stats import rankdata
-
-    ranks = rankdata(scores)
-    m = int(positive.sum())
-    return float((ranks[positive].sum() - m * (m + 1) / 2) / (m * (len(scores) - m)))

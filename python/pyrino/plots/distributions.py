@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pyrino._columns import to_float64
+from pyrino._columns import check_weights, to_float64
 from pyrino.drawing.style import BLUE, GREEN, INK, MUTED, PURPLE, SKY, VERMILION, new_figure, plain
 from pyrino.errors import RinoError
 
@@ -33,12 +33,17 @@ _LEAST_IN_RATIO = 5
 
 
 def distributions(
-    samples: Samples, *, labels: Mapping[str, str] | None = None, log: Iterable[str] = (), title: str | None = None
+    samples: Samples,
+    *,
+    labels: Mapping[str, str] | None = None,
+    log: Iterable[str] = (),
+    title: str | None = None,
+    weights: Mapping[str, ArrayLike | None] | None = None,
 ) -> Figure:
     """One panel per variable: the shapes (unit area) of one sample or several.
 
     An axis reaches from the 0.05th to the 99.95th percentile of all samples; what is beyond is in the norm. The band
-    is the statistical error, sqrt(n) in each bin.
+    is the statistical error, sqrt(n) in each bin, sqrt(sum w^2) of weighted jets.
 
     Parameters
     ----------
@@ -50,6 +55,8 @@ def distributions(
         Variables whose densities are drawn on a logarithmic axis.
     title : str, optional
         Above all panels.
+    weights : mapping of str to array_like or None, optional
+        Name of the sample -> (n,) how much its jets count, none negative; left out or None: 1.
 
     Returns
     -------
@@ -58,9 +65,9 @@ def distributions(
     Raises
     ------
     RinoError
-        If there is no sample or variable, or a variable has no finite value in some sample.
+        If there is no sample or variable, a variable has no finite value in some sample, or weights are none.
     """
-    columns = _columns(samples)
+    columns = _columns(samples, weights or {})
     across, down = _grid(len(columns))
     figure = new_figure(3.3 * across, 2.5 * down + 0.6)
     panels = figure.subplots(down, across, squeeze=False)
@@ -68,7 +75,7 @@ def distributions(
         axes.remove()
     chosen = set(log)
     for axes, (variable, values) in zip(panels.flat, columns.items(), strict=False):
-        edges = binning(np.concatenate(list(values.values())))
+        edges = binning(np.concatenate([x for x, _ in values.values()]))
         _shapes(axes, values, edges, _unit(labels, variable), variable in chosen)
         axes.set_xlabel((labels or {}).get(variable, variable), fontsize=10, color=INK)
     _finish(figure, panels.flat[0], title)
@@ -83,6 +90,7 @@ def compare_distributions(
     log: Iterable[str] = (),
     notes: Mapping[str, str] | None = None,
     title: str | None = None,
+    weights: tuple[ArrayLike | None, ArrayLike | None] = (None, None),
 ) -> Figure:
     """Two samples: the shape (unit area) of every variable in both, and below it the ratio, second over first.
 
@@ -97,6 +105,8 @@ def compare_distributions(
         As in `distributions`.
     notes : mapping of str to str, optional
         Above the panel of a variable, for example a distance.
+    weights : (array_like or None, array_like or None)
+        (n,) of each sample, as in `distributions`.
 
     Returns
     -------
@@ -110,7 +120,8 @@ def compare_distributions(
     if list(first[1]) != list(second[1]):
         raise RinoError(f"{first[0]!r} has the variables {list(first[1])}, {second[0]!r} {list(second[1])}: give equal")
     names = [first[0], second[0]] if first[0] != second[0] else [f"{first[0]} (1)", f"{second[0]} (2)"]
-    columns = _columns({name: dict(sample[1]) for name, sample in zip(names, (first, second), strict=True)})
+    samples = {name: dict(sample[1]) for name, sample in zip(names, (first, second), strict=True)}
+    columns = _columns(samples, dict(zip(names, weights, strict=True)))
     across, down = _grid(len(columns))
     figure = new_figure(3.3 * across, 3.2 * down + 0.5)
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)
@@ -122,7 +133,7 @@ def compare_distributions(
             cells[divmod(i, across)].subgridspec(2, 1, height_ratios=(2.6, 1), hspace=0.0).subplots(sharex=True)
         )
         top = top or above
-        edges = binning(np.concatenate(list(values.values())))
+        edges = binning(np.concatenate([x for x, _ in values.values()]))
         _shapes(above, values, edges, _unit(labels, variable), variable in chosen)
         _ratio(below, values, edges)
         above.tick_params(labelbottom=False)
@@ -162,21 +173,26 @@ def binning(values: ArrayLike, bins: int = _BINS) -> Floats:
     return np.linspace(low, high, bins + 1)
 
 
-def _columns(samples: Samples) -> dict[str, dict[str, Floats]]:
-    """Variable -> sample -> finite values."""
+def _columns(
+    samples: Samples, weights: Mapping[str, ArrayLike | None]
+) -> dict[str, dict[str, tuple[Floats, Floats | None]]]:
+    """Variable -> sample -> finite values, and their weights if they have some."""
     if not isinstance(samples, Mapping) or not all(isinstance(sample, Mapping) for sample in samples.values()):
         raise RinoError("samples are not {name: {variable: values}}; give a dict of dicts of arrays (n,)")
     variables = list(dict.fromkeys(variable for sample in samples.values() for variable in sample))
     if not variables:
         raise RinoError("there is nothing to draw: give at least one sample with at least one variable")
-    columns: dict[str, dict[str, Floats]] = {variable: {} for variable in variables}
+    columns: dict[str, dict[str, tuple[Floats, Floats | None]]] = {variable: {} for variable in variables}
     for name, sample in samples.items():
+        given = weights.get(name)
         for variable, values in sample.items():
             x = to_float64(values, f"{variable!r} of {name!r}")
-            x = x[np.isfinite(x)]
-            if x.ndim != 1 or not x.size:
-                raise RinoError(f"{variable!r} of {name!r} has no finite values (n,); leave it out")
-            columns[variable][name] = x
+            w = None if given is None or x.ndim != 1 else check_weights(given, len(x), what=f"weights of {name!r}")
+            finite = np.isfinite(x)
+            x, w = x[finite], None if w is None else w[finite]
+            if x.ndim != 1 or not x.size or (w is not None and not w.any()):
+                raise RinoError(f"{variable!r} of {name!r} has no finite values (n,) that count; leave it out")
+            columns[variable][name] = (x, w)
     return columns
 
 
@@ -190,12 +206,13 @@ def _unit(labels: Mapping[str, str] | None, variable: str) -> str:
     return " [1/GeV]" if "[GeV]" in (labels or {}).get(variable, variable) else ""
 
 
-def _shapes(axes: Axes, values: Mapping[str, Floats], edges: Floats, unit: str, log: bool) -> None:
+def _shapes(
+    axes: Axes, values: Mapping[str, tuple[Floats, Floats | None]], edges: Floats, unit: str, log: bool
+) -> None:
     widths = np.diff(edges)
-    for colour, (name, x) in zip(_CYCLE * (1 + len(values) // len(_CYCLE)), values.items(), strict=False):
-        counts = np.histogram(x, edges)[0]
-        density = counts / (len(x) * widths)
-        error = np.sqrt(counts) / (len(x) * widths)
+    for colour, (name, (x, w)) in zip(_CYCLE * (1 + len(values) // len(_CYCLE)), values.items(), strict=False):
+        counts, share, deviation = _histogram(x, w, edges)
+        density, error = share / widths, deviation / widths
         lowest = density - error if not log else np.where(counts > 1, density - error, 0.5 * density)
         axes.stairs(density + error, edges, baseline=lowest, fill=True, color=colour, alpha=0.25, linewidth=0)
         axes.stairs(density, edges, color=colour, linewidth=1.5, label=f"{name}  ({len(x)} jets)")
@@ -210,16 +227,24 @@ def _shapes(axes: Axes, values: Mapping[str, Floats], edges: Floats, unit: str, 
     plain(axes)
 
 
-def _ratio(axes: Axes, values: Mapping[str, Floats], edges: Floats) -> None:
+def _histogram(x: Floats, w: Floats | None, edges: Floats) -> tuple[Floats, Floats, Floats]:
+    """Entries of each bin, their share of the whole sample, and its statistical error."""
+    counts = np.histogram(x, edges)[0]
+    if w is None:
+        return counts, counts / len(x), np.sqrt(counts) / len(x)
+    sums, squares = (np.histogram(x, edges, weights=y)[0] / w.sum() ** k for k, y in ((1, w), (2, w**2)))
+    return counts, sums, np.sqrt(squares)
+
+
+def _ratio(axes: Axes, values: Mapping[str, tuple[Floats, Floats | None]], edges: Floats) -> None:
     from matplotlib.ticker import NullLocator, StrMethodFormatter
 
-    first, second = values.values()
-    a, b = np.histogram(first, edges)[0], np.histogram(second, edges)[0]
+    (a, of_first, first_error), (b, of_second, second_error) = (_histogram(x, w, edges) for x, w in values.values())
     known = np.minimum(a, b) >= _LEAST_IN_RATIO
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(known, (b / len(second)) / (a / len(first)), np.nan)
-        band = np.where(a >= _LEAST_IN_RATIO, 1 / np.sqrt(a), np.nan)
-        error = ratio / np.sqrt(b)
+        ratio = np.where(known, of_second / of_first, np.nan)
+        band = np.where(a >= _LEAST_IN_RATIO, first_error / of_first, np.nan)
+        error = ratio * second_error / of_second
     axes.stairs(1 + band, edges, baseline=1 - band, fill=True, color=_CYCLE[0], alpha=0.25, linewidth=0)
     axes.axhline(1, color=_CYCLE[0], linewidth=1)
     centres = 0.5 * (edges[1:] + edges[:-1])
