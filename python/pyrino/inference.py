@@ -6,16 +6,18 @@ import copy
 import functools
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pyrino._columns import offsets_of
 from pyrino.data.chunk import chosen
+from pyrino.data.stream import JetStream
 from pyrino.errors import RinoError
 from pyrino.jets import Jets
 from pyrino.jets.awkward import constituents_of, momentum_fields
@@ -25,9 +27,9 @@ if TYPE_CHECKING:
     import awkward as ak
     import dask_awkward as dak
 
-    Collection = Jets | ak.Array | dak.Array
+    Collection = Jets | JetStream | ak.Array | dak.Array
 
-__all__ = ["Call", "compute", "embed"]
+__all__ = ["Call", "compute", "embed", "weights_digest"]
 
 
 class Model(Protocol):
@@ -39,6 +41,9 @@ class Model(Protocol):
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Any: ...
 
+
+#: Jets of a stream at a time.
+_PIECE = 4096
 
 #: What is computed of jets: (n, D) or (n,).
 Compute = Callable[[Jets], NDArray[Any]]
@@ -163,14 +168,27 @@ def compute(call: Call, model: Model | str | os.PathLike[str], jets: Any) -> Any
     loaded = weights.load() if weights else model
     if isinstance(jets, Jets):
         return call.of(loaded)(jets)
+    if isinstance(jets, JetStream):
+        jets._want_columns(getattr(loaded, "encoder", loaded).recipe.columns)
+        return _of_stream(jets, call.of(loaded))
     import awkward as ak
 
     if isinstance(jets, ak.Array):
         return call(loaded, jets)
     raise RinoError(
-        f"the jets are of type {type(jets).__name__}; give pyrino.Jets, an awkward array jets x var x records, or a "
-        f"collection of dask-awkward; of futures: client.map(functools.partial(pyrino.{call.method}, path), futures)"
+        f"the jets are of type {type(jets).__name__}; give pyrino.Jets, a stream, an awkward array jets x var x "
+        "records, or a collection of dask-awkward; of futures: "
+        f"client.map(functools.partial(pyrino.{call.method}, path), futures)"
     )
+
+
+def _of_stream(stream: JetStream, of: Compute) -> Iterator[tuple[Jets, NDArray[Any]]]:
+    """Jets and what `of` says of them, as many as an epoch has."""
+    left = len(stream)
+    while left > 0:
+        jets = stream.take(min(_PIECE, left))
+        left -= len(jets)
+        yield jets, of(jets)
 
 
 # --- models ---
@@ -195,13 +213,18 @@ def _read_once(kind: type[Model], place: Path, stamp: tuple[int, int] | None) ->
 
 def _digest(model: Model) -> str:
     """Of everything that decides the results: two models that have the same give the same."""
+    encoder = getattr(model, "encoder", model)
+    return weights_digest(model, f"{encoder.recipe.to_json()} {getattr(encoder, 'kernels', '')}")
+
+
+def weights_digest(model: torch.nn.Module, words: str = "") -> str:
+    """Of the names, types and values of all tensors, and of some words."""
     import xxhash
 
-    encoder = getattr(model, "encoder", model)
-    state = xxhash.xxh3_128(f"{encoder.recipe.to_json()} {getattr(encoder, 'kernels', '')}".encode())
+    state = xxhash.xxh3_128(words.encode())
     for name, tensor in model.state_dict().items():
         state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        state.update(tensor.detach().cpu().contiguous().numpy())
+        state.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
     return state.hexdigest()
 
 
@@ -277,7 +300,8 @@ def _of_jets(
     found = of(Jets.from_columns(*momenta, offsets_of(counts[full]), extras=extras))
     if full.all():
         return found
-    values = np.full((len(full), *found.shape[1:]), np.nan, dtype=found.dtype)
+    missing = False if found.dtype == bool else np.nan  # a jet without constituents passes no cut
+    values = np.full((len(full), *found.shape[1:]), missing, dtype=found.dtype)
     values[full] = found
     return values
 

@@ -33,7 +33,7 @@ from pyrino.jets import Jets
 
 if TYPE_CHECKING:
     from pyrino.nn import Encoder
-    from pyrino.training.tagger import Tagger
+    from pyrino.training.tagger import Point, Tagger
 
 __all__ = ["TREE", "embed_files", "predict_files"]
 
@@ -45,6 +45,9 @@ _MOST = 65536
 #: Rows of a row group of parquet, at least, and bytes of a basket of the widest branch, at most.
 _GROUP = 65536
 _BASKET = 4 << 20
+
+#: Name of the column that says whether jets pass a working point.
+_PASSES = "passes"
 
 Entries = NDArray[np.int64]
 
@@ -153,6 +156,7 @@ def predict_files(
     out: PathLike,
     *,
     prior: float | None = None,
+    working_point: Point | None = None,
     batch_size: int = 1024,
     threads: int = 1,
     append: bool = False,
@@ -175,6 +179,9 @@ def predict_files(
         As for `embed_files`, with ``probability`` (float64; of a regression ``prediction``) in place of ``embedding``.
     prior, batch_size, threads
         As `Tagger.predict` takes them.
+    working_point
+        What `Evaluation.fix_working_point` gave, or its file: ``passes`` (bool) is written, too, in friend trees false
+        where ``valid`` is.
     append, tree, overwrite, progress, about, max_jets, layout, on_error, **selection
         As for `embed_files`.
 
@@ -198,27 +205,35 @@ def predict_files(
     >>> predict_files(tagger, "JetClass/val_5M/TTBar_000.root", "TTBar_000_rino.root")
     """
 
+    point = None if working_point is None else tagger.checked_point(working_point, prior)
     predict = partial(tagger.predict, prior=prior, batch_size=batch_size, threads=threads)
     kind = "prediction" if tagger.task == "regression" else "probability"
-    column = _Column(kind, np.dtype(np.float64), None if tagger.outputs == 1 else tagger.outputs, predict)
+    width = None if tagger.outputs == 1 else tagger.outputs
+    column = _Column(kind, np.dtype(np.float64), width, predict, None if point is None else point.threshold)
     of = {} if tagger.task == "binary" else {"of": ", ".join(tagger.targets or tagger.classes)}
-    made = {"head": tagger.kind, **({} if prior is None else {"prior": prior}), **of, **(about or {})}
+    said = {} if point is None else {"working_point": point.to_dict()}
+    made = {"head": tagger.kind, **({} if prior is None else {"prior": prior}), **of, **said, **(about or {})}
     to = _Out(column, "predict", out, append, tree, overwrite, made)
     return _write(to, path, max_jets, layout, on_error, selection, progress, tagger.encoder.recipe.columns)
 
 
 @dataclass(frozen=True)
 class _Column:
-    """What is computed of each jet: `of` gives (n,) of `dtype`, or (n, width)."""
+    """What is computed of each jet: `of` gives (n,) of `dtype`, or (n, width); with `cut` whether it is as large."""
 
     name: str
     dtype: np.dtype[Any]
     width: int | None
     of: Callable[[Jets], NDArray[Any]]
+    cut: float | None = None
 
     def missing(self, n: int) -> NDArray[Any]:
         """Values of n jets that have none."""
         return np.full(n if self.width is None else (n, self.width), np.nan, dtype=self.dtype)
+
+    def passes(self, values: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
+        """Whether jets of these values pass the cut, where there is one; those without value do not."""
+        return {} if self.cut is None else {_PASSES: values >= self.cut}
 
 
 @dataclass(frozen=True)
@@ -443,6 +458,7 @@ def _parquet_file(to: _Out, place: Path, several: bool) -> Iterator[_Parquet]:
             *([(JET, pa.int64())] if several else []),
             ("label", pa.int64()),
             (column.name, kind if column.width is None else pa.list_(kind, column.width)),
+            *([] if column.cut is None else [(_PASSES, pa.bool_())]),
         ],
         metadata={f"pyrino.{to.verb}": to.about()},
     )
@@ -509,6 +525,7 @@ class _Parquet:
             *([pa.array(np.concatenate([row[5] for row in self._rows]))] if self._several else []),
             pa.concat_arrays(labels),
             flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1]),
+            *(pa.array(passes) for passes in self._column.passes(values).values()),
         ]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=self._writer.schema))
         self._rows, self._number = [], 0
@@ -563,7 +580,9 @@ class _Rows:
         integer = np.dtype(np.int64)
         with uproot_writes(source):
             root[_about(to.tree)] = to.about(source=str(source))
-            branches = {"entry": integer, "label": integer, "valid": np.dtype(np.bool_), column.name: kind}
+            boolean = np.dtype(np.bool_)
+            branches = {"entry": integer, "label": integer, "valid": boolean, column.name: kind}
+            branches |= {} if column.cut is None else {_PASSES: boolean}
             self._tree = root.mktree(to.tree, branches if first_jets is None else branches | {JET: integer})
 
     def extend(self, chunk: Chunk, entries: Entries, end: int) -> None:
@@ -589,6 +608,7 @@ class _Rows:
             part = slice(i, i + self._step)
             jet = np.arange(self._end, self._end + len(valid[part]), dtype=np.int64)
             branches = {"entry": jet, "label": labels[part], "valid": valid[part], self._column.name: values[part]}
+            branches |= self._column.passes(values[part])
             if self._first_jets is not None:
                 event = np.searchsorted(self._first_jets, jet, side="right") - 1
                 branches |= {"entry": event, JET: jet - self._first_jets[event]}

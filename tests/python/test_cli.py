@@ -409,7 +409,8 @@ def test_recipes_shows_every_number_with_unit_source_and_meaning(capsys, name, b
         cells = line.split()
         assert cells[0] == number.key
         value = getattr(getattr(recipe, number.section), number.name)
-        assert cells[1] == (",".join(map(str, value)) if isinstance(value, list) else str(value).lower() or '""')
+        text = ",".join(map(str, value)) or "[]" if isinstance(value, list) else str(value).lower() or '""'
+        assert cells[1] == text
         assert re.search(rf"{re.escape(number.source)} +{re.escape(number.meaning)}$", line)
         assert not number.unit or f" {number.unit} " in line
         if base is not None:
@@ -645,7 +646,12 @@ def test_evaluate_prints_and_writes_the_metrics(data, tagger, tmp_path, capsys):
     expected = tagger_metrics(rino.Tagger.load(tagger).predict(jets), jets.labels == TOP, 2, n=50)
     found = json.loads((tmp_path / "numbers.json").read_text())
     assert found["metrics"] == expected
-    assert (found["jets"], found["signal_jets"], found["signal"]) == (60, int(np.sum(jets.labels == TOP)), ["Tbqq"])
+    signal = int(np.sum(jets.labels == TOP))
+    assert (found["jets"], found["counts"], found["signal"]) == (
+        60,
+        {"background": 60 - signal, "signal": signal},
+        ["Tbqq"],
+    )
     auc = expected["auc"]
     assert re.search(rf"\nAUC +{auc['value']:.4f}  \+- {auc['error']:.4f}\n", captured.out)
     rejection = expected["rejection_at_0.5"]
@@ -655,7 +661,7 @@ def test_evaluate_prints_and_writes_the_metrics(data, tagger, tmp_path, capsys):
 
 
 def test_evaluate_marks_lower_limits(data, tagger, capsys, monkeypatch):
-    monkeypatch.setattr(rino.Tagger, "predict", lambda self, jets: (jets.labels == TOP) * 0.8 + 0.1)
+    monkeypatch.setattr(rino.Tagger, "predict", lambda self, jets, **how: (jets.labels == TOP) * 0.8 + 0.1)
     assert call("evaluate", tagger, "--test", data / "labelled") == 0
     text = capsys.readouterr().out
     assert re.search(r"accuracy at 0.5 +1.0000", text)

@@ -305,6 +305,17 @@ def test_the_command_says_what_python_says(domains, files, tmp_path, capsys):
     assert "--overwrite" in capsys.readouterr().err
 
 
+def test_the_command_weights_the_side_that_has_the_column(domains, files, tmp_path, capsys):
+    table = pq.read_table(files[0])
+    w = np.arange(300) % 7
+    pq.write_table(table.append_column("w", pa.array(w)), tmp_path / "w.parquet")
+    assert call(tmp_path / "w.parquet", files[1], "--names", "a", "b", "--weight", "w") == 0
+    text = capsys.readouterr().out
+    assert repr(rino.compare(*domains, names=("a", "b"), weights=(w, None))) in text
+    assert call(*files, "--weight", "w") == 2
+    assert "has a column 'w'" in capsys.readouterr().err
+
+
 def test_the_command_takes_jets_of_all_files_in_proportion(domains, files, capsys):
     assert call(*files, "--max-jets", 30, "--json") == 0
     found = json.loads(capsys.readouterr().out)

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "python" / "pyrino"
 #: The order of the house, from its ground up: each folder or module imports only from those before it.
 ORDER = " ".join(
     [
-        "_core errors _arguments files _columns bars",  # what all use
+        "_core errors _arguments files _columns _weighted bars tables",  # what all use
         "drawing",  # pictures of plain arrays, with which jets draw themselves
         "recipe jets views transforms cpp_module nn losses flops torch_data",  # thin wrappers of C++
         "data",  # files in

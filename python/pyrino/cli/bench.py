@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pyrino.bench import MANY_JETS, bench
-from pyrino.cli.common import table
 from pyrino.cli.parser import add_command, add_overwrite, default_of
 from pyrino.files import whole_file
+from pyrino.tables import aligned
 from pyrino.training.pretrain import as_recipe
 
 __all__ = ["add"]
@@ -86,9 +86,9 @@ def _text(result: dict[str, Any]) -> str:
     best = min(rates, key=lambda r: r["pretraining_seconds"])
     return "\n".join(
         [
-            table(about),
+            aligned(about),
             "",
-            table(rows, numbers=range(1, len(rates) + 1)),
+            aligned(rows, numbers=range(1, len(rates) + 1)),
             "",
             f"one jet embedded in {result['single_jet_us']:.0f} us (one thread)",
             f"pretraining, one epoch of {MANY_JETS:,} such jets: about {_duration(best['pretraining_seconds'])} "

@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["as_json", "change_recipe", "checked_device", "on_ranks", "plural", "show_progress", "table"]
+__all__ = ["as_json", "change_recipe", "checked_device", "on_ranks", "plural", "show_progress"]
 
 
 def as_json(document: Any) -> str:
@@ -130,17 +130,3 @@ def _say(error: BaseException) -> None:
 def plural(number: int, singular: str) -> str:
     """ "1 jet", "2 jets"."""
     return f"{number} {singular}" if number == 1 else f"{number} {singular}s"
-
-
-def table(rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """Rows of cells as aligned text; the columns in `numbers` stand on the right of their place."""
-    rows = [list(row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if c in numbers else cell.ljust(width)
-            for c, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)

@@ -79,6 +79,11 @@ def add(commands: Any) -> None:
         metavar="N",
         help="read at most N jets of A and of B, from each file in proportion to its jets",
     )
+    parser.add_argument(
+        "--weight",
+        metavar="COLUMN",
+        help="how much each jet counts, on the sides whose files have the column (default: all 1)",
+    )
     parser.add_argument("--radius", type=float, default=default_of(compare, "radius"), help="R of the kT clustering")
     parser.add_argument("--no-classifier", action="store_true", help="leave out the boosted trees")
     parser.add_argument("--seed", type=int, default=default_of(compare, "seed"), help="of the classifier's folds")
@@ -93,10 +98,20 @@ def _run(args: argparse.Namespace) -> None:
         check_picture(args.plot, overwrite=args.overwrite)
     sides = [_Side(path, args) for path in (args.first, args.second)]
     columns = (_CHARGE,) if all(side.has_charge for side in sides) else ()
-    variables = [side.variables(columns, args) for side in sides]
+    if args.weight and not any(side.has_weight for side in sides):
+        raise RinoError(
+            f"neither {args.first} nor {args.second} has a column {args.weight!r} with one number per jet: "
+            "see pyrino info"
+        )
+    variables, weights = zip(*(side.variables(columns, args) for side in sides), strict=True)
     names = args.names or _names(args.first, args.second)
     found = compare_variables(
-        *variables, names=names, classifier=not args.no_classifier, seed=args.seed, threads=args.threads
+        *variables,
+        names=names,
+        weights=weights,
+        classifier=not args.no_classifier,
+        seed=args.seed,
+        threads=args.threads,
     )
     if args.plot is not None:
         kind = check_picture(args.plot, overwrite=args.overwrite)
@@ -126,20 +141,26 @@ class _Side:
         self._layout, self._on_error = arguments.pop("layout"), arguments.pop("on_error")
         # Labels play no role, so that files with and without can be mixed, unless classes are chosen.
         self._arguments = arguments | {"labelled": args.label is not None}
+        self._weight = args.weight
         self._entries: dict[Source, int] = {}
-        self.has_charge = True
+        self.has_charge, self.has_weight = True, args.weight is not None
         for source in find_files(path):
             try:
                 with open_file(source, self._layout) as (_, reader):
                     self._entries[source] = reader.entries
                     self.has_charge &= reader.columns.get(_CHARGE) == "constituent"
+                    self.has_weight &= reader.columns.get(args.weight) == "jet"
             except RinoError as error:
                 if self._on_error == "raise":
                     raise
                 self.tally.skip(str(source), str(error))
 
-    def variables(self, columns: Sequence[str], args: argparse.Namespace) -> dict[str, np.ndarray]:
-        """The variables of `args.max_jets` jets at most, read some thousands at a time."""
+    def variables(
+        self, columns: Sequence[str], args: argparse.Namespace
+    ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        """The variables of `args.max_jets` jets at most, read some thousands at a time, and their weights."""
+        columns = [*columns, *([self._weight] if self.has_weight else [])]
+        weights = []
         selection = Selection.of(**self._arguments, columns=columns).passing_labels()
         parts = []
         with progress_bar(
@@ -148,10 +169,12 @@ class _Side:
             for source, share in self._shares(args.max_jets).items():
                 for jets in self._jets(source, share, selection):
                     parts.append(jet_variables(jets, radius=args.radius, threads=args.threads))
+                    weights += [jets.values[self._weight]] if self.has_weight else []
                     bar.update(len(jets))
         if not parts:
             raise RinoError(f"no jet of {self.path} is left: {self.tally}; check the files and the selection")
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return found, np.concatenate(weights) if weights else None
 
     def _shares(self, most: int) -> dict[Source, int]:
         """How many jets to take of each file: all, or `most` in all, in proportion."""
@@ -174,6 +197,8 @@ class _Side:
                 jets = chunk.jets()
                 for name, values in chunk.extras.items():
                     jets = jets.with_extra(name, values)
+                if self.has_weight:
+                    jets = jets.with_value(self._weight, chunk.values[self._weight])
                 yield jets
             if left < 1:
                 break

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pyrino.bars import progress_bar
-from pyrino.cli.common import as_json, plural, show_progress, table
+from pyrino.cli.common import as_json, plural, show_progress
 from pyrino.cli.parser import add_command, add_overwrite
 from pyrino.cli.pictures import check_picture, has_blocks, histograms, terminal_width
 from pyrino.cli.reading import Classes, add_reading, reading_of
@@ -22,6 +22,7 @@ from pyrino.data.source import Source
 from pyrino.data.summary import Faults, Moments, Summary, summarize
 from pyrino.errors import RinoError
 from pyrino.files import whole_file
+from pyrino.tables import aligned
 
 __all__ = ["add"]
 
@@ -115,11 +116,11 @@ def _text(group: Summary, selection: Selection) -> str:
         *(["generated", f"{count}: {origin}"] for origin, count in _origins(group.files).items()),
         *_columns(group, width - 13),
     ]
-    parts = [table(rows)]
+    parts = [aligned(rows)]
     if group.taken:
         ranges = [["", "mean", "std", "median", "least", "greatest"]]
         ranges += [[_TITLES[name], *_cells(group, name, moments)] for name, moments in group.numbers.items()]
-        parts.append(table(ranges, numbers=range(1, 6)))
+        parts.append(aligned(ranges, numbers=range(1, 6)))
         finite = {_TITLES[name]: _finite(group, name) for name in _DRAWN}
         sketches = {title: values for title, values in finite.items() if len(values)}
         parts.append(histograms(sketches, width, blocks=has_blocks()))

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pyrino.cli.common import table
 from pyrino.cli.parser import add_command, add_overwrite
 from pyrino.errors import RinoError
 from pyrino.files import whole_file
 from pyrino.methods import about
 from pyrino.recipe import CHANGED, Recipe
+from pyrino.tables import aligned
 from pyrino.training.pretrain import as_recipe
 
 __all__ = ["add"]
@@ -79,7 +79,7 @@ def _presets() -> str:
     rows = [["recipe", "encoder", "what it is"]]
     for preset in catalogue:
         rows.append([preset.name, f"{Recipe.preset(preset.name).encoder_parameters:,} parameters", preset.summary])
-    header, *lines = table(rows, numbers=(1,)).splitlines()
+    header, *lines = aligned(rows, numbers=(1,)).splitlines()
     shown = [header]
     summaries = {method.name: method.summary for method in Recipe.methods()}
     said = ("", "")
@@ -123,7 +123,7 @@ def _numbers(name: str) -> str:
             cells.append(_text(other.value) if other.value != number.value else "")
         source = "this file" if number.source == CHANGED else number.source
         rows.append([*cells, number.unit, source, number.meaning])
-    return f"{table(rows)}\n\n{_networks(recipe)}"
+    return f"{aligned(rows)}\n\n{_networks(recipe)}"
 
 
 def _networks(recipe: Recipe) -> str:
@@ -137,5 +137,5 @@ def _networks(recipe: Recipe) -> str:
 
 def _text(value: Any) -> str:
     if isinstance(value, list):
-        return ",".join(map(str, value))
+        return ",".join(map(str, value)) or "[]"
     return str(value).lower() if isinstance(value, bool) else str(value) or '""'

@@ -73,10 +73,11 @@ def random_numbers(seed: int) -> np.random.Generator:
         raise RinoError(f"seed = {seed!r} is no seed ({error}); give an integer of 0 or more") from error
 
 
-def check_efficiency(signal_efficiency: float) -> None:
+def check_efficiency(efficiency: float, what: str = "signal_efficiency") -> None:
     """Raise `RinoError` unless it is in (0, 1]."""
-    if not 0 < _float(signal_efficiency, "signal_efficiency") <= 1:
-        raise RinoError(f"signal_efficiency = {signal_efficiency} is outside (0, 1]; 0.5 is usual")
+    if not 0 < _float(efficiency, what) <= 1:
+        usual = 0.5 if what == "signal_efficiency" else 0.01
+        raise RinoError(f"{what} = {efficiency} is outside (0, 1]; {usual} is usual")
 
 
 def check_resamplings(n: int) -> None:

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyrino._columns import check_weights, to_float64
+from pyrino._weighted import effective_number, mean, quantiles, standard_deviation
 from pyrino.errors import RinoError
 from pyrino.evaluate.checks import random_numbers
 from pyrino.evaluate.embeddings import boosted_trees
 from pyrino.evaluate.metrics import Measurement, roc_auc
-from pyrino.evaluate.weighted import effective_number, mean, quantiles, standard_deviation
 from pyrino.jets import Jets
+from pyrino.tables import aligned, html
 from pyrino.views import ViewGenerator, _core_of, splitting_scales
 
 if TYPE_CHECKING:
@@ -226,12 +227,14 @@ class DomainComparison:
     def __repr__(self) -> str:
         contents, distances = self._tables()
         heads = [f"{name}: {jets}" for name, jets in zip(self.names, self._sizes(), strict=True)]
-        return "\n".join([*heads, "", _aligned(contents, 2), "", _aligned(distances, 1), "", self.summary()])
+        return "\n".join(
+            [*heads, "", aligned(contents, range(2, 7)), "", aligned(distances, range(1, 6)), "", self.summary()]
+        )
 
     def _repr_html_(self) -> str:
         contents, distances = self._tables()
         heads = ", ".join(f"{escape(name)}: {jets}" for name, jets in zip(self.names, self._sizes(), strict=True))
-        return f"<div><p>{heads}<br>{escape(self.summary())}</p>{_html(contents)}{_html(distances)}</div>"
+        return f"<div><p>{heads}<br>{escape(self.summary())}</p>{html(contents)}{html(distances)}</div>"
 
 
 def compare(
@@ -482,19 +485,3 @@ def _probability(p: float) -> str:
 
 def _with_error(measurement: Measurement) -> str:
     return f"{measurement['value']:.3f} +- {measurement['error']:.3f}"
-
-
-def _aligned(rows: Sequence[Sequence[str]], words: int) -> str:
-    """Cells in columns; the first `words` of them stand on the left, the others, numbers, on the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(c.ljust(w) if i < words else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    ]
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _html(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
-    lines = "".join(f"<tr>{line}</tr>" for line in body)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyrino._columns import check_weights, one_dimensional
+from pyrino._weighted import effective_number, quantiles
 from pyrino.errors import RinoError
 from pyrino.evaluate.checks import check_efficiency, check_resamplings, check_scores, random_numbers
-from pyrino.evaluate.weighted import effective_number, quantiles
 from pyrino.views import _float, _int64
 
 __all__ = [

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyrino._columns import as_array, check_weights, to_float64
+from pyrino._weighted import mean, quantiles, standard_deviation
 from pyrino.errors import RinoError
 from pyrino.evaluate.checks import check_resamplings, random_numbers
 from pyrino.evaluate.metrics import Measurement, roc_auc
-from pyrino.evaluate.weighted import mean, quantiles, standard_deviation
 
 __all__ = ["class_metrics", "confusion_matrix", "regression_metrics"]
 

@@ -107,8 +107,8 @@ def score_distributions(panels: Sequence[Mapping[str, Any]], threshold: float = 
         axes.set_visible(True)
         edges = to_float64(panel["edges"], f"panels[{i}]['edges']")
         for key, colour, label in (
-            ("background", BACKGROUND, "background (QCD)"),
-            ("signal", SIGNAL, "signal (top)"),
+            ("background", BACKGROUND, "background"),
+            ("signal", SIGNAL, "signal"),
         ):
             counts = to_float64(panel[key], f"panels[{i}][{key!r}]")
             if counts.shape != (edges.size - 1,):

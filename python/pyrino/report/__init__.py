@@ -1,8 +1,9 @@
-"""The report of a study: `write_report` makes `report.html` and `report.json` from a `Result`."""
+"""Reports: `write_report` of a study, `write_evaluation` of one tagger on labelled jets; a page and JSON each."""
 
 from __future__ import annotations
 
 from pyrino.report.entries import installed_versions, pca_entry, tagger_entry
+from pyrino.report.evaluation import write_evaluation
 from pyrino.report.page import render_html
 from pyrino.report.schema import Result, check_result
 from pyrino.report.verdict import verdict
@@ -17,5 +18,6 @@ __all__ = [
     "render_html",
     "tagger_entry",
     "verdict",
+    "write_evaluation",
     "write_report",
 ]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from importlib import resources
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,12 +13,13 @@ from pyrino.evaluate.metrics import HEADLINE_METRICS, Measurement
 from pyrino.methods.description import About, Chart
 from pyrino.recipe import Recipe
 from pyrino.report.comparison import changes_table, comparison_table, recipes_table
+from pyrino.report.html import Picture, picture, render, thousands
 from pyrino.report.schema import SAMPLES, STRATEGIES, Pretraining, Probe, Result, Transfer
 from pyrino.report.tables import Cell, Group, Row, Table, format_measurement, format_seeds, mark_best
 from pyrino.report.verdict import compare_recipes, difference, fold_factor, signed, verdict
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 __all__ = ["render_html"]
 
@@ -47,14 +47,6 @@ _CAPTIONS = {
 }
 
 
-class Picture(NamedTuple):
-    """A figure as a ``data:`` address, and the sentence that says what to see."""
-
-    source: str
-    alternative: str
-    caption: str
-
-
 def render_html(result: Result) -> str:
     """The page as one HTML document that loads nothing.
 
@@ -63,25 +55,13 @@ def render_html(result: Result) -> str:
     result : Result
         As `pyrino.report.check_result` returns it.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    here = resources.files("pyrino.report")
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"thousands": _thousands, "duration": _duration, "subscripts": _subscripts}
-    template = environment.from_string((here / "template.html").read_text(encoding="utf-8"))
     probes = result.get("probes", [])
     recipes = result.get("recipes", [])
     embedding = result.get("embedding", {})
     kinematics = embedding.get("kinematics")
-    return template.render(
+    return render(
+        "template.html",
         result=result,
-        style=(here / "style.css").read_text(encoding="utf-8"),
         transfers=[
             {
                 "entry": transfer,
@@ -140,7 +120,7 @@ def _taggers_table(transfer: Transfer) -> Table:
 
 
 def _sample_heading(transfer: Transfer, sample: str, n_jets: int) -> str:
-    jets = f"{_thousands(n_jets)} test jets"
+    jets = f"{thousands(n_jets)} test jets"
     if sample == "target":
         return f"target: {transfer['target']} ({jets})"
     if sample == "target_truncated":
@@ -222,7 +202,7 @@ def _transfer_pictures(transfer: Transfer) -> list[Picture]:
     ]
     if curves:
         pictures.append(
-            _picture(
+            picture(
                 plots.roc_curves(curves),
                 "ROC curves",
                 _CAPTIONS["roc"],
@@ -239,7 +219,7 @@ def _transfer_pictures(transfer: Transfer) -> list[Picture]:
     ]
     if panels:
         pictures.append(
-            _picture(
+            picture(
                 plots.score_distributions(panels),
                 "Score distributions",
                 _CAPTIONS["scores"],
@@ -256,7 +236,7 @@ def _flow_picture(result: Result) -> Picture | None:
     if jet is None:
         return None
     views = [np.asarray(view, dtype=np.float64) for view in jet["views"]]
-    return _picture(
+    return picture(
         plots.draw_flow(views, jet["resolutions"], jet.get("title"), radius=jet["radius"]),
         "One jet along the flow",
         _CAPTIONS["flow"].format(
@@ -270,7 +250,7 @@ def _embedding_pictures(result: Result) -> list[Picture]:
     pictures = []
     if "pca" in embedding:
         pictures.append(
-            _picture(
+            picture(
                 plots.embedding_pca(embedding["pca"]["groups"], embedding["pca"]["explained"]),
                 "Principal components of the embeddings",
                 _CAPTIONS["pca"],
@@ -279,7 +259,7 @@ def _embedding_pictures(result: Result) -> list[Picture]:
     if "similarity" in embedding:
         entry = embedding["similarity"]
         pictures.append(
-            _picture(
+            picture(
                 plots.similarity_matrix(entry["same_jet"], entry["resolutions"], entry["different_jets"]),
                 "Similarity along the flow",
                 _CAPTIONS["similarity"],
@@ -328,7 +308,7 @@ def _training_picture(pretraining: Pretraining) -> Picture | None:
         ", the entropy of the mean assignment stay near ln K (all prototypes in use), and that of one jet's assignment "
         "lie well below it"
     )
-    return _picture(
+    return picture(
         plots.training_curves(columns, prototypes, _own_charts(pretraining)),
         "Training curves",
         _CAPTIONS["training"].format(entropies="" if prototypes is None else said),
@@ -349,29 +329,3 @@ def _own_charts(pretraining: Pretraining) -> About | None:
     method.parts = charts.pop("loss", ())
     method.charts = tuple(Chart(title, lines) for title, lines in charts.items())
     return method
-
-
-def _picture(figure: Figure, alternative: str, caption: str) -> Picture:
-    return Picture(plots.figure_to_data_uri(figure), alternative, caption)
-
-
-def _thousands(number: int) -> str:
-    return f"{number:,}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
-def _subscripts(text: str) -> Any:
-    """ε_B as ε with a subscript; everything else escaped."""
-    from markupsafe import Markup, escape
-
-    safe = str(escape(text))
-    for letter in "BST":
-        safe = safe.replace(f"_{letter}", f"<sub>{letter}</sub>")
-    return Markup(safe.replace("pT", "<i>p</i><sub>T</sub>"))

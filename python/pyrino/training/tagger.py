@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,14 @@ import torch
 
 from pyrino._arguments import checked
 from pyrino.errors import RinoError
-from pyrino.inference import Call, compute
+from pyrino.evaluate.evaluation import AtWorkingPoint, Evaluation, evaluation_of
+from pyrino.evaluate.working_point import WorkingPoint, sample_digest
+from pyrino.inference import Call, compute, weights_digest
 from pyrino.jets import Jets
 from pyrino.nn import Encoder, TaggerHead, Tokens, encoder_of, load_weights, save_weights
 from pyrino.recipe import Recipe
 from pyrino.training.history import HISTORY, History
+from pyrino.training.task import Labelled, classes_of, jets_of_task
 
 if TYPE_CHECKING:
     import awkward as ak
@@ -26,7 +30,10 @@ if TYPE_CHECKING:
 
     from pyrino.inference import Collection
 
-__all__ = ["Tagger", "classes_of", "predict"]
+#: A working point, or its file, or the folder of a tagger that has one.
+Point = WorkingPoint | str | os.PathLike[str]
+
+__all__ = ["Tagger", "predict"]
 
 
 class Tagger(torch.nn.Module):
@@ -106,7 +113,15 @@ class Tagger(torch.nn.Module):
         return outputs.squeeze(-1) if self.task == "binary" else outputs
 
     @checked
-    def predict(self, jets: Collection, *, prior: float | None = None, batch_size: int = 1024, threads: int = 1) -> Any:
+    def predict(
+        self,
+        jets: Collection,
+        *,
+        prior: float | None = None,
+        working_point: Point | None = None,
+        batch_size: int = 1024,
+        threads: int = 1,
+    ) -> Any:
         """Scores of label 1: what the network says, or with `prior` probabilities; of several classes the probability
         of each; of a regression its targets.
 
@@ -117,11 +132,13 @@ class Tagger(torch.nn.Module):
         Parameters
         ----------
         jets
-            n jets; or an awkward array or a collection of dask-awkward, as `pyrino.predict` takes them.
+            n jets; or a stream, an awkward array or a collection of dask-awkward, as `pyrino.predict` takes them.
         prior
             None: the network's score s. A number q in (0, 1): the probability of label 1 in a sample of which the
             share q is signal, if as many signal as background jets were trained on. Its odds are those of the score,
             s / (1 - s), divided by ``positive_weight`` and multiplied by q / (1 - q).
+        working_point
+            What `Evaluation.fix_working_point` gave, or its file: whether jets pass it is said in place of scores.
         batch_size
             Jets at a time.
         threads
@@ -131,12 +148,14 @@ class Tagger(torch.nn.Module):
         -------
         numpy.ndarray
             float64: (n,) in [0, 1]; (n, classes), rows with sum 1, in the order of `labels`; (n,) of one target and
-            (n, targets) of several, in their units. Of the kind of `jets` if they are not `Jets`.
+            (n, targets) of several, in their units; bool (n,) at a working point. Of the kind of `jets` if they are not
+            `Jets`.
 
         Raises
         ------
         RinoError
-            If `prior` is not between 0 and 1, or the task is not binary.
+            If `prior` is not between 0 and 1, or the task is not binary; if the working point was fixed for another
+            tagger, or `prior` is given beside it.
 
         Notes
         -----
@@ -144,7 +163,10 @@ class Tagger(torch.nn.Module):
         evaluation mode, so that several threads may predict at once.
         """
         if not isinstance(jets, Jets):
-            return predict(self, jets, prior=prior, batch_size=batch_size, threads=threads)
+            return predict(self, jets, prior=prior, working_point=working_point, batch_size=batch_size, threads=threads)
+        if working_point is not None:
+            point = self.checked_point(working_point, prior)
+            return self.predict(jets, batch_size=batch_size, threads=threads) >= point.threshold
         from scipy.special import expit, softmax
 
         shift = self._log_odds(prior)
@@ -160,6 +182,106 @@ class Tagger(torch.nn.Module):
             values = outputs * self.deviation + self.mean
             return values[:, 0] if len(self.targets) == 1 else values
         return expit(outputs[:, 0] + shift)
+
+    @checked
+    def evaluate(
+        self,
+        test: Labelled | Jets,
+        *,
+        signal: Sequence[int] | None = None,
+        weight: str = "",
+        working_point: Point | None = None,
+        resamplings: int = 200,
+        seed: int = 0,
+        batch_size: int = 1024,
+        threads: int = 1,
+    ) -> Evaluation:
+        """Figures of merit on labelled jets, with bootstrap errors, as the task has them.
+
+        Parameters
+        ----------
+        test
+            n jets with labels, or (jets, labels); of a regression jets with the targets as `Jets.values`, or (jets, y).
+        signal
+            The class numbers that are label 1, of a binary task; None: labels are 0 and 1.
+        weight
+            The column that says how much each jet counts; "": all count 1.
+        working_point
+            What `Evaluation.fix_working_point` gave, or its file: eps_S and eps_B at its threshold are said, too.
+        resamplings, seed
+            Of the bootstrap.
+        batch_size, threads
+            As `predict` takes them.
+
+        Raises
+        ------
+        RinoError
+            If labels, targets or weights do not fit the task or are missing; if a class has no jet; if the working
+            point is of another tagger.
+
+        Examples
+        --------
+        >>> found = tagger.evaluate(rino.read_jets("test/*.parquet"), signal=[8], working_point="runs/tagger")
+        >>> print(found); found.plot().savefig("roc.pdf"); rino.report.write_evaluation(found, "runs/tagger/test")
+        >>> tagger.evaluate(validation).fix_working_point(background_efficiency=0.01).save("runs/tagger")
+        """
+        point = None if working_point is None else self.checked_point(working_point)
+        jets, truth, weights = self._sample(test, signal, weight)
+        predicted = self.predict(jets, batch_size=batch_size, threads=threads)
+        sample = sample_digest(jets, truth, weights)
+        at = None
+        if point is not None:
+            at = AtWorkingPoint(point, *point.measure(predicted, truth, weights), sample == point.sample)
+        return evaluation_of(
+            self.task,
+            predicted.reshape(len(jets), -1) if self.task == "regression" else predicted,
+            truth,
+            self.targets or self.classes,
+            self.labels,
+            weight=weight,
+            weights=weights,
+            resamplings=resamplings,
+            seed=seed,
+            sample=sample,
+            tagger=weights_digest(self),
+            at=at,
+        )
+
+    def _sample(
+        self, test: Labelled | Jets, signal: Sequence[int] | None, weight: str
+    ) -> tuple[Jets, np.ndarray, np.ndarray | None]:
+        """Jets, what is true of them as `Evaluation` has it, and weights."""
+        recipe = self.encoder.recipe.replace(**{"finetune.weight": weight})
+        jets = jets_of_task(test, recipe, signal, "test")
+        if self.task == "regression":
+            truth = np.stack([jets.values[name] for name in self.targets], axis=1)
+        elif self.task == "multiclass":
+            truth = np.array([self.labels.index(label) for label in jets.labels.tolist()], dtype=np.int64)
+        else:
+            truth = np.asarray(jets.labels)
+        return jets, truth, jets.values[weight] if weight else None
+
+    def checked_point(self, given: Point, prior: float | None = None) -> WorkingPoint:
+        """A working point, which is this tagger's.
+
+        Raises
+        ------
+        RinoError
+            If it is not, or cannot be read; if there is a `prior` beside it, or the task is not binary.
+        """
+        self._require_binary()
+        if prior is not None:
+            raise RinoError(
+                f"prior = {prior!r} and a working point are both given: the threshold is on the score without prior; "
+                "leave one of them out"
+            )
+        point = given if isinstance(given, WorkingPoint) else WorkingPoint.load(given)
+        point.check(weights_digest(self))
+        return point
+
+    def _require_binary(self) -> None:
+        if self.task != "binary":
+            raise RinoError(f"the task is {self.task}: working points are of signal against background alone")
 
     def _log_odds(self, prior: float | None) -> float:
         """What a prior adds to the logit."""
@@ -209,27 +331,17 @@ class Tagger(torch.nn.Module):
         return tagger.eval()
 
 
-def classes_of(recipe: Recipe) -> list[tuple[int, str]]:
-    """Label and name of the classes of a recipe, in their order."""
-    try:
-        pairs = [str(text).partition("=") for text in recipe.finetune.classes]
-        return [(int(label), name or label) for label, _, name in pairs]
-    except ValueError as error:
-        raise RinoError(
-            f"finetune.classes is {recipe.finetune.classes}: write 'label=name', as in '0=gluon', or 'label'"
-        ) from error
-
-
 def predict(
     tagger: Tagger | str | os.PathLike[str],
     jets: Collection,
     *,
     prior: float | None = None,
+    working_point: Point | None = None,
     batch_size: int = 1024,
     threads: int = 1,
     empty: str = "raise",
 ) -> NDArray[np.float64] | ak.Array | dak.Array:
-    """A tagger's scores of label 1, of the kind that the jets are of; with `prior` probabilities.
+    """What a tagger says, of the kind that the jets are of: scores, probabilities, numbers, whether jets pass.
 
     Parameters
     ----------
@@ -237,13 +349,13 @@ def predict(
         As `embed` takes an encoder.
     jets, empty
         As `embed` takes them.
-    prior, batch_size, threads
+    prior, working_point, batch_size, threads
         As `Tagger.predict` takes them.
 
     Returns
     -------
     numpy.ndarray or awkward.Array or dask_awkward.Array
-        float64 in [0, 1]; in the place of every jet its score, or None where the jet is missing.
+        What `Tagger.predict` gives: in the place of every jet its score, or None where the jet is missing.
 
     Raises
     ------
@@ -254,5 +366,7 @@ def predict(
     --------
     >>> p = predict("runs/tagger", events.FatJet.constituents.pf)
     """
-    options = {"prior": prior, "batch_size": batch_size, "threads": threads}
+    if isinstance(working_point, (str, os.PathLike)):
+        working_point = WorkingPoint.load(working_point)  # here: workers may not see the file
+    options = {"prior": prior, "working_point": working_point, "batch_size": batch_size, "threads": threads}
     return compute(Call(Tagger, "predict", options, empty), tagger, jets)

@@ -13,9 +13,8 @@ from pyrino.data.stream import JetStream
 from pyrino.errors import RinoError
 from pyrino.jets import Jets
 from pyrino.recipe import Recipe
-from pyrino.training.tagger import classes_of
 
-__all__ = ["Labelled", "balanced", "columns_of_task", "jets_of_task", "with_classes"]
+__all__ = ["Labelled", "balanced", "classes_of", "columns_of_task", "jets_of_task", "with_classes"]
 
 Labelled = tuple[Jets, Sequence[int] | np.ndarray]
 
@@ -24,6 +23,17 @@ def columns_of_task(recipe: Recipe) -> list[str]:
     """The columns that readers have to read: those of features, of weights and of targets."""
     f = recipe.finetune
     return [*recipe.columns, *([f.weight] if f.weight else []), *(f.targets if f.task == "regression" else [])]
+
+
+def classes_of(recipe: Recipe) -> list[tuple[int, str]]:
+    """Label and name of the classes of a recipe, in their order."""
+    try:
+        pairs = [str(text).partition("=") for text in recipe.finetune.classes]
+        return [(int(label), name or label) for label, _, name in pairs]
+    except ValueError as error:
+        raise RinoError(
+            f"finetune.classes is {recipe.finetune.classes}: write 'label=name', as in '0=gluon', or 'label'"
+        ) from error
 
 
 def with_classes(recipe: Recipe, train: Labelled | Jets) -> Recipe:
