@@ -19,9 +19,12 @@ __version__: str = _core.__version__
 
 from pyrino import data
 from pyrino import ranks as ranks
+from pyrino import report as report
 from pyrino.data import open_dataset, pack, read_jets
 from pyrino.errors import RinoError, RinoWarning
 from pyrino.evaluate.domains import DomainComparison, compare
+from pyrino.evaluate.evaluation import Evaluation
+from pyrino.evaluate.working_point import WorkingPoint
 from pyrino.generate import generate
 from pyrino.inference import embed
 from pyrino.jets import Jets
@@ -79,6 +82,7 @@ __all__ = [
     "DomainComparison",
     "Embeddings",
     "Encoder",
+    "Evaluation",
     "History",
     "JetEncoder",
     "Jets",
@@ -94,6 +98,7 @@ __all__ = [
     "Tokens",
     "Trainer",
     "ViewGenerator",
+    "WorkingPoint",
     "alignment",
     "boost_along_beam",
     "boost_jet",

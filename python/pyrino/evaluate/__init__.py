@@ -1,4 +1,4 @@
-"""Figures of merit of taggers (`metrics`) and of frozen embeddings (`embeddings`): NumPy in, numbers out."""
+"""Figures of merit of taggers (`metrics`, `tasks`) and of frozen embeddings (`embeddings`): NumPy in, numbers out."""
 
 from __future__ import annotations
 

@@ -85,7 +85,6 @@ def _page(found: Evaluation, title: str, command: str) -> str:
         command=command,
         metrics=metrics,
         bounded="(95% CL)" in str(metrics),
-        confusion=_confusion(found),
         points=_points(found),
         pictures=[picture(figure, name, _CAPTIONS[name]) for name, figure in found.figures().items()],
         versions=installed_versions(),
@@ -93,31 +92,22 @@ def _page(found: Evaluation, title: str, command: str) -> str:
 
 
 def _metrics(found: Evaluation) -> Table:
-    groups = found.metrics if found.task == "regression" else {"": found.metrics}
-    return Table(
-        ["value"],
-        [
-            Group(heading, [Row(_name(name), [Cell(_shown(name, one))]) for name, one in metrics.items()])
-            for heading, metrics in groups.items()
-        ],
-    )
+    if found.task == "regression":
+        decimals, groups = None, found.metrics
+    else:
+        decimals, groups = 4, {"": found.metrics}
+    rows = {
+        heading: [
+            Row(_name(name), [Cell(format_measurement(one, None if name.startswith("rejection") else decimals))])
+            for name, one in metrics.items()
+        ]
+        for heading, metrics in groups.items()
+    }
+    return Table(["value"], [Group(heading, mine) for heading, mine in rows.items()])
 
 
 def _name(metric: str) -> str:
     return METRIC_NAMES.get(metric) or f"1/ε_B at ε_S = {metric.removeprefix('rejection_at_')}"
-
-
-def _shown(metric: str, measurement: Any) -> str:
-    return format_measurement(measurement, None if metric.startswith("rejection") else 4)
-
-
-def _confusion(found: Evaluation) -> Table | None:
-    head, *rows = found.confusion_rows() or [[]]
-    return (
-        Table(head[1:], [Group("", [Row(f"is {row[0]}", [Cell(x) for x in row[1:]]) for row in rows])])
-        if rows
-        else None
-    )
 
 
 def _points(found: Evaluation) -> Table | None:
