@@ -24,9 +24,10 @@ import pytest
 
 from pyrino import RinoError
 from pyrino.generate import DOMAINS, Detector, Domain, generate
-from pyrino.generate.clustering import FoundJets, contains_top, find_jets, soft_drop_masses
+from pyrino.generate.clustering import FoundJets, find_jets, soft_drop_masses
 from pyrino.generate.detector import detect
-from pyrino.generate.events import EventBatch, SoftPool, _top_families
+from pyrino.generate.events import EventBatch, SoftPool
+from pyrino.generate.families import Families, _top_families, contains_family, families_of
 from pyrino.generate.files import METADATA_KEY, configuration, unit_path, write_unit
 from pyrino.generate.particles import Particles, cartesian, transverse
 from pyrino.generate.unit import Unit, UnitResult, jet_columns, pythia_seed
@@ -163,8 +164,7 @@ def test_overlay_adds_a_poisson_number_of_turned_soft_events() -> None:
         Particles.concatenate([rays(1.0, 1.0, pdg=211, charge=1, n=3), rays(2.0, 0.5, pdg=22, n=1, event=1)]), 2
     )
     hard = rays(500.0, 0.0, 1.0, pdg=22, n=4000, event=np.arange(4000))
-    nothing = np.zeros((0, 4, 4))
-    both = pool.overlay(EventBatch(4000, hard, np.zeros(0, np.int64), nothing), 2.0, np.random.default_rng(8))
+    both = pool.overlay(EventBatch(4000, hard), 2.0, np.random.default_rng(8))
     assert (np.diff(both.event) >= 0).all()
     pt, eta, phi = transverse(both.p4)
     assert (pt > 100.0).sum() == 4000
@@ -220,9 +220,10 @@ def test_a_jet_is_a_top_when_the_top_and_its_three_quarks_are_within_the_radius(
     inside = family((0.1, 3.1), (0.5, -3.1), (-0.5, 3.0), (0.0, -2.5))  # across phi = pi
     quark_out = family((1.0, 0.0), (1.0, 0.1), (1.0, -0.1), (1.0, 0.81))
     top_out = family((0.0, 2.2), (0.0, 3.0), (0.1, 3.0), (0.0, 3.1))
-    tops = np.stack([inside, quark_out, top_out])
-    assert contains_top(jets, np.array([0, 0, 1]), tops, 0.8).tolist() == [True, False, False]
-    assert contains_top(jets, np.zeros(0, np.int64), np.zeros((0, 4, 4)), 0.8).tolist() == [False] * 3
+    tops = Families(np.array([0, 0, 1]), np.stack([inside, quark_out, top_out]), np.array([6, -6, 6]))
+    assert contains_family(jets, tops, 0.8).tolist() == [True, False, False]
+    none = Families(np.zeros(0, np.int64), np.zeros((0, 4, 4)), np.zeros(0, np.int32))
+    assert contains_family(jets, none, 0.8).tolist() == [False] * 3
 
 
 def test_decay_products_of_the_top_are_followed_through_copies() -> None:
