@@ -18,7 +18,7 @@ pyrino generate --domain collisions --process qcd --jets 10000 --seed 3 --out da
 pyrino generate --domain simulation-wide --process top --jets 5000 --seed 4 --workers 2 --out data/simulation
 pyrino generate --layout jetclass --process qcd --jets 200 --seed 3 --out rehearsal/JetClass
 pyrino generate --layout landscape --process top --jets 200 --seed 3 --out rehearsal/top.h5
-for p in gluon quark top w z; do pyrino generate --layout jetnet --process $p --jets 200 --seed 3 --out rehearsal/JetNet; done
+for p in gluon quark top w z; do pyrino generate --layout jetnet --process $p --jets 200 --out rehearsal/JetNet; done
 """
 
 
