@@ -292,7 +292,7 @@ def test_generate_writes_jets_once(tmp_path, capsys):
     ("changes", "message"),
     [
         ({"--domain": "collision"}, "unknown domain 'collision': did you mean 'collisions'?"),
-        ({"--process": "w"}, "unknown process 'w'"),
+        ({"--process": "higgs"}, "unknown process 'higgs'"),
         ({"--jets": "0"}, "jets = 0: give a whole number >= 1"),
         ({"--seed": "-1"}, "seed = -1: give a whole number >= 0"),
         ({"--workers": "0"}, "workers = 0: give a whole number >= 1"),

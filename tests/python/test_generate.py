@@ -23,12 +23,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from pyrino import RinoError
-from pyrino.generate import DOMAINS, Detector, Domain, generate
-from pyrino.generate.clustering import FoundJets, contains_top, find_jets, soft_drop_masses
+from pyrino.generate import DOMAINS, PROCESSES, Detector, Domain, generate
+from pyrino.generate.clustering import FoundJets, find_jets, soft_drop_masses
 from pyrino.generate.detector import detect
-from pyrino.generate.events import EventBatch, SoftPool, _top_families
+from pyrino.generate.events import EventBatch, SoftPool
+from pyrino.generate.families import Families, _top_families, contains_family, families_of
 from pyrino.generate.files import METADATA_KEY, configuration, unit_path, write_unit
 from pyrino.generate.particles import Particles, cartesian, transverse
+from pyrino.generate.truth import Record
 from pyrino.generate.unit import Unit, UnitResult, jet_columns, pythia_seed
 from pyrino.generate.workers import _Worker
 
@@ -163,8 +165,7 @@ def test_overlay_adds_a_poisson_number_of_turned_soft_events() -> None:
         Particles.concatenate([rays(1.0, 1.0, pdg=211, charge=1, n=3), rays(2.0, 0.5, pdg=22, n=1, event=1)]), 2
     )
     hard = rays(500.0, 0.0, 1.0, pdg=22, n=4000, event=np.arange(4000))
-    nothing = np.zeros((0, 4, 4))
-    both = pool.overlay(EventBatch(4000, hard, np.zeros(0, np.int64), nothing), 2.0, np.random.default_rng(8))
+    both = pool.overlay(EventBatch(4000, hard), 2.0, np.random.default_rng(8))
     assert (np.diff(both.event) >= 0).all()
     pt, eta, phi = transverse(both.p4)
     assert (pt > 100.0).sum() == 4000
@@ -220,9 +221,10 @@ def test_a_jet_is_a_top_when_the_top_and_its_three_quarks_are_within_the_radius(
     inside = family((0.1, 3.1), (0.5, -3.1), (-0.5, 3.0), (0.0, -2.5))  # across phi = pi
     quark_out = family((1.0, 0.0), (1.0, 0.1), (1.0, -0.1), (1.0, 0.81))
     top_out = family((0.0, 2.2), (0.0, 3.0), (0.1, 3.0), (0.0, 3.1))
-    tops = np.stack([inside, quark_out, top_out])
-    assert contains_top(jets, np.array([0, 0, 1]), tops, 0.8).tolist() == [True, False, False]
-    assert contains_top(jets, np.zeros(0, np.int64), np.zeros((0, 4, 4)), 0.8).tolist() == [False] * 3
+    tops = Families(np.array([0, 0, 1]), np.stack([inside, quark_out, top_out]), np.array([6, -6, 6]))
+    assert contains_family(jets, tops, 0.8).tolist() == [True, False, False]
+    none = Families(np.zeros(0, np.int64), np.zeros((0, 4, 4)), np.zeros(0, np.int32))
+    assert contains_family(jets, none, 0.8).tolist() == [False] * 3
 
 
 def test_decay_products_of_the_top_are_followed_through_copies() -> None:
@@ -230,6 +232,61 @@ def test_decay_products_of_the_top_are_followed_through_copies() -> None:
     pdg = np.array([0, 6, 21, 6, 5, 24, 24, 2, -1, 21], np.int32)
     daughters = np.array([[0, 0], [3, 2], [0, 0], [5, 4], [9, 9], [6, 6], [7, 8], [0, 0], [0, 0], [0, 0]])
     assert _top_families(pdg, daughters).tolist() == [[3, 4, 7, 8]]
+
+
+@pytest.mark.parametrize("products", [0, 2])
+def test_a_parton_has_itself_and_a_boson_its_two_quarks_within_the_radius(products: int) -> None:
+    jets = FoundJets(
+        np.zeros(1, np.int64), cartesian(np.array([600.0]), np.ones(1), np.ones(1), 0.0), np.arange(1), None
+    )
+    for far, expected in ((0.79, True), (0.81, False)):
+        for one in range(products + 1):  # whichever it is that lies far away
+            eta = np.where(np.arange(products + 1) == one, 1.0 + far, 0.9)
+            p4 = cartesian(np.full(products + 1, 50.0), eta, np.ones(products + 1), 0.0)
+            family = Families(np.zeros(1, np.int64), p4[None], np.array([21], np.int32))
+            assert contains_family(jets, family, 0.8).tolist() == [expected]
+
+
+def test_families_are_what_the_process_is_named_after() -> None:
+    # Rows of an event: collision, beams, two incoming partons, the hard process s c, g -> u ubar of the shower; and of
+    # another: W+ W- with a copy each, and what the copies decay to. Z and gluon stand in for others where they are.
+    first = [
+        (90, -11),
+        (2212, -12),
+        (2212, -12),
+        (3, -21),
+        (4, -21),
+        (-3, -23),
+        (4, -23),
+        (21, -51),
+        (2, -51),
+        (-2, -51),
+    ]
+    second = [(90, -11), (2212, -12), (2212, -12), (2, -21), (-2, -21), (24, -22), (-24, -22), (24, -44), (-24, -44)]
+    second += [(2, -23), (-1, -23), (-4, -23), (3, -23)]
+    pdg, status = np.array(first + second, np.int32).T
+    daughters = np.repeat([[0, 0], [10, 10]], [10, 13], axis=0)
+    daughters[[7, 15, 16, 17, 18]] = [[8, 9], [17, 17], [18, 18], [19, 20], [21, 22]]
+    mother = np.zeros(23, np.int32)
+    mother[[5, 6, 15, 16, 19, 20, 21, 22]] = [3, 3, 3, 3, 7, 7, 8, 8]
+    p4 = np.arange(23.0)[:, None] * np.ones(4)  # tells which row it is
+
+    def found(process: str | None, **codes: np.ndarray) -> list[list[float]] | None:
+        event = np.repeat([0, 1], [10, 13])
+        record = Record(event, codes.get("pdg", pdg), status, p4, np.array([0, 10]), mother, daughters)
+        families = families_of(record, process)
+        if families is None:
+            return None
+        rows = families.p4[:, :, 0].astype(int)
+        assert families.event.tolist() == event[rows[:, 0]].tolist()
+        assert families.pdg.tolist() == record.pdg[rows[:, 0]].tolist()
+        return rows.tolist()
+
+    assert found("quark") == [[5]]
+    assert found("gluon") == [] and found("gluon", pdg=np.where(pdg == 4, 21, pdg)) == [[6]]
+    assert found("w") == [[17, 19, 20], [18, 21, 22]]
+    assert found("z") == [] and found("z", pdg=np.where(np.abs(pdg) == 24, 23, pdg)) == found("w")
+    assert found("top") == [] and found("qcd") is None and found(None) is None
 
 
 def test_soft_drop_removes_soft_wide_angle_radiation() -> None:
@@ -427,9 +484,46 @@ def test_top_jets_have_the_mass_of_the_top(runs: dict[tuple[str, str], list[Path
         assert np.median(flat(runs[domain, "qcd"], "jet_sdmass")[0]) < 100.0
 
 
+@pytest.fixture(scope="module")
+def more(tmp_path_factory: pytest.TempPathFactory, small_units: None) -> dict[str, list[Path]]:
+    """Four units of every process that `runs` lacks: bosons without a detector, partons with all constituents."""
+    out = tmp_path_factory.mktemp("more")
+    domains = {"w": "simulation-wide", "z": "simulation-wide", "quark": "collisions", "gluon": "collisions"}
+    return {
+        process: generate(domain, process, 4 * UNIT, 3, out, workers=1, progress=False)
+        for process, domain in domains.items()
+    }
+
+
+@pytest.mark.parametrize(("process", "label", "mass"), [("w", "Wqq", 80.4), ("z", "Zqq", 91.2)])
+def test_jets_of_bosons_have_the_mass_of_the_boson(
+    more: dict[str, list[Path]], process: str, label: str, mass: float
+) -> None:
+    set_label, pt, eta, energy, _ = flat(more[process], f"label_{label}", "jet_pt", "jet_eta", "jet_energy")
+    assert set_label.all()
+    found = np.sort(np.sqrt(energy.astype(float) ** 2 - (pt.astype(float) * np.cosh(eta)) ** 2))
+    number = round(0.68 * len(found))
+    first = (found[number - 1 :] - found[: len(found) - number + 1]).argmin()
+    peak = found[first : first + number]  # the narrowest interval with 68% of the jets
+    assert np.ptp(peak) < 15.0
+    assert np.median(peak) == pytest.approx(mass, abs=3.0)
+
+
+def test_jets_of_gluons_have_more_constituents_than_those_of_quarks(more: dict[str, list[Path]]) -> None:
+    """By the ratio of colour charges, 9/4, with higher orders: a factor of about 1.5 at these energies."""
+    (quark, *_, of_quark), (gluon, *_, of_gluon) = (flat(more[p], "label_QCD") for p in ("quark", "gluon"))
+    assert quark.all() and gluon.all()
+    assert 1.25 < of_gluon.mean() / of_quark.mean() < 1.8
+
+
 def test_two_workers_make_the_same_files_as_one(runs: dict[tuple[str, str], list[Path]], tmp_path: Path) -> None:
     for path in generate("collisions", "top", 2 * UNIT, 3, tmp_path, workers=2, progress=False):
         assert path.read_bytes() == (runs["collisions", "top"][0].parent / path.name).read_bytes()
+
+
+def test_the_same_seed_makes_the_same_jets_of_bosons_again(more: dict[str, list[Path]], tmp_path: Path) -> None:
+    for path in generate("simulation-wide", "z", 2 * UNIT, 3, tmp_path, workers=2, progress=False):
+        assert path.read_bytes() == (more["z"][0].parent / path.name).read_bytes()
 
 
 def test_a_second_call_generates_nothing(
@@ -477,7 +571,7 @@ def test_multiparton_interactions_are_a_switch(tmp_path: Path) -> None:
 
 def test_every_unit_has_its_own_seed() -> None:
     seeds = [
-        pythia_seed("collisions", process, seed, i) for process in ("qcd", "top") for seed in (0, 1) for i in range(500)
+        pythia_seed("collisions", process, seed, i) for process in PROCESSES for seed in (0, 1) for i in range(500)
     ]
     assert len(set(seeds)) == len(seeds) and min(seeds) >= 1 and max(seeds) <= 900_000_000
 
@@ -489,7 +583,10 @@ def test_every_unit_has_its_own_seed() -> None:
     ("arguments", "message"),
     [
         (("collision", "qcd", 5, 1), r"unknown domain 'collision': did you mean 'collisions'\?"),
-        (("simulation", "tops", 5, 1), r"unknown process 'tops': did you mean 'top'\? known are qcd, top"),
+        (
+            ("simulation", "tops", 5, 1),
+            r"unknown process 'tops': did you mean 'top'\? known are qcd, top, quark, gluon, w, z",
+        ),
         (("simulation", 7, 5, 1), r"process = 7: give text"),
         (("simulation", "qcd", 0, 1), r"jets = 0: give a whole number >= 1"),
         (("simulation", "qcd", 2.5, 1), r"jets = 2.5: give a whole number"),

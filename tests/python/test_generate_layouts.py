@@ -52,6 +52,17 @@ FILES = {
     ("energyflow", "qcd"): ["QG_jets.npz"],
     ("aspen", "qcd"): ["RunG_batch0.h5"],
     ("rs3l", "qcd"): ["rs3l_0.h5"],
+    ("jetnet", "gluon"): ["g.hdf5"],
+    ("jetnet", "quark"): ["q.hdf5"],
+    ("jetnet", "w"): ["w.hdf5"],
+    ("jetnet", "z"): ["z.hdf5"],
+    ("jetclass", "gluon"): ["ZJetsToNuNu_000.root"],
+    ("jetclass", "z"): ["ZToQQ_000.root"],
+    ("jetclass2", "gluon"): ["QCD_0000.parquet"],
+    ("landscape", "gluon"): ["train.h5"],
+    ("energyflow", "quark"): ["QG_jets.npz"],
+    ("aspen", "z"): ["RunG_batch0.h5"],
+    ("rs3l", "quark"): ["rs3l_0.h5"],
 }
 
 
@@ -84,7 +95,8 @@ def out(tmp_path_factory: pytest.TempPathFactory, small_units: None) -> Path:
 def plain(tmp_path_factory: pytest.TempPathFactory, small_units: None) -> dict[tuple[str, str], rino.Jets]:
     """The same jets in pyrino's own layout, by domain and process."""
     folder = tmp_path_factory.mktemp("plain")
-    wanted = {(LAYOUTS[layout].domain, process) for layout, process in FILES if layout != "rs3l"}
+    wanted = {(LAYOUTS[layout].domain, process) for layout, process in FILES if process in ("qcd", "top")}
+    wanted |= {("collisions", "z")}
     columns = ["jet_pt", "jet_eta", "jet_phi", "jet_sdmass", "part_charge"]
     return {
         key: rino.read_jets(generate(*key, JETS, SEED, folder, workers=1, progress=False), columns=columns)
@@ -134,6 +146,65 @@ def test_tops_are_those_of_the_plain_jets(out: Path, plain: dict[tuple[str, str]
         np.testing.assert_array_equal(read.p4, expected.p4)
         assert read.labels.tolist() == [label] * JETS
     assert set(rino.read_jets(paths_of(out, "landscape", "qcd")).labels) == {0}
+
+
+def test_jets_of_bosons_are_those_of_the_plain_jets(out: Path, plain: dict[tuple[str, str], rino.Jets]) -> None:
+    for layout in ("jetclass", "aspen"):
+        np.testing.assert_array_equal(rino.read_jets(paths_of(out, layout, "z")).p4, plain["collisions", "z"].p4)
+
+
+@pytest.mark.parametrize(
+    ("layout", "process", "numbers", "names"),
+    [
+        ("jetnet", "gluon", {0}, ["g"]),
+        ("jetnet", "quark", {1}, ["q"]),
+        ("jetnet", "top", {2}, ["t"]),
+        ("jetnet", "w", {3}, ["w"]),
+        ("jetnet", "z", {4}, ["z"]),
+        ("jetclass", "gluon", {0}, ["QCD"]),
+        ("jetclass", "z", {6}, ["Zqq"]),
+        ("landscape", "gluon", {0}, ["QCD"]),
+        ("energyflow", "quark", {1}, ["quark"]),
+        ("rs3l", "quark", {1}, ["q"]),
+        ("jetclass2", "gluon", set(range(161, 188)), None),
+    ],
+)
+def test_labels_are_the_numbers_and_names_of_the_data_set(
+    out: Path, layout: str, process: str, numbers: set[int], names: list[str] | None
+) -> None:
+    paths = paths_of(out, layout, process)
+    assert set(rino.read_jets(paths).labels) <= numbers
+    if names:
+        assert len(rino.read_jets(paths, label=names)) == JETS
+
+
+@pytest.mark.parametrize(
+    ("process", "codes"), [("gluon", {21}), ("quark", {1, 2, 3, -1, -2, -3}), ("w", {24, -24}), ("z", {23})]
+)
+def test_jets_are_of_what_the_process_is_named_after(out: Path, process: str, codes: set[int]) -> None:
+    units = units_of(out, "jetnet", process)
+    assert set(units["truth_pdg"]) <= codes
+    px, py, pz, energy = (units[f"truth_{name}"].astype(float) for name in ("px", "py", "pz", "energy"))
+    turn = np.remainder(np.arctan2(py, px) - units["jet_phi"] + np.pi, 2 * np.pi) - np.pi
+    assert np.hypot(np.arcsinh(pz / np.hypot(px, py)) - units["jet_eta"], turn).max() < 0.8
+    mass = np.sqrt(np.maximum(energy**2 - px**2 - py**2 - pz**2, 0))
+    assert np.median(mass) == pytest.approx({"w": 80.4, "z": 91.2}.get(process, 0.0), abs=1.5)
+
+
+def test_files_of_jetclass_are_named_by_process() -> None:
+    stems = {"qcd": "ZJetsToNuNu", "quark": "ZJetsToNuNu", "gluon": "ZJetsToNuNu"}
+    for process, stem in (stems | {"top": "TTBar", "w": "WToQQ", "z": "ZToQQ"}).items():
+        (part,) = LAYOUTS["jetclass"].parts(process, DOMAINS["collisions"])
+        assert part.name(7) == f"{stem}_007.root"
+
+
+def test_jetclass_has_the_boson_in_its_auxiliary_columns(out: Path) -> None:
+    with uproot.open(paths_of(out, "jetclass", "z")[0]) as file:
+        arrays = file["tree"].arrays(filter_name=["aux_*", "jet_pt"])
+    assert ak.all(arrays["aux_genpart_pid"] == 23) and ak.all(arrays["aux_truth_match"] == 1)
+    np.testing.assert_allclose(np.median(arrays["aux_genpart_pt"] / arrays["jet_pt"]), 1, atol=0.1)
+    with uproot.open(paths_of(out, "jetclass", "gluon")[0]) as file:
+        assert not any(ak.any(file["tree"][f"aux_{name}"].array() != 0) for name in ("genpart_pid", "truth_match"))
 
 
 def test_a_second_call_writes_nothing(
@@ -486,6 +557,10 @@ def test_an_interruption_leaves_no_file_and_the_next_call_goes_on(out: Path, mon
         ("jetclass2", "top", "a", "'top' cannot be written as jetclass2: JetClass-II has no class of top jets"),
         ("energyflow", "top", "a", "'top' cannot be written as energyflow"),
         ("rs3l", "top", "a", "'top' cannot be written as rs3l"),
+        ("jetclass2", "w", "a", "'w' cannot be written as jetclass2: JetClass-II has resonances of all masses"),
+        ("energyflow", "z", "a", "'z' cannot be written as energyflow: its files hold jets of quarks and gluons"),
+        ("landscape", "w", "a", "'w' cannot be written as landscape: its files hold jets of QCD and of tops"),
+        ("rs3l", "z", "a", "'z' cannot be written as rs3l: pyrino showers only jets of quarks and gluons again"),
         ("jetclass", "qcd", "a.h5", "a.h5 ends in .h5, but files of the layout jetclass end in .root"),
     ],
 )

@@ -18,6 +18,7 @@ pyrino generate --domain collisions --process qcd --jets 10000 --seed 3 --out da
 pyrino generate --domain simulation-wide --process top --jets 5000 --seed 4 --workers 2 --out data/simulation
 pyrino generate --layout jetclass --process qcd --jets 200 --seed 3 --out rehearsal/JetClass
 pyrino generate --layout landscape --process top --jets 200 --seed 3 --out rehearsal/top.h5
+for p in gluon quark top w z; do pyrino generate --layout jetnet --process $p --jets 200 --out rehearsal/JetNet; done
 """
 
 
@@ -36,7 +37,7 @@ def add(commands: Any) -> None:
         textwrap.fill(about, 118, initial_indent=f"  {name:<17}", subsequent_indent=19 * " ")
         for name, about in abouts.items()
     )
-    refused = ", ".join(name for name, layout in LAYOUTS.items() if layout.refused)
+    refused = "; ".join(f"{name}: {', '.join(layout.refused)}" for name, layout in LAYOUTS.items() if layout.refused)
     parser = add_command(
         commands,
         "generate",
@@ -46,11 +47,17 @@ def add(commands: Any) -> None:
         description=f"""domains:
 {domains}
 
+processes:
+  qcd              quarks and gluons of hard scattering
+  quark, gluon     the same with light quarks (d, u, s), or gluons, alone
+  top, w, z        with all the quarks that they decay to in the jet
+
 layouts:
 {layouts}
 
 The layouts but the first are those of public data sets, to rehearse without downloads: names, types, padding and units
-are theirs, the physics is the domain's. {refused} have no top jets.
+are theirs, the physics is the domain's. Processes that a layout cannot hold are refused
+({refused}).
 
 Jets are generated in units of 1000. Units that are there already are not generated again: a second call is quick, and
 an interrupted one goes on. The units of a public layout stay in the folder .pyrino-units beside its files; without it,

@@ -58,7 +58,9 @@ def generate(
         A key of `DOMAINS`: "collisions", "simulation" or "simulation-wide". None: that which is most like the data set
         of `layout`, "collisions" for the default.
     process : str
-        "qcd" (jets of hard QCD scattering) or "top" (fully merged hadronic top quarks).
+        "qcd": jets of hard QCD scattering. "quark", "gluon": those within `Domain.matching_radius` (0.8) of an outgoing
+        light quark (d, u, s) or gluon of it. "top", "w", "z": with the particle and all quarks that it decays to within
+        that radius.
     jets : int
         Number of jets, at least 1.
     seed : int
@@ -68,7 +70,8 @@ def generate(
         data set's. With another layout also the name of one file for all jets, where it ends in the layout's suffix.
     layout : str
         "jetclass-parquet" or a key of `LAYOUTS`: "jetclass", "jetclass2", "jetnet", "landscape", "energyflow", "aspen"
-        or "rs3l" ("top" is no process of jetclass2, energyflow and rs3l). In "rs3l" every jet is showered five times.
+        or "rs3l". What a layout cannot hold is refused: "top" in jetclass2, energyflow and rs3l, "w" and "z" there and
+        in landscape. In "rs3l" every jet is showered five times.
     workers : int, optional
         Number of processes; as many as there are cores to run on by default.
     progress : bool
@@ -82,8 +85,8 @@ def generate(
     list of Path
         The files in the order of their units. Columns are JetClass's: ``part_*`` per constituent (float32
         momenta in GeV, by falling pT; ``part_deta`` is multiplied by the sign of the jet's eta), ``jet_*`` of
-        the jet as clustered, ten one-hot ``label_*``. The metadata's key ``pyrino.generate`` holds the
-        configuration, the seed and the versions as JSON. With another layout: its files.
+        the jet as clustered, ten one-hot ``label_*`` (``label_QCD`` for quarks and gluons, too). The metadata's key
+        ``pyrino.generate`` holds the configuration, the seed and the versions as JSON. With another layout: its files.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Jets of a batch of events with FastJet: anti-kT jets, soft-drop mass, matching to top quarks."""
+"""Jets of a batch of events with FastJet: anti-kT jets, soft-drop mass, N-subjettiness."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .domains import Domain
 from .particles import Particles, transverse
 
-__all__ = ["FoundJets", "contains_top", "find_jets", "n_subjettiness", "soft_drop_masses"]
+__all__ = ["FoundJets", "find_jets", "n_subjettiness", "soft_drop_masses"]
 
 
 @dataclass(frozen=True)
@@ -93,35 +93,6 @@ def find_jets(particles: Particles, events: int, domain: Domain) -> FoundJets:
     rank = np.arange(len(order)) - first
     window = (pt[order] < domain.pt_max) & (np.abs(eta[order]) < domain.max_abs_eta)
     return found.select((rank < domain.jets_per_event) & window)
-
-
-def contains_top(
-    jets: FoundJets, top_event: NDArray[np.int64], tops: NDArray[np.float64], radius: float
-) -> NDArray[np.bool_]:
-    """Whether a top quark and its three decay quarks lie within `radius` of the jet axis.
-
-    Parameters
-    ----------
-    jets : FoundJets
-        j jets.
-    top_event : ndarray, shape (t,)
-        Event of every top.
-    tops : ndarray, shape (t, 4, 4)
-        Top, b, q, q' with px, py, pz, E in GeV.
-    radius : float
-        Delta R in pseudorapidity and azimuth.
-
-    Returns
-    -------
-    ndarray of bool, shape (j,)
-    """
-    _, jet_eta, jet_phi = transverse(jets.p4)
-    _, eta, phi = (v.reshape(-1, 4) for v in transverse(tops.reshape(-1, 4)))
-    jet, top = np.nonzero(jets.event[:, None] == top_event[None, :])
-    deta = eta[top] - jet_eta[jet, None]
-    dphi = np.remainder(phi[top] - jet_phi[jet, None] + np.pi, 2.0 * np.pi) - np.pi
-    inside = (np.hypot(deta, dphi) < radius).all(axis=1)
-    return np.bincount(jet[inside], minlength=len(jet_eta)) > 0
 
 
 def soft_drop_masses(p4: NDArray[np.float64], counts: NDArray[np.int64], z: float) -> NDArray[np.float64]:

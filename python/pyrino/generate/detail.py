@@ -29,7 +29,7 @@ class Detail:
     event : ndarray of int64, shape (j,)
         Number of the event within the unit.
     parton : Particles
-        The top quark in a jet of the process "top", else the parton of the hard process nearest in pseudorapidity and
+        The top, W or Z in a jet of these processes, else the parton of the hard process nearest in pseudorapidity and
         azimuth; one for each jet.
     branching : ndarray of int32, shape (j,)
         See `Truth.branching`.
@@ -79,9 +79,9 @@ def detail_of(jets: FoundJets, batch: EventBatch, first_event: int, generated: P
     j = len(jets.counts)
     truth = batch.truth
     hard, branching = truth.hard, truth.branching
-    if len(batch.top_event):
-        nothing = np.zeros(len(batch.top_event), np.int32)
-        hard, branching = Particles(batch.top_event, batch.tops[:, 0], batch.top_pdg, nothing), nothing
+    if batch.families is not None and batch.families.decayed:
+        hard = batch.families.heads
+        branching = np.zeros(len(hard), np.int32)
     row = nearest(jets, hard, np.inf)
     jet, quark = inside(jets, truth.quarks, domain.radius, _QUARK_MIN_PT)
 

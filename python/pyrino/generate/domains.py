@@ -28,7 +28,14 @@ REVISION = 1
 DETAIL_REVISION = 1
 
 #: Process name -> the label column of JetClass that is set for it.
-PROCESSES: Mapping[str, str] = {"qcd": "label_QCD", "top": "label_Tbqq"}
+PROCESSES: Mapping[str, str] = {
+    "qcd": "label_QCD",
+    "top": "label_Tbqq",
+    "quark": "label_QCD",
+    "gluon": "label_QCD",
+    "w": "label_Wqq",
+    "z": "label_Zqq",
+}
 
 #: The showers of each jet in RS3L's order -> what Pythia is told beyond the domain's settings.
 VARIATIONS: Mapping[str, list[str]] = {
@@ -135,9 +142,9 @@ class Domain:
     pt_max: float
     """GeV; upper edge of the jet pT window."""
     qcd: HardProcess
-    """Phase space of hard QCD 2 -> 2 scattering."""
+    """Phase space of hard QCD 2 -> 2 scattering: of "qcd", "quark" and "gluon"."""
     top: HardProcess
-    """Phase space of top pair production."""
+    """Phase space of the production of pairs of heavy particles: of "top", "w" and "z"."""
     detector: Detector | None = None
     """Detector, or None for generated particles as they are."""
     overlay_mean: float = 0.0
@@ -158,9 +165,10 @@ class Domain:
     max_abs_eta: float = 2.0
     """Acceptance of the jet axis in pseudorapidity: keeps the jet inside the tracker."""
     jets_per_event: int = 2
-    """Only the hardest jets of an event are considered: both processes have two hard partons."""
+    """Only the hardest jets of an event are considered: all processes have two hard partons or bosons."""
     matching_radius: float = 0.8
-    """Delta R from the jet axis within which the top quark and its three decay quarks must lie (top only)."""
+    """Delta R from the jet axis within which the top, W or Z and its decay quarks, or the hard quark or gluon, must lie
+    (all processes but qcd)."""
     max_constituents: int | None = None
     """Only this many hardest constituents are kept; None keeps all."""
     massless: bool = False
@@ -175,7 +183,7 @@ class Domain:
 
     def hard_process(self, process: str) -> HardProcess:
         """Phase space of `process` (a key of `PROCESSES`)."""
-        return {"qcd": self.qcd, "top": self.top}[process]
+        return self.qcd if PROCESSES[process] == "label_QCD" else self.top
 
 
 # Below the lower limits remains what recoils against a hard emission of the shower: about a tenth of the window's jets,

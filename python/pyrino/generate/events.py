@@ -9,15 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .domains import Domain
+from .families import Families, families_of
 from .particles import Particles, transverse
 from .truth import Record, Truth, truth_of
 
 __all__ = ["EventBatch", "EventSource", "SoftPool", "pythia_settings"]
 
+# Both bosons of an event decay to quarks, so that every top, W or Z is a hadronic one.
+_HADRONIC_W = ["24:onMode = off", "24:onIfAny = 1 2 3 4 5"]
+_HADRONIC_Z = ["23:onMode = off", "23:onIfAny = 1 2 3 4 5"]
+# Processes with the wanted particle on both sides: in the domains' windows 0.5 to 0.7 of them an event.
 _PROCESS_SETTINGS = {
     "qcd": ["HardQCD:all = on"],
-    # Both W bosons decay to quarks: every top of the event is a hadronic one.
-    "top": ["Top:gg2ttbar = on", "Top:qqbar2ttbar = on", "24:onMode = off", "24:onIfAny = 1 2 3 4 5"],
+    "top": ["Top:gg2ttbar = on", "Top:qqbar2ttbar = on", *_HADRONIC_W],
+    # qq2qq scatters c and b, too, which `families_of` leaves out.
+    "quark": [
+        "HardQCD:qq2qq = on",
+        "HardQCD:gg2qqbar = on",
+        "HardQCD:qqbar2qqbarNew = on",
+        "HardQCD:nQuarkNew = 3",  # new ones: d, u, s
+    ],
+    "gluon": ["HardQCD:gg2gg = on", "HardQCD:qqbar2gg = on"],
+    "w": ["WeakDoubleBoson:ffbar2WW = on", *_HADRONIC_W],
+    "z": ["WeakDoubleBoson:ffbar2gmZgmZ = on", "WeakZ0:gmZmode = 2", *_HADRONIC_Z],  # 2: no photons in the Z's place
 }
 _NEUTRINOS = (12, 14, 16)
 _MOMENTUM = ("px", "py", "pz", "e")  # also of vertices, whose components Pythia's arrays name the same
@@ -61,7 +75,7 @@ def _start(lines: list[str]) -> Any:
 
 @dataclass(frozen=True)
 class EventBatch:
-    """Some events: their visible final state, and what the top quarks decayed to.
+    """Some events: their visible final state, and what the wanted particles decayed to.
 
     Attributes
     ----------
@@ -69,23 +83,17 @@ class EventBatch:
         Number of events.
     particles : Particles
         Visible stable particles, ordered by event.
-    top_event : ndarray of int64, shape (t,)
-        Event of every top quark (none for QCD).
-    tops : ndarray of float64, shape (t, 4, 4)
-        Top before its decay, and b, q, q' just after it; px, py, pz, E in GeV.
-    top_pdg : ndarray of int32, shape (t,), optional
-        6 or -6; None unless asked for, as the next two.
+    families : Families, optional
+        Of which jets must contain one; None where they may be of anything.
     truth : Truth, optional
-        The events' partons.
+        The events' partons; None unless asked for, as the next.
     scattering : Scattering, optional
         Their hard processes.
     """
 
     size: int
     particles: Particles
-    top_event: NDArray[np.int64]
-    tops: NDArray[np.float64]
-    top_pdg: NDArray[np.int32] | None = None
+    families: Families | None = None
     truth: Truth | None = None
     scattering: Scattering | None = None
 
@@ -121,13 +129,17 @@ class EventSource:
     ----------
     lines : list of str
         Pythia's configuration.
+    process : str, optional
+        Whose families batches have.
     vertices, truth : bool
-        Whether the particles of batches have vertices, and batches `top_pdg`, `truth` and `scattering`. The events are
-        the same.
+        Whether the particles of batches have vertices, and batches `truth` and `scattering`. The events are the same.
     """
 
-    def __init__(self, lines: list[str], *, vertices: bool = False, truth: bool = False) -> None:
+    def __init__(
+        self, lines: list[str], process: str | None = None, *, vertices: bool = False, truth: bool = False
+    ) -> None:
         self._pythia = _start(lines)
+        self._process = process
         self._vertices = vertices
         self._truth = truth
         self._charges: dict[int, int] = {}
@@ -163,16 +175,11 @@ class EventSource:
         vertex = _vertices(table["vProd"], visible) if self._vertices else None
         particles = Particles(event[visible], p4[visible], pdg[visible], self._charge(pdg[visible]), vertex)
         daughters = np.stack([table["daughter1"].data, table["daughter2"].data], axis=1) + start[event][:, None]
-        family = _top_families(pdg, daughters)
-        found = EventBatch(events, particles, event[family[:, 0]], p4[family])
+        entries = Record(event, pdg, status, p4, start, table["mother1"].data, daughters)
+        found = EventBatch(events, particles, families_of(entries, self._process))
         if not self._truth:
             return found
-        return replace(
-            found,
-            top_pdg=pdg[family[:, 0]],
-            truth=truth_of(Record(event, pdg, status, p4, start, table["mother1"].data, daughters)),
-            scattering=_scattering(table, batch["info"]["Q2Fac"], start),
-        )
+        return replace(found, truth=truth_of(entries), scattering=_scattering(table, batch["info"]["Q2Fac"], start))
 
 
 def _vertices(column: Any, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -187,33 +194,6 @@ def _scattering(table: Any, factorisation: Any, start: NDArray[np.int64]) -> Sca
     p4 = np.stack([table["p"][name].data[rows] for name in _MOMENTUM], axis=2)
     pdg, colour, anticolour = (table[name].data[rows] for name in ("id", "col", "acol"))
     return Scattering(pdg, colour, anticolour, p4, table["m"].data[rows], np.sqrt(np.asarray(factorisation)))
-
-
-def _top_families(pdg: NDArray[np.int32], daughters: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rows of (top, b, q, q') in the event record.
-
-    Parameters
-    ----------
-    pdg : ndarray, shape (n,)
-        PDG codes of all entries.
-    daughters : ndarray, shape (n, 2)
-        Rows of the first and last daughter (a row of another kind where an entry has none).
-
-    Returns
-    -------
-    ndarray of int64, shape (t, 4)
-        One line per top whose daughters are a W and a quark, i.e. the last copy before the decay.
-    """
-    kind = np.abs(pdg)
-    top = np.flatnonzero(kind == 6)
-    first, second = daughters[top, 0], daughters[top, 1]
-    decayed = (kind[first] == 24) ^ (kind[second] == 24)
-    top, first, second = top[decayed], first[decayed], second[decayed]
-    boson = np.where(kind[first] == 24, first, second)
-    bottom = np.where(kind[first] == 24, second, first)
-    while (copied := kind[daughters[boson, 0]] == 24).any():  # recoil copies the W before it decays
-        boson = np.where(copied, daughters[boson, 0], boson)
-    return np.column_stack([top, bottom, daughters[boson, 0], daughters[boson, 1]])
 
 
 class SoftPool:

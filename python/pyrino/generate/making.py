@@ -33,7 +33,7 @@ def make_unit(unit: Unit, report: Callable[[int], None]) -> UnitResult:
     domain = unit.domain
     detailed = unit.kind == "detailed"
     seed = pythia_seed(domain.name, unit.process, unit.seed, unit.index)
-    source = EventSource(pythia_settings(domain, unit.process, seed), vertices=detailed, truth=detailed)
+    source = EventSource(pythia_settings(domain, unit.process, seed), unit.process, vertices=detailed, truth=detailed)
     rng = np.random.default_rng(digest("numpy", domain.name, unit.process, unit.seed, unit.index))
     pool = soft_pool(domain, unit.process, unit.seed, detailed) if domain.overlay_mean > 0.0 else None
 
@@ -42,7 +42,7 @@ def make_unit(unit: Unit, report: Callable[[int], None]) -> UnitResult:
     done = events = 0
     while done < unit.jets:
         batch = source.next(domain.batch_events)
-        generated, particles, jets = observe(batch, domain, unit.process, pool, rng)
+        generated, particles, jets = observe(batch, domain, pool, rng)
         wanted = np.arange(len(jets.counts)) < unit.jets - done
         jets = jets.select(wanted)
         found.append((jets.p4, jets.counts, particles[jets.constituents]))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from .clustering import FoundJets
 from .detail import track_columns
-from .domains import VARIATIONS, Domain, ImpactParameters
+from .domains import PROCESSES, VARIATIONS, Domain, ImpactParameters
 from .events import EventBatch, EventSource, Scattering, pythia_settings
 from .particles import Particles, transverse
 from .truth import delta_r
@@ -42,11 +42,11 @@ def make_resimulated_unit(unit: Unit, report: Callable[[int], None]) -> UnitResu
         ``truth_event``, ``truth_pdg``, ``truth_branching`` and the parton's momentum ``truth_px`` ... (GeV).
     """
     domain = unit.domain
-    if unit.process != "qcd":
-        raise ValueError(f"only jets of qcd can be showered again, not those of {unit.process}")
+    if PROCESSES[unit.process] != "label_QCD":
+        raise ValueError(f"only jets of quarks and gluons can be showered again, not those of {unit.process}")
     names = (domain.name, unit.process, unit.seed, unit.index)
     settings = pythia_settings(domain, unit.process, pythia_seed(*names))
-    source = EventSource(settings, vertices=True, truth=True)
+    source = EventSource(settings, unit.process, vertices=True, truth=True)
     pool = soft_pool(domain, unit.process, unit.seed, True) if domain.overlay_mean > 0.0 else None
     # The nominal stream is that of the plain unit: the nominal jets are among its jets.
     streams = [np.random.default_rng(digest("numpy", *names))]
@@ -59,13 +59,13 @@ def make_resimulated_unit(unit: Unit, report: Callable[[int], None]) -> UnitResu
     while done < unit.jets:
         # Batches of the plain unit's size, so that the nominal events and their overlay are the same.
         batches = [source.next(domain.batch_events) for _ in range(_BATCHES)]
-        nominal = [observe(batch, domain, unit.process, pool, streams[0])[1:] for batch in batches]
+        nominal = [observe(batch, domain, pool, streams[0])[1:] for batch in batches]
         seen = [_joined(nominal, [batch.size for batch in batches])]
         scattering = _concatenated([batch.scattering for batch in batches])
         for i, (name, extra) in enumerate(list(VARIATIONS.items())[1:], start=1):
             seed = 1 + digest("shower", *names, name, events) % 900_000_000
-            batch = _showered(scattering, domain, seed, extra)
-            seen.append(observe(batch, wide, unit.process, pool, streams[i])[1:])
+            batch = _showered(scattering, domain, unit.process, seed, extra)
+            seen.append(observe(batch, wide, pool, streams[i])[1:])
         partons, branching = _partons(batches)
         rows = _matched(seen, partons, domain.radius)[: unit.jets - done]
         parton = rows[:, 0]
@@ -107,15 +107,16 @@ def _partons(batches: list[EventBatch]) -> tuple[Particles, NDArray[np.int32]]:
     return Particles.concatenate(parts), np.concatenate([batch.truth.branching for batch in batches])
 
 
-def _showered(scattering: Scattering, domain: Domain, seed: int, extra: list[str]) -> EventBatch:
+def _showered(scattering: Scattering, domain: Domain, process: str, seed: int, extra: list[str]) -> EventBatch:
     """Events of the hard processes; those in which Pythia reports a failure have no particles."""
     hard = ("HardQCD", "PhaseSpace", "Beams")
-    lines = [line for line in pythia_settings(domain, "qcd", seed) if not line.startswith(hard)]
+    lines = [line for line in pythia_settings(domain, process, seed) if not line.startswith(hard)]
     number = len(scattering.scale)
     with tempfile.TemporaryDirectory(prefix="pyrino-") as folder:
         path = Path(folder) / "hard.lhe"
         path.write_text(_les_houches(scattering, domain.com_energy))
-        source = EventSource([*lines, "Beams:frameType = 4", f"Beams:LHEF = {path}", *extra], vertices=True, truth=True)
+        lines += ["Beams:frameType = 4", f"Beams:LHEF = {path}", *extra]
+        source = EventSource(lines, process, vertices=True, truth=True)
         batch = source.next(number)
     # Which of the hard processes an event is of: they come in order, and some may be left out.
     mine, theirs = scattering.p4[:, :2, 3], batch.scattering.p4[:, :2, 3]
@@ -127,7 +128,8 @@ def _showered(scattering: Scattering, domain: Domain, seed: int, extra: list[str
         event[i] = at
         at += 1
     particles = dataclasses.replace(batch.particles, event=event[batch.particles.event])
-    return dataclasses.replace(batch, size=number, particles=particles)
+    families = batch.families and dataclasses.replace(batch.families, event=event[batch.families.event])
+    return dataclasses.replace(batch, size=number, particles=particles, families=families)
 
 
 def _les_houches(scattering: Scattering, com_energy: float) -> str:

@@ -11,7 +11,7 @@ from .clustering import FoundJets
 from .domains import ImpactParameters
 from .particles import Particles, transverse
 
-__all__ = ["Record", "Truth", "delta_r", "impact_parameters", "inside", "nearest", "truth_of"]
+__all__ = ["Record", "Truth", "delta_r", "hard_rows", "impact_parameters", "inside", "nearest", "truth_of"]
 
 _LARGEST_QUARK = 5
 _GLUON = 21
@@ -65,10 +65,15 @@ class Truth:
     quarks: Particles
 
 
+def hard_rows(record: Record) -> NDArray[np.int64]:
+    """Rows of what leaves the hard 2 -> 2 processes."""
+    # Rows 3 and 4 of an event are the incoming partons, as in every 2 -> 2 process of Pythia.
+    return np.flatnonzero(np.isin(record.status, (-22, -23)) & (record.mother == 3))
+
+
 def truth_of(record: Record) -> Truth:
     """Partons of the events of `record`."""
-    # Rows 3 and 4 of an event are the incoming partons, as in every 2 -> 2 process of Pythia.
-    hard = np.flatnonzero(np.isin(record.status, (-22, -23)) & (record.mother == 3))
+    hard = hard_rows(record)
     kind = np.abs(record.pdg)
     quarks = np.flatnonzero((np.abs(record.status) == _BEFORE_HADRONISATION) & (kind <= _LARGEST_QUARK))
     return Truth(_entries(record, hard), _branching(record, hard), _entries(record, quarks))

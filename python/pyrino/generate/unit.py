@@ -10,10 +10,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from .clustering import FoundJets, contains_top, find_jets, soft_drop_masses
+from .clustering import FoundJets, find_jets, soft_drop_masses
 from .detector import detect
 from .domains import Domain
 from .events import EventBatch, SoftPool
+from .families import contains_family
 from .particles import Particles, transverse
 
 __all__ = [
@@ -95,7 +96,7 @@ def soft_pool(domain: Domain, process: str, seed: int, vertices: bool) -> SoftPo
 
 
 def observe(
-    batch: EventBatch, domain: Domain, process: str, pool: SoftPool | None, rng: np.random.Generator
+    batch: EventBatch, domain: Domain, pool: SoftPool | None, rng: np.random.Generator
 ) -> tuple[Particles, Particles, FoundJets]:
     """Jets of a batch of events as the domain sees them.
 
@@ -104,7 +105,7 @@ def observe(
     generated, particles : Particles
         What there is, and what is seen of it; ordered by event.
     jets : FoundJets
-        The domain's jets of `particles`; those of the process "top" contain a top quark.
+        The domain's jets of `particles`; each contains one of the batch's families, if it has any.
     """
     generated = batch.particles if pool is None else pool.overlay(batch, domain.overlay_mean, rng)
     particles = generated
@@ -112,8 +113,8 @@ def observe(
         particles = detect(particles, domain.detector, rng)
         particles = particles[np.argsort(particles.event, kind="stable")]
     jets = find_jets(particles, batch.size, domain)
-    if process == "top":
-        jets = jets.select(contains_top(jets, batch.top_event, batch.tops, domain.matching_radius))
+    if batch.families is not None:
+        jets = jets.select(contains_family(jets, batch.families, domain.matching_radius))
     return generated, particles, jets
 
 

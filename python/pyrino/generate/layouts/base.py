@@ -22,7 +22,7 @@ class GeneratedJets:
     Attributes
     ----------
     process : str
-        "qcd" or "top".
+        A key of `PROCESSES`.
     first : int
         Number of the first of them in the request.
     columns : mapping

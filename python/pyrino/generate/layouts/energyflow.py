@@ -50,5 +50,5 @@ ENERGYFLOW = FileLayout(
     parts=_parts,
     write=_write,
     jets_per_file=100_000,
-    refused={"top": "its files hold jets of quarks and gluons, and have no label for top jets"},
+    refused=dict.fromkeys(("top", "w", "z"), "its files hold jets of quarks and gluons, and have no label for others"),
 )

@@ -19,7 +19,7 @@ _CONSTITUENT = (
     *("isChargedHadron", "isNeutralHadron", "isPhoton", "isElectron", "isMuon"),
 )
 _JET = ("pt", "eta", "phi", "energy", "nparticles", "sdmass", "tau1", "tau2", "tau3", "tau4")
-_STEMS = {"qcd": "ZJetsToNuNu", "top": "TTBar"}
+_STEMS = dict.fromkeys(("qcd", "quark", "gluon"), "ZJetsToNuNu") | {"top": "TTBar", "w": "WToQQ", "z": "ZToQQ"}
 
 
 def _label_type(label: str) -> type[np.generic]:
@@ -30,12 +30,12 @@ def _label_type(label: str) -> type[np.generic]:
 
 
 def _auxiliary(jets: GeneratedJets) -> dict[str, NDArray[np.float32]]:
-    """The top quark in the jet; 0 for jets of QCD, of which there is none."""
-    is_top = np.full(len(jets), jets.process == "top")
+    """The top quark, W or Z in the jet; 0 for jets of QCD, of which there is none."""
+    heavy = np.full(len(jets), PROCESSES[jets.process] != "label_QCD")
     pt, eta, phi = transverse32(jets, "truth")
     values = {"eta": eta, "phi": phi, "pid": jets["truth_pdg"], "pt": pt}
-    columns = {f"aux_genpart_{name}": np.where(is_top, column, 0) for name, column in values.items()}
-    return {name: column.astype(np.float32) for name, column in (columns | {"aux_truth_match": is_top}).items()}
+    columns = {f"aux_genpart_{name}": np.where(heavy, column, 0) for name, column in values.items()}
+    return {name: column.astype(np.float32) for name, column in (columns | {"aux_truth_match": heavy}).items()}
 
 
 def _write(path: Path, pieces: Iterable[GeneratedJets], domain: Domain) -> None:
@@ -68,7 +68,8 @@ JETCLASS = FileLayout(
     name="jetclass",
     suffix=".root",
     domain="collisions",
-    about="ROOT, all columns; ZJetsToNuNu_000.root (qcd) or TTBar_000.root ..., 100,000 jets each",
+    about="ROOT, all columns; ZJetsToNuNu_000.root (qcd, quark, gluon), TTBar_000.root, WToQQ_000.root or "
+    "ZToQQ_000.root ..., 100,000 jets each",
     parts=_parts,
     write=_write,
     jets_per_file=100_000,

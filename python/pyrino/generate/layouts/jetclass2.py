@@ -99,5 +99,8 @@ JETCLASS2 = FileLayout(
     parts=_parts,
     write=_write,
     jets_per_file=100_000,
-    refused={"top": "JetClass-II has no class of top jets, and no label to write"},
+    refused={
+        "top": "JetClass-II has no class of top jets, and no label to write",
+        **dict.fromkeys(("w", "z"), "JetClass-II has resonances of all masses, and no label for W or Z"),
+    },
 )

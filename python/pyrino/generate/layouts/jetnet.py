@@ -15,6 +15,7 @@ from .hdf5 import append
 __all__ = ["JETNET"]
 
 _SHORT, _LONG = 30, 150
+_LETTERS = {"gluon": "g", "quark": "q", "top": "t", "w": "w", "z": "z"}
 
 
 def _width(domain: Domain) -> int:
@@ -49,8 +50,8 @@ def _gluon(jets: GeneratedJets) -> NDArray[np.bool_]:
 
 def _parts(process: str, domain: Domain) -> tuple[Part, ...]:
     ending = ".hdf5" if _width(domain) == _SHORT else f"{_LONG}.hdf5"
-    if process == "top":
-        return (Part(lambda _: f"t{ending}"),)
+    if process in _LETTERS:
+        return (Part(lambda _: f"{_LETTERS[process]}{ending}"),)
     return Part(lambda _: f"g{ending}", _gluon), Part(lambda _: f"q{ending}", lambda jets: ~_gluon(jets))
 
 
@@ -58,8 +59,8 @@ JETNET = FileLayout(
     name="jetnet",
     suffix=".hdf5",
     domain="simulation",
-    about="HDF5, 30 constituents: g.hdf5 and q.hdf5 (qcd, by the jet's parton) or t.hdf5; g150.hdf5 ... with 150 in "
-    "a domain of unlimited constituents",
+    about="HDF5, 30 constituents: g.hdf5, q.hdf5, t.hdf5, w.hdf5 or z.hdf5, of qcd both g.hdf5 and q.hdf5 by the jet's "
+    "parton; g150.hdf5 ... with 150 in a domain of unlimited constituents",
     parts=_parts,
     write=_write,
     packages=("h5py",),

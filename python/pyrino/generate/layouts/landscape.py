@@ -43,8 +43,9 @@ LANDSCAPE = FileLayout(
     name="landscape",
     suffix=".h5",
     domain="collisions",
-    about="HDF5 written by pandas; train.h5, is_signal_new is 0 (qcd) or 1 (top)",
+    about="HDF5 written by pandas; train.h5, is_signal_new is 0 (qcd, quark, gluon) or 1 (top)",
     parts=_parts,
     write=_write,
     packages=("pandas", "tables"),
+    refused=dict.fromkeys(("w", "z"), "its files hold jets of QCD and of tops, and have no label for others"),
 )

@@ -69,5 +69,8 @@ RS3L = FileLayout(
     kind="resimulated",
     showers=len(VARIATIONS),
     packages=("h5py",),
-    refused={"top": "RS3L has no class of top jets"},
+    refused={
+        "top": "RS3L has no class of top jets",
+        **dict.fromkeys(("w", "z"), "pyrino showers only jets of quarks and gluons again"),
+    },
 )
