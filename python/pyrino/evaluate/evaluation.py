@@ -190,7 +190,7 @@ class Evaluation:
             return {"Confusion matrix": self.plot(), "Each class against all others": plots.roc_curves(curves)}
         scores = score_histogram(self.predicted, self.truth, weights=self.weights)
         cut = 0.5 if self.at is None else self.at.fixed.threshold
-        histogram = plots.score_distributions([{"name": "tagger", "domain": "", **scores}], threshold=cut)
+        histogram = plots.score_distributions([{"name": "", "domain": "", **scores}], threshold=cut)
         return {"ROC curve": self.plot(), "Scores of both classes": histogram}
 
     def summary(self) -> str:

@@ -97,7 +97,7 @@ def score_distributions(panels: Sequence[Mapping[str, Any]], threshold: float = 
     need(panels, ("name", "domain", "edges", "signal", "background", "median"), "panels")
     names = list(dict.fromkeys(panel["name"] for panel in panels))
     domains = list(dict.fromkeys(panel["domain"] for panel in panels))
-    figure = new_figure(3.1 * len(names) + 0.3, 2.0 * len(domains) + 0.75)
+    figure = new_figure(3.1 * len(names) + (0.3 if len(names) > 1 else 1.2), 2.0 * len(domains) + 0.75)
     grid = figure.subplots(len(domains), len(names), sharex=True, sharey=True, squeeze=False)
     for axes in grid.flat:
         axes.set_visible(False)
@@ -118,7 +118,7 @@ def score_distributions(panels: Sequence[Mapping[str, Any]], threshold: float = 
             share = counts / max(counts.sum(), 1.0)
             axes.stairs(share, edges, fill=True, color=colour, alpha=0.22)
             axes.stairs(share, edges, color=colour, linewidth=1.4, label=label)
-        axes.axvline(threshold, color=INK, linewidth=1.0, label=f"threshold {threshold:g}")
+        axes.axvline(threshold, color=INK, linewidth=1.0, label=f"threshold {threshold:.4g}")
         axes.axvline(panel["median"], color=INK, linewidth=1.4, linestyle=(0, (3, 2)), label="median of all jets")
         axes.set(yscale="log", xlim=(edges[0], edges[-1]))
         axes.yaxis.set_major_formatter(percent)
@@ -131,5 +131,6 @@ def score_distributions(panels: Sequence[Mapping[str, Any]], threshold: float = 
         plain(axes)
     drawn = next(axes for axes in grid.flat if axes.get_visible())
     handles, labels = drawn.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=9, labelcolor=INK)
+    columns = 4 if len(names) > 1 else 2
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False, fontsize=9, labelcolor=INK)
     return figure

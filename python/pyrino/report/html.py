@@ -60,6 +60,6 @@ def _subscripts(text: str) -> Any:
     from markupsafe import Markup, escape
 
     safe = str(escape(text))
-    for letter in "BST":
-        safe = safe.replace(f"_{letter}", f"<sub>{letter}</sub>")
+    for letter in "BS":
+        safe = safe.replace(f"ε_{letter}", f"ε<sub>{letter}</sub>")
     return Markup(safe.replace("pT", "<i>p</i><sub>T</sub>"))
