@@ -199,6 +199,30 @@ def tuned_from_a_stream(ranks: Ranks, folder: str) -> Any:
     return tagger.history["loss"].tolist()
 
 
+def chosen_from_a_stream(ranks: Ranks, folder: str) -> Any:
+    """Validation losses of a fine-tuning whose validation is set aside from a stream, and all jets that were."""
+    from test_dataset import identities
+
+    from pyrino.data.labelled_stream import LabelledStream
+
+    recipe = tiny(**{"finetune.batch_size": 40, "finetune.epochs": 2, "probe_epochs": 1, "finetune.set_aside": 0.2})
+    aside = []
+    set_aside = LabelledStream.set_aside
+
+    def noted(self: LabelledStream) -> Jets:
+        aside.append(set_aside(self))
+        return aside[-1]
+
+    LabelledStream.set_aside = noted
+    try:
+        with open_dataset(folder, window=40, rank=ranks.rank, world_size=ranks.size) as dataset:
+            encoder = rino.JetEncoder(recipe, seed=2).double()
+            tagger = rino.finetune(encoder, dataset, signal=[0], group=ranks.group, progress=False)
+    finally:
+        LabelledStream.set_aside = set_aside
+    return tagger.history["validation_loss"].tolist()[1:], [list(jet) for jet in identities(aside[0])]
+
+
 def refused(ranks: Ranks, what: str, folder: str) -> str:
     """The error that this rank raises."""
     jets = small_jets(N)
@@ -364,6 +388,13 @@ def test_fine_tuning_on_several_ranks_is_that_of_one(crews, count, weight, task,
 def test_fine_tuning_of_a_stream_takes_each_ranks_share(crews, files):
     one, other = crews(2)(tuned_from_a_stream, folder=str(files))
     assert one == other and len(one) == 3 and np.isfinite(one).all()
+
+
+def test_a_stream_on_several_ranks_sets_the_same_jets_aside_as_on_one(crews, files):
+    (one, mine), (other, yours) = crews(2)(chosen_from_a_stream, folder=str(files))
+    assert one == other and np.isfinite(one).all() and len(one) == 2
+    _, all_of_one = chosen_from_a_stream(Ranks(), str(files))
+    assert mine and yours and sorted(mine + yours) == sorted(all_of_one)
 
 
 @functools.cache

@@ -215,6 +215,8 @@ class _Run:
             if out is not None:
                 ranks.first_does(lambda: check_folder(out, _FILES, overwrite=self._replaces, remedy=_REMEDY))
             given, held, recipe = ranks.each(lambda: self._data(train, validation, share, recipe, ranks))
+            if validation is None and held is not None and isinstance(given, JetStream):
+                held = Jets.concatenate(ranks.gathered(held))  # each rank has set its share's aside
             jets, weights = balanced(given, recipe, self.seed)
             tagger = make(recipe)
             history = History()
@@ -309,10 +311,6 @@ class _Run:
             train._want_columns(columns)
             stream = LabelledStream(train, self.signal, share if held is None else 0.0, self.seed)
             if held is None and share > 0:
-                if not ranks.alone:
-                    raise RinoError(
-                        "jets of a stream are not set aside on several processes: give validation=, the same on all"
-                    )
                 held = stream.set_aside()
             return stream, held, recipe
         jets = jets_of_task(train, recipe, self.signal, "train")

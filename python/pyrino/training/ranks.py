@@ -123,6 +123,16 @@ class Ranks:
         dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.group)
         return tensor.tolist()
 
+    def gathered(self, value: Result) -> list[Result]:
+        """What every rank has, in their order, on all of them; the ranks call it together, as `largest`."""
+        if self.group is None:
+            return [value]
+        import torch.distributed as dist
+
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value, group=self.group)
+        return found
+
     def _agree(self, value: Any) -> list[Any]:
         """What all ranks say at this place of the program."""
         if self.alone:
