@@ -2,8 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <rino/losses/loss_precision.hpp>
 #include <rino/losses/unit_rows.hpp>
-#include <rino/nn/precision.hpp>
 
 namespace rino {
 
@@ -17,7 +17,7 @@ namespace rino {
 inline at::Tensor alignment(const at::Tensor& a, const at::Tensor& b) {
   detail::require_views(a, b, "alignment");
   require(a.size(0) >= 1, "alignment was given no jets: give one or more");
-  const Autocast off(Precision::float32, a.device().type());
+  const LossPrecision wide(a);
   return (detail::unit_rows(a) - detail::unit_rows(b)).square().sum(1).mean();
 }
 

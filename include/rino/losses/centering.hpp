@@ -4,7 +4,7 @@
 
 #include <rino/core/error.hpp>
 #include <rino/core/ranks.hpp>
-#include <rino/nn/precision.hpp>
+#include <rino/losses/loss_precision.hpp>
 
 namespace rino {
 
@@ -20,17 +20,16 @@ namespace rino {
 inline at::Tensor centered_assignment(const at::Tensor& scores, const at::Tensor& center, double temperature) {
   require(scores.dim() == 2 && center.dim() == 1 && center.size(0) == scores.size(1), "scores ", scores.sizes(),
           " and centre ", center.sizes(), " do not fit: give [B, K] and [K]");
-  require(temperature > 0, "the temperature is ", temperature, ": choose one above 0");
-  const Autocast off(Precision::float32, scores.device().type());
-  const auto type = scores.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  return ((scores.detach().to(type) - center) / temperature).softmax(1);
+  detail::require_temperature(temperature);
+  const LossPrecision wide(scores);
+  return ((wide(scores.detach()) - center) / temperature).softmax(1);
 }
 
 /// Moves the centre towards the mean of the scores, in place: c <- m c + (1 - m) mean(scores).
 /// The mean is over the scores of all processes; without any the centre stays. Source: DINO, arXiv:2104.14294,
 /// equation 4.
 inline void update_center(at::Tensor& center, const at::Tensor& scores, double momentum, const Ranks& ranks = {}) {
-  const Autocast off(Precision::float32, scores.device().type());
+  const LossPrecision wide(scores);
   const at::Tensor own = scores.detach().to(center.scalar_type());
   if (ranks.alone()) {
     if (own.size(0) > 0) {

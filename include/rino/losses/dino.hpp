@@ -5,7 +5,7 @@
 #include <ATen/ATen.h>
 
 #include <rino/core/error.hpp>
-#include <rino/nn/precision.hpp>
+#include <rino/losses/loss_precision.hpp>
 
 namespace rino {
 
@@ -27,15 +27,14 @@ inline at::Tensor dino_loss(const at::Tensor& assignments, const at::Tensor& sco
               assignments.size(2) == scores.size(2) && assignments.size(0) <= scores.size(0),
           "teacher assignments ", assignments.sizes(), " and student scores ", scores.sizes(),
           " do not fit: give [T, B, K] and [V, B, K] with V >= T");
-  require(temperature > 0, "the student's temperature is ", temperature, ": choose one above 0");
+  detail::require_temperature(temperature, "the student's temperature");
   const std::int64_t teachers = assignments.size(0);
   const std::int64_t students = scores.size(0);
   const std::int64_t pairs = teachers * students - teachers;
   require(pairs > 0, "one view alone has nothing to agree with: give a second resolution");
-  const Autocast off(Precision::float32, scores.device().type());
-  const auto type = scores.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  const at::Tensor log_p = (scores.to(type) / temperature).log_softmax(2);
-  const at::Tensor targets = assignments.detach().to(type);
+  const LossPrecision wide(scores);
+  const at::Tensor log_p = (wide(scores) / temperature).log_softmax(2);
+  const at::Tensor targets = wide(assignments.detach());
   const at::Tensor own = (targets * log_p.narrow(0, 0, teachers)).sum();
   const at::Tensor all = (targets.sum(0) * log_p.sum(0)).sum();
   return (own - all) / static_cast<double>(pairs * scores.size(1));

@@ -9,7 +9,7 @@
 
 #include <rino/core/error.hpp>
 #include <rino/core/placement.hpp>
-#include <rino/nn/precision.hpp>
+#include <rino/losses/loss_precision.hpp>
 
 namespace rino {
 
@@ -47,15 +47,14 @@ inline at::Tensor gram_loss(const at::Tensor& student, const at::Tensor& teacher
     }
     weights.push_back(1.0 / static_cast<double>(length * length * jets));
   }
-  const Autocast off(Precision::float32, student.device().type());
-  const auto type = student.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const LossPrecision wide(student);
   if (jets == 0) {
-    return student.to(type).sum();
+    return wide(student).sum();
   }
   const at::Tensor slot = index_tensor(std::span<const std::int64_t>(slots), student.device());
   // Rows of padding are 0 for both: their cosines do not differ.
   const auto cosines = [&](const at::Tensor& embeddings) {
-    const at::Tensor x = embeddings.to(type);
+    const at::Tensor x = wide(embeddings);
     const at::Tensor unit = x / x.norm(2, {1}, /*keepdim=*/true).clamp_min(1e-8);
     const at::Tensor padded = at::zeros({jets * longest, unit.size(1)}, unit.options())
                                   .index_copy(0, slot, unit)
@@ -63,7 +62,7 @@ inline at::Tensor gram_loss(const at::Tensor& student, const at::Tensor& teacher
     return padded.matmul(padded.transpose(1, 2));
   };
   const at::Tensor squared = (cosines(student) - cosines(teacher.detach())).square().sum({1, 2});
-  return (squared * to_device(at::tensor(weights, at::kDouble).to(type), squared.device())).sum();
+  return (squared * to_device(wide(at::tensor(weights, at::kDouble)), squared.device())).sum();
 }
 
 }  // namespace rino

@@ -6,7 +6,7 @@
 #include <ATen/ATen.h>
 
 #include <rino/core/error.hpp>
-#include <rino/nn/precision.hpp>
+#include <rino/losses/loss_precision.hpp>
 
 namespace rino {
 
@@ -37,13 +37,12 @@ inline at::Tensor ibot_loss(const at::Tensor& assignments, const at::Tensor& sco
   require(!counts.is_cpu() || counts.size(0) == 0 ||
               (counts.min().item<std::int64_t>() >= 1 && counts.sum().item<std::int64_t>() == scores.size(0)),
           "counts do not fit ", scores.size(0), " masked constituents: give 1 or more of each jet, together all");
-  require(temperature > 0, "the student's temperature is ", temperature, ": choose one above 0");
-  const Autocast off(Precision::float32, scores.device().type());
-  const auto type = scores.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  detail::require_temperature(temperature, "the student's temperature");
+  const LossPrecision wide(scores);
   const double all = jets > 0 ? jets : std::max(static_cast<double>(counts.size(0)), 1.0);
-  const at::Tensor weights = (1.0 / counts.to(type) / all).repeat_interleave(counts, 0, scores.size(0));
-  const at::Tensor log_p = (scores.to(type) / temperature).log_softmax(1);
-  return (-(assignments.detach().to(type) * log_p).sum(1) * weights).sum();
+  const at::Tensor weights = (1.0 / wide(counts) / all).repeat_interleave(counts, 0, scores.size(0));
+  const at::Tensor log_p = (wide(scores) / temperature).log_softmax(1);
+  return (-(wide(assignments.detach()) * log_p).sum(1) * weights).sum();
 }
 
 }  // namespace rino

@@ -6,7 +6,7 @@
 
 #include <rino/core/error.hpp>
 #include <rino/core/ranks.hpp>
-#include <rino/nn/precision.hpp>
+#include <rino/losses/loss_precision.hpp>
 
 namespace rino {
 
@@ -22,9 +22,8 @@ namespace rino {
 inline at::Tensor koleo_loss(const at::Tensor& embeddings, double eps = 1e-8, const Ranks& ranks = {}) {
   require(embeddings.dim() == 2 && embeddings.size(0) * ranks.size() >= 2, "KoLeo's embeddings have shape ",
           embeddings.sizes(), ": give [B, D] with two jets or more");
-  const Autocast off(Precision::float32, embeddings.device().type());
-  const auto type = embeddings.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  const at::Tensor x = embeddings.to(type);
+  const LossPrecision wide(embeddings);
+  const at::Tensor x = wide(embeddings);
   const at::Tensor unit = x / x.norm(2, {1}, /*keepdim=*/true).clamp_min(eps);
   const at::Tensor all = ranks.gather(unit);
   at::Tensor neighbour;

@@ -7,9 +7,9 @@
 
 #include <rino/core/error.hpp>
 #include <rino/core/ranks.hpp>
+#include <rino/losses/loss_precision.hpp>
 #include <rino/losses/unit_rows.hpp>
 #include <rino/losses/weighted_mean.hpp>
-#include <rino/nn/precision.hpp>
 
 namespace rino {
 
@@ -36,7 +36,7 @@ inline at::Tensor nt_xent_loss(const at::Tensor& a, const at::Tensor& b, double 
   detail::require_weights(weights, jets, "NT-Xent");
   const std::int64_t all = jets * ranks.size();
   require(all >= 2, "NT-Xent was given ", all, " jet: give two or more, the others are what it is told from");
-  const Autocast off(Precision::float32, a.device().type());
+  const LossPrecision wide(a);
   const at::Tensor one = detail::unit_rows(a);
   const at::Tensor other = detail::unit_rows(b);
   const at::Tensor everyone = at::cat({ranks.gather(one), ranks.gather(other)});

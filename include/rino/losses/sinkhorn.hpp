@@ -9,7 +9,7 @@
 
 #include <rino/core/error.hpp>
 #include <rino/core/ranks.hpp>
-#include <rino/nn/precision.hpp>
+#include <rino/losses/loss_precision.hpp>
 
 namespace rino {
 
@@ -48,14 +48,13 @@ inline at::Tensor sinkhorn(const at::Tensor& scores, double temperature, std::in
                            const Ranks& ranks = {}) {
   require(scores.dim() == 2 && scores.size(1) > 0 && (scores.size(0) > 0 || !ranks.alone()),
           "Sinkhorn's scores have shape ", scores.sizes(), ": give [B, K]");
-  require(temperature > 0, "the temperature is ", temperature, ": choose one above 0");
+  detail::require_temperature(temperature);
   require(iterations >= 1, "Sinkhorn's iterations are ", iterations, ": choose 1 or more");
-  const Autocast off(Precision::float32, scores.device().type());
-  const auto type = scores.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  at::Tensor log_q = scores.detach().to(type) / temperature;
+  const LossPrecision wide(scores);
+  at::Tensor log_q = wide(scores.detach()) / temperature;
   const auto own = static_cast<double>(scores.size(0));
   const at::Tensor rows = ranks.sum(at::full({}, own, log_q.options().dtype(at::kDouble)));
-  const at::Tensor log_share = (rows / static_cast<double>(scores.size(1))).log().to(type);
+  const at::Tensor log_share = wide((rows / static_cast<double>(scores.size(1))).log());
   for (std::int64_t i = 0; i < iterations; ++i) {
     log_q = log_q - detail::log_sum_exp_of_columns(log_q, ranks) + log_share;
     log_q = log_q - log_q.logsumexp({1}, /*keepdim=*/true);

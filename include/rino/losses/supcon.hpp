@@ -7,9 +7,9 @@
 
 #include <rino/core/error.hpp>
 #include <rino/core/ranks.hpp>
+#include <rino/losses/loss_precision.hpp>
 #include <rino/losses/unit_rows.hpp>
 #include <rino/losses/weighted_mean.hpp>
-#include <rino/nn/precision.hpp>
 
 namespace rino {
 
@@ -42,7 +42,7 @@ inline at::Tensor supcon_loss(const at::Tensor& z, const at::Tensor& labels, dou
   const std::int64_t rows = z.size(0);
   detail::require_weights(weights, rows, "SupCon");
   require(rows * ranks.size() >= 2, "SupCon was given ", rows, " row: give two or more");
-  const Autocast off(Precision::float32, z.device().type());
+  const LossPrecision wide(z);
   const at::Tensor mine = detail::unit_rows(z);
   const at::Tensor logits = mine.matmul(ranks.gather(mine).t()) / temperature;
   const at::Tensor itself = at::zeros(logits.sizes(), logits.options().dtype(at::kBool));

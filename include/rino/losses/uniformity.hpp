@@ -6,8 +6,8 @@
 #include <ATen/ATen.h>
 
 #include <rino/core/error.hpp>
+#include <rino/losses/loss_precision.hpp>
 #include <rino/losses/unit_rows.hpp>
-#include <rino/nn/precision.hpp>
 
 namespace rino {
 
@@ -22,7 +22,7 @@ namespace rino {
 inline at::Tensor uniformity(const at::Tensor& x) {
   require(x.dim() == 2 && x.size(0) >= 2 && at::isFloatingType(x.scalar_type()), "uniformity was given ",
           x.scalar_type(), " ", x.sizes(), ": give [N, D] of a floating-point type with two jets or more");
-  const Autocast off(Precision::float32, x.device().type());
+  const LossPrecision wide(x);
   const at::Tensor z = detail::unit_rows(x);
   const std::int64_t n = z.size(0);
   // Of unit rows by their products.

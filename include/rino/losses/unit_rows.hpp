@@ -20,8 +20,4 @@ inline void require_views(const at::Tensor& a, const at::Tensor& b, const char* 
           ": give two views of the same jets, [N, D] twice, of one floating-point type");
 }
 
-inline void require_temperature(double temperature) {
-  require(temperature > 0, "the temperature is ", temperature, ": choose one above 0");
-}
-
 }  // namespace rino::detail
