@@ -42,6 +42,7 @@
 #include <rino/nn/learned_tokens.hpp>
 #include <rino/nn/mlp.hpp>
 #include <rino/nn/norm.hpp>
+#include <rino/nn/pair_features.hpp>
 #include <rino/nn/polar_positions.hpp>
 #include <rino/nn/pooling.hpp>
 #include <rino/nn/precision.hpp>

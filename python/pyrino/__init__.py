@@ -52,6 +52,7 @@ from pyrino.nn import (
     tokenize,
 )
 from pyrino.outputs import embed_files, predict_files
+from pyrino.pairs import pair_features
 from pyrino.recipe import Recipe
 from pyrino.torch_data import torch_dataset
 from pyrino.training.finetune import finetune, train_supervised
@@ -122,6 +123,7 @@ __all__ = [
     "nt_xent_loss",
     "open_dataset",
     "pack",
+    "pair_features",
     "predict",
     "predict_files",
     "pretrain",

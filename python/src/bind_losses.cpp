@@ -15,6 +15,7 @@
 #include <rino/losses/sinkhorn.hpp>
 #include <rino/losses/supcon.hpp>
 #include <rino/losses/uniformity.hpp>
+#include <rino/nn/pair_features.hpp>
 
 #include "bindings.hpp"
 
@@ -46,6 +47,8 @@ void bind_losses(py::module_& module) {
         return rino::gram_loss(student, teacher, lengths);
       },
       "student"_a, "teacher"_a, "lengths"_a, Release());
+  module.def(
+      "pair_features", [](const at::Tensor& momenta) { return rino::pair_features(momenta); }, "momenta"_a, Release());
   module.def(
       "nt_xent_loss",
       [](const at::Tensor& a, const at::Tensor& b, double temperature, const std::optional<at::Tensor>& weights) {

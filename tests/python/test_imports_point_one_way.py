@@ -16,7 +16,7 @@ ORDER = " ".join(
     [
         "_core errors _arguments files _columns _weighted bars tables",  # what all use
         "drawing",  # pictures of plain arrays, with which jets draw themselves
-        "recipe jets views transforms cpp_module nn losses flops torch_data",  # thin wrappers of C++
+        "recipe jets views transforms cpp_module nn losses pairs flops torch_data",  # thin wrappers of C++
         "data",  # files in
         # What a method says of itself to people, and methods written in Python: before training, whose trainer makes
         # them and whose watch asks for their charts and warnings. So do plots.
