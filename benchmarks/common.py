@@ -13,8 +13,8 @@ import torch
 
 import pyrino as rino
 from pyrino.bench import Timing, describe_machine, multiplicities
-from pyrino.cli.common import table
 from pyrino.files import whole_file
+from pyrino.tables import aligned
 
 #: Where results go unless told otherwise: the build folder of this checkout.
 RESULTS = Path(__file__).resolve().parents[1] / "build" / "bench"
@@ -95,7 +95,7 @@ def as_text(document: dict[str, Any]) -> str:
     }
     shown = {name: at for name, at in columns.items() if any(at[0] in row for row in document["rows"])}
     rows = [[r["name"], *(format(r[k], f) if k in r else "" for k, f in shown.values())] for r in document["rows"]]
-    lines.append(table([["", *shown], *rows], numbers=range(1, len(shown) + 1)))
+    lines.append(aligned([["", *shown], *rows], numbers=range(1, len(shown) + 1)))
     lines += [f"{check['what']}: differ by {check['difference']:.2g}" for check in document["checks"]]
     lines += [f"{figure['name']}: {show(figure)}{_aim(figure)}" for figure in document["figures"]]
     return "\n".join(lines)

@@ -12,8 +12,8 @@ from typing import Any
 
 from common import RESULTS, show, show_aim
 
-from pyrino.cli.common import table
 from pyrino.files import whole_file
+from pyrino.tables import aligned
 
 HERE = Path(__file__).resolve().parent
 
@@ -56,7 +56,7 @@ def main() -> None:
     with whole_file(args.out / "results.md") as partial:
         partial.write_text(as_markdown(documents), encoding="utf-8")
     rows = [[figure["name"], show(figure), show_aim(figure)] for d in documents for figure in d["figures"]]
-    print(table([["figure", "value", "aim"], *rows], numbers=(1,)))
+    print(aligned([["figure", "value", "aim"], *rows], numbers=(1,)))
     print(f"also in {args.out / 'results.md'}")
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")

@@ -661,7 +661,7 @@ def test_evaluate_prints_and_writes_the_metrics(data, tagger, tmp_path, capsys):
 
 
 def test_evaluate_marks_lower_limits(data, tagger, capsys, monkeypatch):
-    monkeypatch.setattr(rino.Tagger, "predict", lambda self, jets, **how: (jets.labels == TOP) * 0.8 + 0.1)
+    monkeypatch.setattr(rino.Tagger, "predict", lambda self, jets, **how: (jets.labels == 1) * 0.8 + 0.1)
     assert call("evaluate", tagger, "--test", data / "labelled") == 0
     text = capsys.readouterr().out
     assert re.search(r"accuracy at 0.5 +1.0000", text)

@@ -198,7 +198,7 @@ def test_what_is_no_jets_is_refused(encoder, tagger, events, tmp_path):
             ak.with_field(events, ak.mask(events.px, events.px > 0), "px"),
             r"the field 'px' is of type .*\?float64 and None for constituent \d+ of jet \d+, .*none missing",
         ),
-        ([1, 2], "the jets are of type list; give pyrino.Jets, an awkward array"),
+        ([1, 2], "the jets are of type list; give pyrino.Jets, a stream, an awkward array"),
     ):
         with pytest.raises(RinoError, match=message):
             rino.embed(encoder, array)

@@ -70,7 +70,7 @@ def test_the_python_runs_as_it_stands(tmp_path, monkeypatch):
     what_make_demo_leaves(tmp_path)
     target, source = small_jets(40, seed=1), small_jets(40, seed=2)
     names: dict[str, Any] = {}
-    first, own_method, second, third = blocks("python")
+    first, evaluation, own_method, second, third = blocks("python")
     assert "import pyrino as rino" in first
     exec(compile(first, str(ROOT / "README.md"), "exec"), names)
 
@@ -82,6 +82,12 @@ def test_the_python_runs_as_it_stands(tmp_path, monkeypatch):
     assert z.shape == (n, names["encoder"].width) and np.isfinite(z).all()
     assert p.shape == (n,) and ((p >= 0) & (p <= 1)).all()
     np.testing.assert_array_equal(rino.Tagger.load("runs/tagger").predict(names["jets"]), p)
+
+    exec(compile(evaluation, str(ROOT / "README.md"), "exec"), names)
+    assert (tmp_path / "runs" / "tagger" / "test" / "evaluation.html").is_file()
+    fixed = rino.WorkingPoint.load("runs/tagger")
+    assert fixed.background_efficiency.value <= 0.01
+    np.testing.assert_array_equal(names["passes"], p >= fixed.threshold)
 
     exec(compile(own_method, str(ROOT / "README.md"), "exec"), names)
     assert names["own"].history.rows == 5 and names["own"].encoder.recipe.method == "alignment"

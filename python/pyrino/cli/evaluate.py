@@ -88,7 +88,7 @@ def _run(args: argparse.Namespace) -> None:
             raise RinoError(f"{place} exists: give --overwrite to replace it, or another name with --working-point")
     target = nullcontext() if args.out is None else whole_file(args.out, overwrite=args.overwrite)
     with target as partial:
-        test = _test(tagger, args)
+        test, summary = _test(tagger, args)
         point = place if args.working_point is not None and not fix else None
         found = tagger.evaluate(
             test, weight=args.weight, working_point=point, resamplings=args.resamplings, seed=args.seed
@@ -107,7 +107,7 @@ def _run(args: argparse.Namespace) -> None:
                 about=about,
                 overwrite=args.overwrite,
             )
-    print(f"{args.tagger} ({tagger.kind} head) on {found}")
+    print(f"{args.tagger} ({tagger.kind} head) on {summary or found.summary()}\n\n{found.tables()}")
     if fix:
         fixed = found.fix_working_point(**fix)
         print(f"\nworking point: {fixed}\nit is in {fixed.save(place, overwrite=args.overwrite)}")
@@ -115,12 +115,13 @@ def _run(args: argparse.Namespace) -> None:
         print(f"the report is {page}")
 
 
-def _test(tagger: Tagger, args: argparse.Namespace) -> Jets | tuple[Jets, np.ndarray]:
-    """The jets, as the task has them."""
+def _test(tagger: Tagger, args: argparse.Namespace) -> tuple[Jets | tuple[Jets, np.ndarray], str]:
+    """The jets, as the task has them, and which classes are signal, in words."""
     columns = [*tagger.encoder.recipe.columns, *tagger.targets, *([args.weight] if args.weight else [])]
     if tagger.task == "binary":
-        return read_labelled(args.test, args, columns)[:2]
-    return read(args.test, args, columns=columns, labelled=tagger.task == "multiclass")
+        jets, labels, summary = read_labelled(args.test, args, columns)
+        return (jets, labels), summary
+    return read(args.test, args, columns=columns, labelled=tagger.task == "multiclass"), ""
 
 
 def _fixed_by(args: argparse.Namespace) -> dict[str, float]:

@@ -232,8 +232,12 @@ class Evaluation:
         return lines
 
     def __repr__(self) -> str:
+        return f"{self.summary()}\n\n{self.tables()}"
+
+    def tables(self) -> str:
+        """All but the summary."""
         rows, matrix = self.rows(), self.confusion_rows()
-        parts = [self.summary(), aligned(rows, [len(rows[0]) - 2]), aligned(matrix, range(1, len(self.classes) + 2))]
+        parts = [aligned(rows, [len(rows[0]) - 2]), aligned(matrix, range(1, len(self.classes) + 2))]
         parts.append("\n".join(self.working_point_lines()))
         return "\n\n".join([*filter(None, parts), self.note()])
 
