@@ -30,7 +30,7 @@ _LOG = logging.getLogger("pyrino")
 _SAID: set[str] = set()
 
 #: How a number says that no publication has it, and that it was changed by whoever made the recipe.
-OWN_CHOICE = "own choice"
+OWN_CHOICE: str = _core.own_choice
 CHANGED = "changed"
 
 #: What becomes of an encoder after pretraining. The workshop paper's numbers fill these sections in every preset: its
@@ -142,7 +142,7 @@ class Recipe:
     @staticmethod
     def methods() -> list[RecipeMethod]:
         """The methods with what they do and where their defaults come from."""
-        return [RecipeMethod(name, summary, _source(source)) for name, summary, source in _core.Recipe.methods()]
+        return [RecipeMethod(name, summary, source) for name, summary, source in _core.Recipe.methods()]
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> Recipe:
@@ -185,7 +185,7 @@ class Recipe:
     def catalogue() -> list[RecipePreset]:
         """The presets with what they are and where their numbers come from."""
         return [
-            RecipePreset(name, summary, _source(source), method)
+            RecipePreset(name, summary, source, method)
             for name, summary, source, method in _core.Recipe.presets()
         ]
 
@@ -215,7 +215,7 @@ class Recipe:
             if entry.value != published.value:
                 origin = CHANGED
             elif entry.source and entry.value == default.value:
-                origin = _source(entry.source)
+                origin = entry.source
             elif source == OWN_CHOICE or not self.name:
                 origin = origin_of_defaults if entry.value == default.value else OWN_CHOICE
             else:
@@ -243,7 +243,7 @@ class Recipe:
     @staticmethod
     def encoders() -> list[RecipeEncoder]:
         """The kinds of encoders (``encoder.kind``) with what they are and where their defaults come from."""
-        return [RecipeEncoder(name, summary, _source(source)) for name, summary, source in _core.Recipe.encoders()]
+        return [RecipeEncoder(name, summary, source) for name, summary, source in _core.Recipe.encoders()]
 
     @property
     def encoder_parameters(self) -> int:
@@ -558,11 +558,6 @@ def _show(value: Any) -> Any:
     if isinstance(value, list):
         return [int(item) if item.isdigit() else item for item in value]
     return value
-
-
-def _source(text: str) -> str:
-    """C++ says "rino" where the choice is ours, which next to a preset of that name could mean both."""
-    return OWN_CHOICE if text == "rino" else text
 
 
 def _count(module: Any) -> int:

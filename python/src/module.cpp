@@ -1,6 +1,7 @@
 #include <exception>
 
 #include <rino/core/error.hpp>
+#include <rino/core/fields.hpp>
 #include <rino/core/version.hpp>
 
 #include "bindings.hpp"
@@ -10,6 +11,7 @@ namespace py = pybind11;
 PYBIND11_MODULE(_core, module) {
   module.doc() = "The C++ side of pyrino. Use the classes and functions of pyrino itself.";
   module.attr("__version__") = rino::kVersion;
+  module.attr("own_choice") = rino::kOwnChoice;
   module.attr("built_with_torch") = RINO_TORCH_VERSION;
   py::register_exception_translator([](std::exception_ptr pointer) {
     try {

@@ -30,7 +30,7 @@ template <typename Config, typename Type>
 Field(const char*, Type Config::*, const char*, const char*, const char* = "") -> Field<Config, Type>;
 
 /// The source of a default that no publication has.
-inline constexpr const char* kOwnChoice = "rino";
+inline constexpr const char* kOwnChoice = "own choice";
 
 /// The source of the production recipe, and of the defaults of its parts in recipes that do not have them.
 inline constexpr const char* kProductionSource = "public configuration of RINO's successor";

@@ -49,7 +49,7 @@ struct ContrastiveViewOptions {
         Field{"first", &Self::first, "",
               "transforms of the first view, each a name and the numbers that are not its defaults, 'smear soft=0.1'",
               kOwnChoice},
-        Field{"second", &Self::second, "", "those of the second view", kOwnChoice},
+        Field{"second", &Self::second, "", "transforms of the second view, as those of the first", kOwnChoice},
     };
   }
 };

@@ -116,24 +116,24 @@ struct FinetuningOptions {
   static constexpr auto fields() {
     using Self = FinetuningOptions;
     return std::tuple{
-        Field{"head", &Self::head, "", "'linear' or 'mlp'"},
+        Field{"head", &Self::head, "", "of the tagger: 'linear' or 'mlp'"},
         Field{"hidden1", &Self::hidden1, "", "first hidden width of the MLP head"},
         Field{"hidden2", &Self::hidden2, "", "second hidden width of the MLP head"},
         Field{"head_dropout", &Self::head_dropout, "", "dropout of the MLP head"},
         Field{"normalized_head", &Self::normalized_head, "",
               "last layer as in the authors' heads: normalised on both sides, logit in [-1, 1]", kOwnChoice},
-        Field{"probe_epochs", &Self::probe_epochs, "", "of the head on the frozen encoder"},
-        Field{"epochs", &Self::epochs, "", "of head and encoder after that"},
+        Field{"probe_epochs", &Self::probe_epochs, "", "epochs of the head on the frozen encoder"},
+        Field{"epochs", &Self::epochs, "", "epochs of head and encoder together, after those of the head alone"},
         Field{"probe_lr", &Self::probe_lr, "", "learning rate of the head on the frozen encoder"},
-        Field{"head_lr", &Self::head_lr, "", "peak learning rate of the head after that"},
+        Field{"head_lr", &Self::head_lr, "", "peak learning rate of the head while the encoder is trained, too"},
         Field{"encoder_lr", &Self::encoder_lr, "", "peak learning rate of the encoder"},
         Field{"eps", &Self::eps, "", "AdamW's: added to the root of the mean of the gradients' squares"},
         Field{"weight_decay", &Self::weight_decay, "", "decoupled decay of all parameters"},
         Field{"clip", &Self::clip, "", "largest norm of the gradient; 0: off"},
         Field{"warmup", &Self::warmup, "", "share of the epochs in which learning rates rise"},
-        Field{"warmup_shape", &Self::warmup_shape, "", "how they do: 'linear' or 'cosine'"},
-        Field{"warmup_start", &Self::warmup_start, "", "where they start, as a share of the peak"},
-        Field{"final_lr", &Self::final_lr, "", "where their cosine ends, as a share of the peak"},
+        Field{"warmup_shape", &Self::warmup_shape, "", "how learning rates rise: 'linear' or 'cosine'"},
+        Field{"warmup_start", &Self::warmup_start, "", "where learning rates start, as a share of their peaks"},
+        Field{"final_lr", &Self::final_lr, "", "where the learning rates' cosine ends, as a share of their peaks"},
         Field{"positive_weight", &Self::positive_weight, "", "weight of label 1 in the binary cross-entropy"},
         Field{"batch_size", &Self::batch_size, "jets", "jets of a step"},
         Field{"probe_dropout", &Self::probe_dropout, "",
@@ -152,8 +152,8 @@ struct FinetuningOptions {
             "set_aside", &Self::set_aside, "",
             "share of the labelled jets by whose loss the best epoch after probing is chosen; 0: none, it is the last",
             kOwnChoice},
-        Field{"stop_after", &Self::stop_after, "", "epochs without a lower one after which fine-tuning stops; 0: never",
-              kOwnChoice},
+        Field{"stop_after", &Self::stop_after, "",
+              "epochs without a lower loss of the jets set aside, after which fine-tuning stops; 0: never", kOwnChoice},
         Field{"weight", &Self::weight, "", "column with one weight per jet; '': none", kOwnChoice},
         Field{"task", &Self::task, "", "what is learned: 'binary', 'multiclass' or 'regression'", kOwnChoice},
         Field{
@@ -194,10 +194,11 @@ struct SupervisedOptions {
     using Self = SupervisedOptions;
     return std::tuple{
         Field{"lr", &Self::lr, "", "peak learning rate of encoder and head"},
-        Field{"epochs", &Self::epochs, "", "at most", kOwnChoice},
-        Field{"patience", &Self::patience, "", "epochs without a better validation loss after which it stops",
-              kOwnChoice},
-        Field{"validation", &Self::validation, "", "share of the labelled jets that is set aside for that", kOwnChoice},
+        Field{"epochs", &Self::epochs, "", "epochs of supervised training, at most", kOwnChoice},
+        Field{"patience", &Self::patience, "",
+              "epochs without a lower validation loss, after which supervised training stops", kOwnChoice},
+        Field{"validation", &Self::validation, "",
+              "share of the labelled jets that is set aside for the validation loss", kOwnChoice},
     };
   }
 };

@@ -60,8 +60,10 @@ struct ViewSetOptions {
     return std::tuple{
         Field{"teacher", &Self::teacher, "", "resolutions that teacher and student see in every step"},
         Field{"student", &Self::student, "", "resolutions that only the student sees"},
-        Field{"student_drawn", &Self::student_drawn, "", "how many of the latter are drawn for a step; 0: all"},
-        Field{"drawn_alike", &Self::drawn_alike, "", "whether every process of a run draws the same", kOwnChoice},
+        Field{"student_drawn", &Self::student_drawn, "",
+              "how many of the student's own resolutions are drawn for a step; 0: all"},
+        Field{"drawn_alike", &Self::drawn_alike, "", "whether every process of a run draws the same resolutions",
+              kOwnChoice},
     };
   }
 };
@@ -96,16 +98,20 @@ struct SelfDistillationOptions {
               "weight of the agreement on the constituents' mutual cosines (Gram matrices); 0: off",
               "arXiv:2508.10104"},
         Field{"koleo", &Self::koleo, "", "weight of the KoLeo loss, the mean over the teacher's views; 0: off"},
-        Field{"student_temperature", &Self::student_temperature, "", "of the student's softmax"},
-        Field{"teacher_temperature_start", &Self::teacher_temperature_start, "", "of the teacher's assignment"},
-        Field{"teacher_temperature_end", &Self::teacher_temperature_end, "", "the same, later; cosine in between"},
-        Field{"teacher_temperature_rise", &Self::teacher_temperature_rise, "", "share of the run in which it does so"},
-        Field{"assignment", &Self::assignment, "", "'sinkhorn' or 'centering'"},
-        Field{"sinkhorn_iterations", &Self::sinkhorn_iterations, "", "of Sinkhorn-Knopp"},
-        Field{"center_momentum", &Self::center_momentum, "", "of the centre, where centering is chosen",
+        Field{"student_temperature", &Self::student_temperature, "", "temperature of the student's softmax"},
+        Field{"teacher_temperature_start", &Self::teacher_temperature_start, "",
+              "temperature of the teacher's assignment, first step"},
+        Field{"teacher_temperature_end", &Self::teacher_temperature_end, "",
+              "temperature of the teacher's assignment, after its rise, which is a cosine"},
+        Field{"teacher_temperature_rise", &Self::teacher_temperature_rise, "",
+              "share of the run in which the teacher's temperature rises"},
+        Field{"assignment", &Self::assignment, "", "of teacher's scores to prototypes: 'sinkhorn' or 'centering'"},
+        Field{"sinkhorn_iterations", &Self::sinkhorn_iterations, "", "iterations of Sinkhorn-Knopp"},
+        Field{"center_momentum", &Self::center_momentum, "", "momentum of the centre, where assignment is 'centering'",
               "arXiv:2104.14294"},
-        Field{"momentum_start", &Self::momentum_start, "", "of the teacher's moving average, first step"},
-        Field{"momentum_end", &Self::momentum_end, "", "the same, last step; cosine in between"},
+        Field{"momentum_start", &Self::momentum_start, "", "momentum of the teacher's moving average, first step"},
+        Field{"momentum_end", &Self::momentum_end, "",
+              "momentum of the teacher's moving average, last step; a cosine leads there"},
     };
   }
 };

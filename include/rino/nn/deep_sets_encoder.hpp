@@ -46,10 +46,11 @@ struct DeepSetsEncoderOptions {
     return std::tuple{
         Field{"kind", &Self::kind, "", kEncoderKindMeaning, kOwnChoice},
         Field{"hidden", &Self::hidden, "", "width of the layers in front of a constituent's embedding", kDeepSets},
-        Field{"layers", &Self::layers, "", "how many these are", kDeepSets},
+        Field{"layers", &Self::layers, "", "how many layers of that width there are", kDeepSets},
         Field{"width", &Self::width, "", "size of a constituent's embedding, which are summed", kDeepSets},
-        Field{"jet_layers", &Self::jet_layers, "", "layers behind the sum", kDeepSets},
-        Field{"embedding", &Self::embedding, "", "width of these, and size of a jet's embedding", kDeepSets},
+        Field{"jet_layers", &Self::jet_layers, "", "layers behind the sum over constituents", kDeepSets},
+        Field{"embedding", &Self::embedding, "", "width of the layers behind the sum, and size of a jet's embedding",
+              kDeepSets},
     };
   }
 

@@ -33,7 +33,8 @@ struct ProjectionHeadOptions {
     return std::tuple{
         Field{"prototypes", &Self::prototypes, "", "number K of prototypes"},
         Field{"hidden_layers", &Self::hidden_layers, "", "linear layers with GELU before the prototypes"},
-        Field{"hidden_width", &Self::hidden_width, "", "their width; 0: four times the encoder's"},
+        Field{"hidden_width", &Self::hidden_width, "",
+              "width of the linear layers before the prototypes; 0: four times the encoder's"},
         Field{"bottleneck", &Self::bottleneck, "", "width of a last linear layer without GELU; 0: none"},
     };
   }

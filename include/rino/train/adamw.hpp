@@ -32,13 +32,14 @@ struct AdamWOptions {
     return std::tuple{
         Field{"lr", &Self::lr, "", "peak learning rate"},
         Field{"beta1", &Self::beta1, "", "decay of the mean of the gradients"},
-        Field{"beta2", &Self::beta2, "", "decay of the mean of their squares"},
-        Field{"eps", &Self::eps, "", "added to the root of the latter"},
+        Field{"beta2", &Self::beta2, "", "decay of the mean of the gradients' squares"},
+        Field{"eps", &Self::eps, "", "added to the root of the mean of the gradients' squares"},
         Field{"weight_decay", &Self::weight_decay, "", "decoupled decay of the parameters"},
-        Field{"decay_all", &Self::decay_all, "", "of norms, biases, layer scales and tokens, too", kOwnChoice},
+        Field{"decay_all", &Self::decay_all, "", "whether norms, biases, layer scales and tokens decay, too",
+              kOwnChoice},
         Field{"layer_decay", &Self::layer_decay, "",
               "factor of the learning rate from each layer of the encoder to the one before; 1: off"},
-        Field{"clip", &Self::clip, "", "largest norm of the gradient, it is scaled down to it; 0: off"},
+        Field{"clip", &Self::clip, "", "largest norm of the gradient, above which it is scaled down to it; 0: off"},
     };
   }
 };

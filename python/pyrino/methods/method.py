@@ -471,5 +471,6 @@ def _numbers(cls: type[Method]) -> list[tuple[str, Any, str, str, str]]:
         if isinstance(default, (list, tuple)):
             default = [str(item) for item in default]
         meta = field.metadata
-        numbers.append((field.name, default, meta.get("unit", ""), meta.get("meaning", ""), meta.get("source", "rino")))
+        source = meta.get("source", _core.own_choice)
+        numbers.append((field.name, default, meta.get("unit", ""), meta.get("meaning", ""), source))
     return numbers
