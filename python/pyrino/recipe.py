@@ -184,10 +184,7 @@ class Recipe:
     @staticmethod
     def catalogue() -> list[RecipePreset]:
         """The presets with what they are and where their numbers come from."""
-        return [
-            RecipePreset(name, summary, source, method)
-            for name, summary, source, method in _core.Recipe.presets()
-        ]
+        return [RecipePreset(name, summary, source, method) for name, summary, source, method in _core.Recipe.presets()]
 
     def describe(self) -> list[RecipeNumber]:
         """Every number with its unit, its meaning and where it comes from.

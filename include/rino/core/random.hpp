@@ -10,6 +10,17 @@
 
 namespace rino {
 
+/// What a run's random numbers are for, second in their key after the seed, so that no two purposes share a sequence.
+/// Python's streams have 1 to 6 (pyrino/data/draw.py), transforms names of their own (`Draws`).
+namespace purposes {
+inline constexpr std::uint64_t kDrawnViews = 11;  ///< the student's resolutions of a step
+inline constexpr std::uint64_t kDropout = 12;
+inline constexpr std::uint64_t kMasks = 13;  ///< constituents that are hidden from the student
+inline constexpr std::uint64_t kDraws = 14;  ///< of a step's transforms
+inline constexpr std::uint64_t kHead = 15;   ///< initial values of a head beside the encoder's
+inline constexpr std::uint64_t kOrder = 21;  ///< of jets in memory
+}  // namespace purposes
+
 /// A small counter-based random engine (SplitMix64; Steele, Lea, Flood 2014, doi:10.1145/2714064.2660195).
 ///
 /// Every random decision of the library is a pure function of (seed, what it is for, which one), so that

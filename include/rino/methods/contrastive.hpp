@@ -14,6 +14,7 @@
 #include <rino/core/error.hpp>
 #include <rino/core/fields.hpp>
 #include <rino/core/placement.hpp>
+#include <rino/core/random.hpp>
 #include <rino/core/ranks.hpp>
 #include <rino/core/sections.hpp>
 #include <rino/losses/alignment.hpp>
@@ -100,7 +101,7 @@ class Contrastive final : public Method {
       }
     }
     initialize(*encoder_->module(), seed);
-    initialize(*head_, Random{seed, kHead}.bits());
+    initialize(*head_, Random{seed, purposes::kHead}.bits());
   }
 
   const std::shared_ptr<Encoder>& encoder() const { return encoder_; }
@@ -157,8 +158,6 @@ class Contrastive final : public Method {
   Metrics snapshot() const override { return embeddings_.defined() ? Metrics{{"embeddings", embeddings_}} : Metrics{}; }
 
  private:
-  static constexpr std::uint64_t kHead = 15;
-
   Augmentation<double> first_;
   Augmentation<double> second_;
   ContrastiveOptions options_;

@@ -161,8 +161,8 @@ class SelfDistillation final : public Method {
       all.insert(all.end(), views_.student.begin(), views_.student.end());
     } else if (options_.dino > 0) {
       Random random = views_.drawn_alike || ranks_.rank() == 0
-                          ? Random{step.seed, kDrawnViews, static_cast<std::uint64_t>(step.number)}
-                          : Random{step.seed, kDrawnViews, static_cast<std::uint64_t>(step.number),
+                          ? Random{step.seed, purposes::kDrawnViews, static_cast<std::uint64_t>(step.number)}
+                          : Random{step.seed, purposes::kDrawnViews, static_cast<std::uint64_t>(step.number),
                                    static_cast<std::uint64_t>(ranks_.rank())};
       for (const std::int64_t pick : random.permutation(count, views_.student_drawn)) {
         all.push_back(views_.student[static_cast<std::size_t>(pick)]);
@@ -260,9 +260,6 @@ class SelfDistillation final : public Method {
   }
 
  private:
-  // What random numbers are for, so that no two purposes share a sequence.
-  static constexpr std::uint64_t kDrawnViews = 11;
-
   /// How a teacher assigns to one head's prototypes.
   struct Targets {
     at::Tensor center;       ///< [K] mean of the teacher's scores so far

@@ -29,7 +29,6 @@ struct ConstituentMasks {
 /// @throws rino::Error for another fraction.
 inline ConstituentMasks draw_masks(const Tokens& tokens, double fraction, std::uint64_t seed, std::uint64_t step,
                                    std::int64_t first = 0) {
-  constexpr std::uint64_t kMasks = 13;
   require(fraction > 0 && fraction < 1, "mask_fraction is ", fraction, ": choose a share above 0 and below 1");
   ConstituentMasks masks;
   for (std::int64_t s = 0; s < tokens.sequences(); ++s) {
@@ -39,7 +38,8 @@ inline ConstituentMasks draw_masks(const Tokens& tokens, double fraction, std::u
     }
     const auto wanted = static_cast<std::int64_t>(fraction * static_cast<double>(length));
     const std::int64_t count = std::clamp<std::int64_t>(wanted, 1, length - 1);
-    Random random{seed, kMasks, step, static_cast<std::uint64_t>(first + tokens.jet[static_cast<std::size_t>(s)])};
+    Random random{seed, purposes::kMasks, step,
+                  static_cast<std::uint64_t>(first + tokens.jet[static_cast<std::size_t>(s)])};
     std::vector<std::int64_t> picks = random.permutation(length, count);
     std::sort(picks.begin(), picks.end());
     for (const std::int64_t pick : picks) {

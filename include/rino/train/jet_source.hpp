@@ -94,7 +94,7 @@ class ShuffledJets final : public JetSource<Scalar> {
       }
     }
     if (order_pass_ != pass_) {
-      Random random{seed_, kOrder, static_cast<std::uint64_t>(pass_)};
+      Random random{seed_, purposes::kOrder, static_cast<std::uint64_t>(pass_)};
       order_ = random.permutation(jets_.size());
       order_pass_ = pass_;
     }
@@ -146,8 +146,6 @@ class ShuffledJets final : public JetSource<Scalar> {
   }
 
  private:
-  static constexpr std::uint64_t kOrder = 21;
-
   /// In so many parts a step's batch is computed, on all processes.
   std::int64_t slots() const { return parts_ * ranks_; }
 

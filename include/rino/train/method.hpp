@@ -24,14 +24,6 @@
 
 namespace rino {
 
-namespace detail {
-
-// What a step's random numbers are for, so that no two purposes share a sequence.
-inline constexpr std::uint64_t kDropout = 12;
-inline constexpr std::uint64_t kDraws = 14;
-
-}  // namespace detail
-
 /// Where a training run stands, and which part of the step's batch is looked at.
 struct Step {
   std::int64_t number = 0;  ///< of the step, from 0
@@ -50,14 +42,14 @@ struct Step {
       hash = (hash ^ static_cast<unsigned char>(character)) * 0x100000001b3ULL;
     }
     // Below 2^63, where other languages' integers end.
-    return {Random{seed, detail::kDraws, static_cast<std::uint64_t>(number), hash}.bits() >> 1, first_jet};
+    return {Random{seed, purposes::kDraws, static_cast<std::uint64_t>(number), hash}.bits() >> 1, first_jet};
   }
 
   /// Of the generator that dropout draws from.
   std::uint64_t dropout_seed() const {
     const auto step = static_cast<std::uint64_t>(number);
-    return first_jet == 0 ? Random{seed, detail::kDropout, step}.bits()
-                          : Random{seed, detail::kDropout, step, static_cast<std::uint64_t>(first_jet)}.bits();
+    return first_jet == 0 ? Random{seed, purposes::kDropout, step}.bits()
+                          : Random{seed, purposes::kDropout, step, static_cast<std::uint64_t>(first_jet)}.bits();
   }
 
   double epoch() const { return static_cast<double>(number) / static_cast<double>(steps_per_epoch); }

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pyrino import _core
 from pyrino.data.chunk import chosen, need
-from pyrino.data.draw import order, uniform
+from pyrino.data.draw import Purpose, order, uniform
 from pyrino.data.jetclass import MOMENTA
 from pyrino.data.pieces import Part, Piece, Readers, interleaved, parts_of, share, windows
 from pyrino.data.read import LabelRule
@@ -28,9 +28,6 @@ from pyrino.jets import Jets
 __all__ = ["Dataset"]
 
 _LOG = logging.getLogger("pyrino")
-
-#: Purposes of random numbers, so that none is used twice.
-_PIECES, _JETS, _TURNS, _WINDOW = 1, 2, 4, 5
 
 #: Parts of a window: the more, the more files meet in it.
 _PARTS_A_WINDOW = 16
@@ -406,12 +403,12 @@ class Dataset(JetStream):
 
     def _planned(self, running: int, rank: int, ranks: int) -> list[list[Part]]:
         """Any rank's windows of a pass."""
-        shuffled = [self._pieces[i] for i in order(len(self._pieces), self._seed, _PIECES, running)]
+        shuffled = [self._pieces[i] for i in order(len(self._pieces), self._seed, Purpose.PIECES, running)]
         parts = interleaved(
             share(shuffled, rank, ranks),
             self._rows,
             _WINDOWS_HELD * self._window,
-            lambda count: uniform(self._seed, _TURNS, running, np.arange(count)),
+            lambda count: uniform(self._seed, Purpose.TURNS, running, np.arange(count)),
         )
         return windows(parts, self._window)
 
@@ -447,7 +444,7 @@ class Dataset(JetStream):
             first, end = part.bounds(len(jets))
             found.append(begin[part.piece] + jets[first:end])
         picks = np.concatenate(found)
-        self._current = _Window(pool, picks[order(len(picks), self._seed, _WINDOW, *here)])
+        self._current = _Window(pool, picks[order(len(picks), self._seed, Purpose.WINDOW, *here)])
         for piece in pieces:
             if last[piece] == self._number:
                 del self._held[self._pass, piece]
@@ -502,7 +499,7 @@ class Dataset(JetStream):
             chunk, entries = selection.take(source, chunk, entries, tally, self._on_error)
             places = np.arange(len(entries))
             if parts_of(piece, self._rows) > 1:  # else all of them are in one window, which has an order of its own
-                places = order(len(entries), self._seed, _JETS, running, piece.file, piece.first)
+                places = order(len(entries), self._seed, Purpose.JETS, running, piece.file, piece.first)
             return _Read(piece.file, tally, piece_of(chunk, entries, str(source)), places)
         except RinoError as error:
             if self._on_error == "raise":

@@ -5,10 +5,24 @@ SplitMix64, for arrays of keys (include/rino/core/random.hpp; Steele, Lea, Flood
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["order", "uniform"]
+__all__ = ["Purpose", "order", "uniform"]
+
+
+class Purpose(IntEnum):
+    """What a stream's random numbers are for, second in their key after the seed; C++ has those from 11 on."""
+
+    PIECES = 1
+    JETS = 2
+    MIXTURE = 3
+    TURNS = 4
+    WINDOW = 5
+    ASIDE = 6
+
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 

@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 
 from pyrino import _core
-from pyrino.data.draw import uniform
+from pyrino.data.draw import Purpose, uniform
 from pyrino.data.stream import JetStream
 from pyrino.errors import RinoError
 from pyrino.jets import Jets
 
 __all__ = ["LabelledStream", "is_signal"]
 
-#: Purpose of the random numbers.
-_ASIDE = 6
 #: Jets that are looked at at a time to find those that are set aside, and that are set aside at most.
 _CHUNK, _MOST = 65_536, 1_000_000
 
@@ -75,7 +73,7 @@ class LabelledStream(JetStream):
         """Which jets are set aside: by the bits of their first constituents' momenta."""
         first = np.asarray(jets.offsets[:-1])
         e, px = (np.ascontiguousarray(column[first]).view(np.int64) for column in (jets.e, jets.px))
-        return uniform(self._seed, _ASIDE, e, px) < self._share
+        return uniform(self._seed, Purpose.ASIDE, e, px) < self._share
 
     def _labelled(self, jets: Jets) -> Jets:
         if self._signal is None or jets.labels is None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from pyrino import _core
-from pyrino.data.draw import uniform
+from pyrino.data.draw import Purpose, uniform
 from pyrino.data.selection import Tally
 from pyrino.data.source import Source
 from pyrino.data.stream import JetStream, check_whole, whole_numbers
@@ -15,9 +15,6 @@ from pyrino.errors import RinoError
 from pyrino.jets import Jets
 
 __all__ = ["Mixture"]
-
-#: Purpose of the random numbers.
-_DRAW = 3
 
 
 class Mixture(JetStream):
@@ -196,7 +193,7 @@ class Mixture(JetStream):
     def _take(self, count: int) -> _core.Jets:
         # All ranks together draw what one alone would: each has every world_size-th number.
         rank, ranks = self._share or (0, 1)
-        draws = uniform(self._seed, _DRAW, np.arange(self._drawn, self._drawn + count) * ranks + rank)
+        draws = uniform(self._seed, Purpose.MIXTURE, np.arange(self._drawn, self._drawn + count) * ranks + rank)
         chosen = np.minimum(np.searchsorted(np.cumsum(self.weights), draws, side="right"), len(self.streams) - 1)
         numbers = np.bincount(chosen, minlength=len(self.streams))
         parts = [stream._take(int(n)) for stream, n in zip(self.streams, numbers, strict=True) if n]
