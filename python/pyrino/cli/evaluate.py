@@ -25,7 +25,8 @@ __all__ = ["add"]
 
 _EXAMPLE = """
 pyrino evaluate runs/tagger --test data/collisions
-pyrino evaluate runs/tagger --test data/collisions --out runs/tagger/collisions.json
+pyrino evaluate runs/tagger --test data/validation --fix eps_b=0.01
+pyrino evaluate runs/tagger --test data/collisions --working-point --report runs/tagger/collisions
 """
 
 
