@@ -66,8 +66,8 @@ class CppModule(torch.nn.Module):
         self._binding = _Binding()
         if core is None:
             self._core.initialize(int(torch.randint(2**63 - 1, ())) if seed is None else seed)
-        self._places: list[tuple[str, str]] = []
-        for name, tensor in (core or self._core).tensors():
+        self._places: list[tuple[str, str, bool]] = []  # node, name and whether it is a buffer
+        for name, tensor, buffer in (core or self._core).tensors():
             path, _, leaf = name.rpartition(".")
             node: torch.nn.Module = self
             parts = path.split(".") if path else []
@@ -77,8 +77,11 @@ class CppModule(torch.nn.Module):
                 node = node._modules[part]
             # a copy, so that tensors which live in a trainer's buffer stay there
             value = tensor.detach() if core is None else tensor.detach().clone()
-            node.register_parameter(leaf, torch.nn.Parameter(value))
-            self._places.append((path, leaf))
+            if buffer:
+                node.register_buffer(leaf, value)
+            else:
+                node.register_parameter(leaf, torch.nn.Parameter(value))
+            self._places.append((path, leaf, buffer))
 
     #: Makes the C++ module of the recipe.
     _make_core: Callable[[], Any]
@@ -119,21 +122,21 @@ class CppModule(torch.nn.Module):
         if links is None or not all(map(operator.is_, map(dict.get, links[0], links[1]), links[2])):
             self._walk()
         try:
-            return [parameters[leaf] for parameters, leaf in self._binding.slots]
+            return [tensors[leaf] for tensors, leaf in self._binding.slots]
         except KeyError:  # not a parameter of its node but made of others (torch.nn.utils.parametrize)
-            return [getattr(self.get_submodule(path), leaf) for path, leaf in self._places]
+            return [getattr(self.get_submodule(path), leaf) for path, leaf, _ in self._places]
 
     def _walk(self) -> None:
         """Remember where every node and tensor hangs, so that looking at all of them takes microseconds."""
         links: dict[int, tuple[dict[str, Any], str, torch.nn.Module]] = {}
         slots = []
-        for path, leaf in self._places:
+        for path, leaf, buffer in self._places:
             node: torch.nn.Module = self
             for part in path.split(".") if path else []:
                 child = node._modules[part]
                 links[id(child)] = (node._modules, part, child)
                 node = child
-            slots.append((node._parameters, leaf))
+            slots.append((node._buffers if buffer else node._parameters, leaf))
         dicts, names, nodes = (list(column) for column in zip(*links.values(), strict=True)) if links else ([], [], [])
         self._binding.links = dicts, names, nodes
         self._binding.slots = slots

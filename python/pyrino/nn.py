@@ -409,7 +409,8 @@ def tokenize(
     threads
         For clustering and features.
     momenta
-        Whether ``tokens.momenta`` are there: float64 [T, 4], pT, rapidity, phi and mass of every token.
+        Whether ``tokens.momenta`` are there: float64 [T, 4], pT, rapidity, phi and mass of every token. They are where
+        the recipe's encoder looks at them (``encoder.pairs``).
 
     Returns
     -------

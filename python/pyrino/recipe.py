@@ -558,7 +558,7 @@ def _show(value: Any) -> Any:
 
 
 def _count(module: Any) -> int:
-    return sum(tensor.numel() for _, tensor in module.tensors())
+    return sum(tensor.numel() for _, tensor, buffer in module.tensors() if not buffer)
 
 
 def _toml(value: Any) -> str:

@@ -3,6 +3,7 @@
 #include <span>
 #include <sstream>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -99,9 +100,9 @@ py::class_<Impl, std::shared_ptr<Impl>> bind_module(py::module_& module, const c
   return py::class_<Impl, std::shared_ptr<Impl>>(module, name, py::module_local())
       .def("tensors",
            [](Impl& self) {
-             std::vector<std::pair<std::string, at::Tensor>> tensors;
+             std::vector<std::tuple<std::string, at::Tensor, bool>> tensors;  // with whether it is a buffer
              for (const rino::TensorSlot& slot : rino::tensor_slots(module_of(self))) {
-               tensors.emplace_back(slot.name, slot.tensor());
+               tensors.emplace_back(slot.name, slot.tensor(), slot.is_buffer());
              }
              return tensors;
            })

@@ -198,7 +198,10 @@ void bind_train(py::module_& module) {
       .def("copy", [](const Recipe& self) { return self; })
       .def("__eq__", [](const Recipe& self, const Recipe& other) { return self == other; })
       .def(
-          "tokenizer", [](const Recipe& self, bool momenta) { return rino::ViewTokenizer(self.jets(), momenta); },
+          "tokenizer",
+          [](const Recipe& self, bool momenta) {
+            return rino::ViewTokenizer(self.jets(), momenta || rino::encoder_takes_momenta(self.sections()));
+          },
           "momenta"_a = false)
       .def(
           "require_no_frame",

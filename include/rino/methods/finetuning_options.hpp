@@ -172,6 +172,7 @@ struct FinetuningOptions {
 
 /// The baseline: the same encoder with the MLP head, trained on labels from scratch. Numbers of arXiv:2509.07486.
 struct SupervisedOptions {
+  HeadKind head = HeadKind::mlp;
   double lr = 1e-4;
   std::int64_t epochs = 100;
   std::int64_t patience = 10;
@@ -193,6 +194,7 @@ struct SupervisedOptions {
   static constexpr auto fields() {
     using Self = SupervisedOptions;
     return std::tuple{
+        Field{"head", &Self::head, "", "of the tagger that is trained from scratch: 'linear' or 'mlp'"},
         Field{"lr", &Self::lr, "", "peak learning rate of encoder and head"},
         Field{"epochs", &Self::epochs, "", "epochs of supervised training, at most", kOwnChoice},
         Field{"patience", &Self::patience, "",

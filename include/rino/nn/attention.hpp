@@ -17,6 +17,9 @@
 
 namespace rino {
 
+/// What is added to the scores of every run of a `Packing`, [B, heads, L, L]; empty: nothing.
+using AttentionBias = std::vector<at::Tensor>;
+
 /// Options of `Attention`.
 struct AttentionOptions {
   std::int64_t width;
@@ -55,30 +58,16 @@ class AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
   /// @param x        packed rows [R, width].
   /// @param packing  the plan of their S sequences; each row attends to the rows of its own sequence.
   /// @param firsts   only the first row of every sequence asks; all rows are still looked at.
+  /// @param bias     of every run, added to the scores before the softmax, -inf where padding is; empty: none.
   /// @returns        [R, width], or [S, width] of the first rows.
-  at::Tensor forward(const at::Tensor& x, const Packing& packing, bool firsts = false) {
-    if (packing.runs.empty()) {
-      return x;
-    }
-    const std::int64_t width = options.width;
-    std::vector<at::Tensor> queries;
-    std::vector<at::Tensor> rows;
-    if (firsts) {
-      queries =
-          at::linear(x.index_select(0, packing.firsts), qkv->weight.narrow(0, 0, width), qkv->bias.narrow(0, 0, width))
-              .split_with_sizes(packing.run_sequences);
-      rows = at::linear(x, qkv->weight.narrow(0, width, 2 * width), qkv->bias.narrow(0, width, 2 * width))
-                 .split_with_sizes(packing.run_rows);
-    } else {
-      rows = qkv(x).split_with_sizes(packing.run_rows);
-    }
-    std::vector<at::Tensor> attended;
-    attended.reserve(rows.size());
-    for (std::size_t r = 0; r < rows.size(); ++r) {
-      attended.push_back(firsts ? attend_firsts(queries[r], rows[r], packing.runs[r])
-                                : attend(rows[r], packing.runs[r]));
-    }
-    return out(attended.size() == 1 ? attended.front() : at::cat(attended));
+  at::Tensor forward(const at::Tensor& x, const Packing& packing, bool firsts = false, const AttentionBias& bias = {}) {
+    return firsts ? ask(x.index_select(0, packing.firsts), x, packing, bias) : attend(at::Tensor(), x, packing, bias);
+  }
+
+  /// Rows of their own that ask, one of every sequence in packed order: [S, width] -> [S, width].
+  at::Tensor ask(const at::Tensor& askers, const at::Tensor& x, const Packing& packing,
+                 const AttentionBias& bias = {}) {
+    return attend(askers, x, packing, bias);
   }
 
   AttentionOptions options;
@@ -87,6 +76,33 @@ class AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
   Dropout dropout{nullptr};
 
  private:
+  /// Of all rows, or of `askers` where they are defined.
+  at::Tensor attend(const at::Tensor& askers, const at::Tensor& x, const Packing& packing, const AttentionBias& bias) {
+    if (packing.runs.empty()) {
+      return x;
+    }
+    const std::int64_t width = options.width;
+    std::vector<at::Tensor> queries;
+    std::vector<at::Tensor> rows;
+    if (askers.defined()) {
+      queries = at::linear(askers, qkv->weight.narrow(0, 0, width), qkv->bias.narrow(0, 0, width))
+                    .split_with_sizes(packing.run_sequences);
+      rows = at::linear(x, qkv->weight.narrow(0, width, 2 * width), qkv->bias.narrow(0, width, 2 * width))
+                 .split_with_sizes(packing.run_rows);
+    } else {
+      rows = qkv(x).split_with_sizes(packing.run_rows);
+    }
+    std::vector<at::Tensor> attended;
+    attended.reserve(rows.size());
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+      const PackedRun& run = packing.runs[r];
+      const at::Tensor mask = bias.empty() ? run.bias : bias[r];
+      attended.push_back(askers.defined() ? attend_asked(queries[r], rows[r], run, mask)
+                                          : attend_all(rows[r], run, mask));
+    }
+    return out(attended.size() == 1 ? attended.front() : at::cat(attended));
+  }
+
   /// [rows, parts * width] -> `parts` tensors [rows, heads, d].
   std::vector<at::Tensor> heads_of(const at::Tensor& rows, std::int64_t parts) const {
     return rows.view({rows.size(0), parts, options.heads, options.width / options.heads}).unbind(1);
@@ -101,39 +117,40 @@ class AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
   }
 
   /// [rows, 3 width] -> [rows, width].
-  at::Tensor attend(const at::Tensor& rows, const PackedRun& run) {
+  at::Tensor attend_all(const at::Tensor& rows, const PackedRun& run, const at::Tensor& mask) {
     if (run.variable()) {
       const std::vector<at::Tensor> parts = heads_of(rows, 3);
       return weigh_variable(parts[0], parts[1], parts[2], run.cumulative, run.length, run);
     }
     const std::vector<at::Tensor> qkv_heads = split_heads(rows, run, 3);
-    const at::Tensor mixed = weigh(qkv_heads[0], qkv_heads[1], qkv_heads[2], run)
+    const at::Tensor mixed = weigh(qkv_heads[0], qkv_heads[1], qkv_heads[2], mask)
                                  .transpose(1, 2)
                                  .reshape({run.sequences * run.length, options.width});
     return run.dense() ? mixed : mixed.index_select(0, run.scatter);
   }
 
   /// Queries [B, width] and rows [rows, 2 width] of keys and values -> [B, width].
-  at::Tensor attend_firsts(const at::Tensor& queries, const at::Tensor& rows, const PackedRun& run) {
+  at::Tensor attend_asked(const at::Tensor& queries, const at::Tensor& rows, const PackedRun& run,
+                          const at::Tensor& mask) {
     if (run.variable()) {
       const std::vector<at::Tensor> parts = heads_of(rows, 2);
       return weigh_variable(heads_of(queries, 1)[0], parts[0], parts[1], run.one_each, 1, run);
     }
     const std::vector<at::Tensor> kv_heads = split_heads(rows, run, 2);
     const at::Tensor q = queries.view({run.sequences, options.heads, 1, options.width / options.heads});
-    return weigh(q, kv_heads[0], kv_heads[1], run).reshape({run.sequences, options.width});
+    return weigh(q, kv_heads[0], kv_heads[1], mask).reshape({run.sequences, options.width});
   }
 
-  /// softmax(q k^T / sqrt(d)) v, each [B, heads, L, d]; q may have one row instead of L.
-  at::Tensor weigh(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const PackedRun& run) {
+  /// softmax(q k^T / sqrt(d) + mask) v, each [B, heads, L, d]; q may have one row instead of L, the mask be undefined.
+  at::Tensor weigh(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& mask) {
     if (!dropout->active() && q.size(3) > kSmallHead) {
-      const auto mask = run.dense() ? std::optional<at::Tensor>() : run.bias.to(q.scalar_type());
-      return at::scaled_dot_product_attention(q, k, v, mask);
+      return at::scaled_dot_product_attention(q, k, v,
+                                              mask.defined() ? std::optional(mask.to(q.scalar_type())) : std::nullopt);
     }
     const double scale = 1.0 / std::sqrt(static_cast<double>(q.size(3)));
     at::Tensor scores = at::matmul(q * scale, k.transpose(2, 3));
-    if (!run.dense()) {
-      scores = scores + run.bias;
+    if (mask.defined()) {
+      scores = scores + mask;
     }
     return at::matmul(dropout(scores.softmax(3)), v);
   }
@@ -146,7 +163,7 @@ class AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
     const std::int64_t missing = (kHeadMultiple - d % kHeadMultiple) % kHeadMultiple;
     const auto padded = [&](const at::Tensor& x) { return missing == 0 ? x : at::constant_pad_nd(x, {0, missing}); };
     require(!dropout->active(), "attention weights are dropped, which kernels for sequences of any lengths do ",
-            "differently in their backward pass: make the plan with drops = true");
+            "differently in their backward pass: make the plan with altered = true");
     const double scale = 1.0 / std::sqrt(static_cast<double>(d));
     const bool flash = q.scalar_type() != at::kFloat && d + missing <= kFlashHead;
     const auto kernel = flash ? compat::flash_attention : compat::efficient_attention;

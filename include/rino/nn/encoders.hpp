@@ -28,6 +28,7 @@ struct EncoderKind {
   std::function<void(Sections&)> put;                             ///< makes the section "encoder" its own
   std::function<void(Sections&)> resolve;                         ///< sizes that follow from other sections
   std::function<std::int64_t(const Sections&)> outputs;           ///< size of a jet's embedding
+  std::function<bool(const Sections&)> momenta;                   ///< whether it looks at them; empty: it does not
   std::function<std::shared_ptr<Encoder>(const Sections&)> make;  ///< of a recipe, without initial values
 };
 
@@ -47,6 +48,13 @@ EncoderKind encoder_kind(std::string summary, std::string source) {
                 sections.get<Options>("encoder").take(tokenizer);
               },
           .outputs = [mine](const Sections& sections) { return mine(sections).outputs(); },
+          .momenta =
+              [mine](const Sections& sections) {
+                if constexpr (requires(const Options& options) { options.takes_momenta(); }) {
+                  return mine(sections).takes_momenta();
+                }
+                return false;
+              },
           .make = [mine](const Sections& sections) -> std::shared_ptr<Encoder> {
             return std::make_shared<Impl>(mine(sections), sections.get<ViewTokenizerOptions>("jets"));
           }};
@@ -100,6 +108,12 @@ class EncoderKinds {
 /// The encoder of a recipe's sections, without initial values.
 inline std::shared_ptr<Encoder> make_encoder(const Sections& sections) {
   return EncoderKinds::of(sections).make(sections);
+}
+
+/// Whether it looks at `Tokens::momenta`.
+inline bool encoder_takes_momenta(const Sections& sections) {
+  const EncoderKind& kind = EncoderKinds::of(sections);
+  return kind.momenta && kind.momenta(sections);
 }
 
 /// Size of a jet's embedding by it.

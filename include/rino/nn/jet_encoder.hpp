@@ -22,6 +22,7 @@
 #include <rino/core/named_enum.hpp>
 #include <rino/core/placement.hpp>
 #include <rino/nn/block.hpp>
+#include <rino/nn/deep_embedding.hpp>
 #include <rino/nn/encoder.hpp>
 #include <rino/nn/fused/encoder.hpp>
 #include <rino/nn/fused/rows.hpp>
@@ -30,6 +31,7 @@
 #include <rino/nn/linear.hpp>
 #include <rino/nn/norm.hpp>
 #include <rino/nn/packing.hpp>
+#include <rino/nn/pair_bias.hpp>
 #include <rino/nn/polar_positions.hpp>
 #include <rino/nn/pooling.hpp>
 #include <rino/nn/sequence_layout.hpp>
@@ -53,7 +55,8 @@ inline constexpr std::array enum_names<EncoderKernels> = {
 
 /// A transformer encoder of jets: linear embedding of tokens, a class token in front, pre-norm blocks, a last norm. The
 /// defaults are the paper's; its successor's norms, feed-forward parts, registers and positions are options, as is to
-/// have no class token.
+/// have no class token; and so are ParT's parts: a deep embedding, NormFormer blocks, a class token that asks behind
+/// the blocks, and a bias of attention from pairs of constituents.
 ///
 /// The result does not depend on the order of the tokens of a sequence. Only tokens that exist are computed, so that no
 /// padding can change a result. Of tokens that `Tokens::masked` hides, only their positions are seen.
@@ -61,7 +64,7 @@ inline constexpr std::array enum_names<EncoderKernels> = {
 /// On a CPU fused kernels (`kernels`) run the whole network where its embedding is the paper's, else all behind the
 /// embedding; they differ from the tree of modules by rounding and, in training, by the values that dropout picks.
 ///
-/// Sources: arXiv:2509.07486, section 3; the public configuration of its successor.
+/// Sources: arXiv:2509.07486, section 3; the public configuration of its successor; ParT, arXiv:2202.03772.
 ///
 /// Example:
 /// @code
@@ -76,7 +79,7 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl>, public Encod
   /// @param jets  how jets become its tokens, where it is given jets.
   /// @throws rino::Error for options that make no network.
   explicit JetEncoderImpl(const JetEncoderOptions& options = {}, const ViewTokenizerOptions& jets = {})
-      : Encoder(jets), options(options) {
+      : Encoder(jets, options.takes_momenta()), options(options) {
     require(options.inputs > 0 && options.width > 0 && options.layers >= 0 && options.feedforward > 0,
             "inputs, width, layers and feedforward are ", options.inputs, ", ", options.width, ", ", options.layers,
             " and ", options.feedforward, ": choose positive numbers");
@@ -86,6 +89,11 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl>, public Encod
                 (options.pooling != Pooling::token && options.pooling != Pooling::both),
             "class_token is 'none' and pooling '", to_string(options.pooling),
             "' is of it: choose pooling 'mean', 'attention' or 'all', or a class token");
+    require(options.class_layers == 0 || (options.class_layers > 0 && options.class_token != ClassToken::none &&
+                                          (options.pooling == Pooling::token || options.pooling == Pooling::both)),
+            "class_layers is ", options.class_layers, " with class_token '", to_string(options.class_token),
+            "' and pooling '", to_string(options.pooling),
+            "': choose 0, or 1 or more with a class token and pooling 'token' or 'both'");
     require(options.positions == Positions::none || options.inputs >= 2, "inputs is ", options.inputs,
             ": polar positions are found from the last two features, delta eta and delta phi");
     require(options.positions == Positions::none || tokenizer.tokenizer().features().ends_with_angles(),
@@ -97,7 +105,13 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl>, public Encod
   void reset() override {
     const std::int64_t width = options.width;
     const NormOptions norm_options{width, options.norm, options.norm_eps};
-    embedding = register_module("embedding", Linear(LinearOptions{options.inputs, width}));
+    if (options.embedding == EmbeddingKind::linear) {
+      embedding = register_module("embedding", Linear(LinearOptions{options.inputs, width}));
+    } else {
+      deep_embedding = register_module(
+          "embedding", DeepEmbedding(DeepEmbeddingOptions{options.inputs, width, options.norm, options.norm_eps,
+                                                          options.embedding == EmbeddingKind::deep_batch}));
+    }
     if (options.embedding_norm) {
       embedding_norm = register_module("embedding_norm", Norm(norm_options));
     }
@@ -117,11 +131,21 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl>, public Encod
           "positions", PolarPositions(PolarPositionsOptions{width, options.radial_bins, options.angular_bins,
                                                             options.radial_knee, options.radial_range, options.bins}));
     }
+    if (options.pairs != PairBias::none) {
+      pairs = register_module("pairs", PairEmbedding(PairEmbeddingOptions{options.heads, options.pair_width,
+                                                                          options.pairs, options.norm_eps}));
+    }
+    TransformerBlockOptions block{width,        options.heads,    options.feedforward,      options.dropout,
+                                  options.norm, options.norm_eps, options.feedforward_kind, options.layer_scale,
+                                  options.block};
     blocks = register_module("blocks", torch::nn::ModuleList());
     for (std::int64_t layer = 0; layer < options.layers; ++layer) {
-      blocks->push_back(TransformerBlock(TransformerBlockOptions{width, options.heads, options.feedforward,
-                                                                 options.dropout, options.norm, options.norm_eps,
-                                                                 options.feedforward_kind, options.layer_scale}));
+      blocks->push_back(TransformerBlock(block));
+    }
+    block.dropout = 0;
+    class_blocks = register_module("class_blocks", torch::nn::ModuleList());
+    for (std::int64_t layer = 0; layer < options.class_layers; ++layer) {
+      class_blocks->push_back(TransformerBlock(block));
     }
     norm = register_module("norm", Norm(norm_options));
     pool = register_module("pool", Pool(PoolOptions{width, options.pooling}));
@@ -132,7 +156,14 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl>, public Encod
            << ", layers " << options.layers << ", feedforward " << options.feedforward << ", dropout "
            << options.dropout << ", class token " << to_string(options.class_token) << ", registers "
            << options.registers << ", positions " << to_string(options.positions) << ", pooling "
-           << to_string(options.pooling) << ")";
+           << to_string(options.pooling);
+    if (options.class_layers > 0) {
+      stream << ", class layers " << options.class_layers;
+    }
+    if (pairs) {
+      stream << ", pairs " << to_string(options.pairs);
+    }
+    stream << ")";
   }
 
   /// Embeddings of jets and of constituents, of tokens "constituents".
@@ -149,7 +180,12 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl>, public Encod
     const SequenceLayout layout = layout_of(tokens, fast);
     const at::Tensor x = run_blocks(tokens, layout, fast, /*firsts=*/false);
     const auto rows = [&](const std::vector<std::int64_t>& which) { return x.index_select(0, index(which, tokens)); };
-    const at::Tensor constituents = rows(layout.token_rows);
+    at::Tensor constituents = rows(layout.token_rows);
+    if (options.class_layers > 0) {
+      const at::Tensor asked = ask_constituents(constituents, tokens);
+      constituents = norm(constituents);
+      return {pool(asked, at::Tensor(), constituents, tokens), constituents};
+    }
     at::Tensor beside;
     if (options.pooling == Pooling::all) {
       beside = rows(layout.register_rows).view({tokens.sequences(), options.registers, options.width});
@@ -170,6 +206,10 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl>, public Encod
       return run_fused(tokens, /*firsts=*/true).jets;
     }
     const SequenceLayout layout = layout_of(tokens, fast);
+    if (options.class_layers > 0) {
+      const at::Tensor x = run_blocks(tokens, layout, fast, /*firsts=*/false);
+      return ask_constituents(x.index_select(0, index(layout.token_rows, tokens)), tokens);
+    }
     const at::Tensor x = run_blocks(tokens, layout, fast, /*firsts=*/true);
     return fast ? x : x.index_select(0, index(layout.places, tokens));
   }
@@ -180,40 +220,53 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl>, public Encod
     return options.pooling == Pooling::mean || options.pooling == Pooling::all;
   }
 
-  /// Of the last block and the last norm 1, of block b of L L - b, in front of the blocks L + 1; of the pooling 0.
+  /// Of the last block and the last norm 1, of each before it one more, in front of all blocks one more again; of the
+  /// pooling 0.
   std::int64_t depth(std::string_view tensor) const override {
-    constexpr std::string_view blocks_are = "blocks.";
     if (tensor.starts_with("pool.")) {
       return 0;
     }
     if (tensor.starts_with("norm.")) {
       return 1;
     }
-    if (!tensor.starts_with(blocks_are)) {
-      return options.layers + 1;
-    }
-    std::int64_t block = 0;
-    std::from_chars(tensor.data() + blocks_are.size(), tensor.data() + tensor.size(), block);
-    return options.layers - block;
+    const auto behind = [&](std::string_view list, std::int64_t count) {
+      std::int64_t block = 0;
+      std::from_chars(tensor.data() + list.size(), tensor.data() + tensor.size(), block);
+      return count - block;
+    };
+    constexpr std::string_view asking = "class_blocks.";
+    constexpr std::string_view others = "blocks.";
+    return tensor.starts_with(asking)   ? behind(asking, options.class_layers)
+           : tensor.starts_with(others) ? behind(others, options.layers + options.class_layers)
+                                        : options.layers + options.class_layers + 1;
   }
 
   JetEncoderOptions options;
   EncoderKernels kernels = EncoderKernels::automatic;
-  Linear embedding{nullptr};
-  Norm embedding_norm{nullptr};          ///< empty unless `options.embedding_norm`
-  Linear jet_embedding{nullptr};         ///< empty without a class token from the jet
-  LearnedTokens learned_token{nullptr};  ///< empty without a learned class token
-  LearnedTokens registers{nullptr};      ///< empty without registers
-  LearnedTokens masked_token{nullptr};   ///< empty unless `MaskedToken::learned`
-  PolarPositions positions{nullptr};     ///< empty without positions
+  Linear embedding{nullptr};              ///< empty unless it is linear
+  DeepEmbedding deep_embedding{nullptr};  ///< empty where it is
+  Norm embedding_norm{nullptr};           ///< empty unless `options.embedding_norm`
+  Linear jet_embedding{nullptr};          ///< empty without a class token from the jet
+  LearnedTokens learned_token{nullptr};   ///< empty without a learned class token
+  LearnedTokens registers{nullptr};       ///< empty without registers
+  LearnedTokens masked_token{nullptr};    ///< empty unless `MaskedToken::learned`
+  PolarPositions positions{nullptr};      ///< empty without positions
+  PairEmbedding pairs{nullptr};           ///< empty unless pairs have a bias
   torch::nn::ModuleList blocks{nullptr};
+  torch::nn::ModuleList class_blocks{nullptr};
   Norm norm{nullptr};
   Pool pool{nullptr};
 
  private:
   SequenceLayout layout_of(const Tokens& tokens, bool fused) const {
-    return {tokens, options.class_token == ClassToken::none ? 0 : 1, options.registers, /*by_length=*/!fused};
+    return {tokens, token_in_blocks() ? 1 : 0, options.registers, /*by_length=*/!fused};
   }
+
+  /// Whether the class token is one of the rows that go through the blocks.
+  bool token_in_blocks() const { return options.class_token != ClassToken::none && options.class_layers == 0; }
+
+  /// Rows of a sequence that are no tokens.
+  std::int64_t own_rows() const { return options.registers + (token_in_blocks() ? 1 : 0); }
 
   /// The embedding's tensors in the order of fused::encode.
   std::vector<at::Tensor> embedding_parameters() const {
@@ -238,18 +291,30 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl>, public Encod
       const auto* const block = module->as<TransformerBlockImpl>();
       add(block->norm1);
       add(block->attention->qkv);
-      add(block->attention->out);
+      const auto [out_weight, out_bias] = block->out_layer();
+      list.insert(list.end(), {out_weight, out_bias});
+      if (block->attention_norm) {
+        add(block->attention_norm);
+      }
       if (block->scale1) {
         list.push_back(block->scale1->scale);
       }
       add(block->norm2);
       add(block->swiglu ? block->swiglu->linear1 : block->linear1);
+      if (block->hidden_norm) {
+        add(block->hidden_norm);
+      }
       add(block->swiglu ? block->swiglu->linear2 : block->linear2);
       if (block->scale2) {
         list.push_back(block->scale2->scale);
       }
+      if (block->residual_scale) {
+        list.push_back(block->residual_scale->scale);
+      }
     }
-    add(norm);
+    if (options.class_layers == 0) {
+      add(norm);
+    }
     for (at::Tensor& tensor : list) {
       tensor = tensor.contiguous();
     }
@@ -264,12 +329,16 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl>, public Encod
             .eps = options.norm_eps,
             .rms = options.norm == NormKind::rms,
             .gated = options.feedforward_kind == FeedForwardKind::swiglu,
-            .scaled = options.layer_scale != 0};
+            .scaled = options.layer_scale != 0,
+            .normformer = options.block == BlockKind::normformer,
+            .biased = options.pairs != PairBias::none,
+            .last_norm = options.class_layers == 0,
+            .own = own_rows()};
   }
 
   /// Whether the rows of the first block are maps of the features and a class token alone, which fused::encode makes.
   bool embeds_plainly(const Tokens& tokens) const {
-    return options.class_token != ClassToken::none && !registers && !embedding_norm && !positions &&
+    return embedding && token_in_blocks() && !pairs && !registers && !embedding_norm && !positions &&
            !(masked_token && tokens.masked.defined());
   }
 
@@ -366,12 +435,23 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl>, public Encod
   template <typename Predicate>
   bool all_tensors(const Predicate& holds) const {
     const auto all = [&](const auto&... leaves) { return ((!leaves || leaves->all_tensors(holds)) && ...); };
+    const auto all_below = [&](const auto& module) {
+      if (!module) {
+        return true;
+      }
+      const std::vector<TensorSlot> slots = tensor_slots(*module);
+      return std::all_of(slots.begin(), slots.end(), [&](const TensorSlot& slot) {
+        return holds(slot.tensor(), slot.owner->sizes(slot.leaf_name));
+      });
+    };
     return all(embedding, embedding_norm, jet_embedding, learned_token, registers, masked_token, positions, norm,
                pool) &&
+           all_below(deep_embedding) && all_below(pairs) && (options.class_layers == 0 || all_below(class_blocks)) &&
            std::all_of(blocks->begin(), blocks->end(), [&](const auto& module) {
              const auto* const block = module->template as<TransformerBlockImpl>();
              return all(block->norm1, block->attention->qkv, block->attention->out, block->scale1, block->norm2,
-                        block->linear1, block->linear2, block->scale2) &&
+                        block->linear1, block->linear2, block->scale2, block->head_scale, block->attention_norm,
+                        block->hidden_norm, block->residual_scale) &&
                     (!block->swiglu || all(block->swiglu->linear1, block->swiglu->linear2));
            });
   }
@@ -387,7 +467,7 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl>, public Encod
 
   /// [T, width]: what goes into the first block in the tokens' rows.
   at::Tensor embed_tokens(const Tokens& tokens) {
-    at::Tensor x = embedding(visible_features(tokens));
+    at::Tensor x = embedding ? embedding(visible_features(tokens)) : deep_embedding(visible_features(tokens));
     if (embedding_norm) {
       x = embedding_norm(x);
     }
@@ -397,33 +477,66 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl>, public Encod
     return positions ? x + positions(tokens.features) : x;
   }
 
+  /// [S, width].
+  at::Tensor class_tokens(const Tokens& tokens) {
+    return jet_embedding ? jet_embedding(tokens.jet_features) : learned_token(tokens.sequences());
+  }
+
   /// [rows, width]: the input of the first block, in the order of `layout`.
   at::Tensor embed_rows(const Tokens& tokens, const SequenceLayout& layout) {
-    const std::int64_t sequences = tokens.sequences();
     std::vector<at::Tensor> parts;
-    if (options.class_token != ClassToken::none) {
-      parts.push_back(jet_embedding ? jet_embedding(tokens.jet_features) : learned_token(sequences));
+    if (token_in_blocks()) {
+      parts.push_back(class_tokens(tokens));
     }
     if (registers) {
-      parts.push_back(registers(sequences));
+      parts.push_back(registers(tokens.sequences()));
     }
     parts.push_back(embed_tokens(tokens));
     // Autocast may have made them bfloat16; what the blocks add to stays as exact as the tokens.
     return at::cat(parts).to(tokens.features.scalar_type()).index_select(0, index(layout.source, tokens));
   }
 
-  /// Blocks and last norm: [rows, width], or [S, width] of the sequences' first rows, in packed order.
+  /// Blocks, and the last norm where no class token asks behind them: [rows, width], or [S, width] of the sequences'
+  /// first rows, in packed order.
   at::Tensor run_blocks(const Tokens& tokens, const SequenceLayout& layout, bool fast, bool firsts) {
     at::Tensor x = embed_rows(tokens, layout);
     if (fast) {
-      return fused::encode_rows(fused_call(tokens, firsts), x, layout.lengths, with_block_parameters({}));
+      return fused::encode_rows(fused_call(tokens, firsts), x, layout.lengths, with_block_parameters({}),
+                                pairs ? pairs(tokens) : at::Tensor());
     }
-    const Packing packing = Packing::plan(layout.lengths, tokens.features.options(), drops());
+    const Packing packing = Packing::plan(layout.lengths, tokens.features.options(), drops() || pairs);
+    const AttentionBias bias = pairs ? pair_bias(tokens, layout, packing) : AttentionBias();
     for (std::size_t layer = 0; layer < blocks->size(); ++layer) {
       const bool last = layer + 1 == blocks->size();
-      x = blocks->at<TransformerBlockImpl>(layer).forward(x, packing, firsts && last);
+      x = blocks->at<TransformerBlockImpl>(layer).forward(x, packing, firsts && last, bias);
     }
-    return norm(firsts && blocks->is_empty() ? x.index_select(0, packing.firsts) : x);
+    x = firsts && blocks->is_empty() ? x.index_select(0, packing.firsts) : x;
+    return options.class_layers > 0 ? x : norm(x);
+  }
+
+  AttentionBias pair_bias(const Tokens& tokens, const SequenceLayout& layout, const Packing& packing) {
+    const std::vector<std::int64_t> starts = TokenPairs(tokens).starts();
+    std::vector<std::int64_t> packed(layout.places.size());
+    for (std::size_t s = 0; s < packed.size(); ++s) {
+      packed[static_cast<std::size_t>(layout.places[s])] = starts[s];
+    }
+    return bias_of_runs(pairs(tokens), packed, layout.lengths, own_rows(), packing);
+  }
+
+  /// The class tokens once they have asked the constituents [T, width] in the last blocks, normalised: [S, width].
+  at::Tensor ask_constituents(const at::Tensor& constituents, const Tokens& tokens) {
+    const SequenceLayout layout(tokens, /*class_tokens=*/1, /*registers=*/0, /*by_length=*/true);
+    const Packing packing = Packing::plan(layout.lengths, tokens.features.options());
+    const at::Tensor source = index(layout.source, tokens);
+    const at::Tensor places = index(layout.places, tokens);
+    at::Tensor asking = class_tokens(tokens).to(constituents.scalar_type());
+    for (const auto& block : *class_blocks) {
+      const at::Tensor rows = at::cat({asking, constituents}).index_select(0, source);
+      asking = block->as<TransformerBlockImpl>()
+                   ->ask(rows.index_select(0, packing.firsts), rows, packing)
+                   .index_select(0, places);
+    }
+    return norm(asking);
   }
 
   std::shared_ptr<fused::Workspace> workspace_ = std::make_shared<fused::Workspace>();

@@ -12,7 +12,9 @@
 #include <rino/core/named_enum.hpp>
 #include <rino/jets/features.hpp>
 #include <rino/nn/block.hpp>
+#include <rino/nn/deep_embedding.hpp>
 #include <rino/nn/norm.hpp>
+#include <rino/nn/pair_bias.hpp>
 #include <rino/nn/polar_positions.hpp>
 #include <rino/nn/pooling.hpp>
 #include <rino/tokens/tokenizer.hpp>
@@ -45,6 +47,9 @@ inline constexpr std::array enum_names<MaskedToken> = {
     std::pair{MaskedToken::learned, std::string_view("learned")},
 };
 
+/// Where the numbers of the Particle Transformer are from.
+inline constexpr const char* kParTSource = "arXiv:2202.03772";
+
 /// What the first field of every encoder's options means.
 inline constexpr const char* kEncoderKindMeaning =
     "of network, whose numbers this section has: 'transformer', 'deep-sets', or one that a user has added";
@@ -74,6 +79,11 @@ struct JetEncoderOptions {
   PolarBins bins = PolarBins::round;
   Pooling pooling = Pooling::token;
   MaskedToken masked_token = MaskedToken::zero;
+  EmbeddingKind embedding = EmbeddingKind::linear;
+  BlockKind block = BlockKind::pre_norm;
+  std::int64_t class_layers = 0;
+  PairBias pairs = PairBias::none;
+  std::int64_t pair_width = 64;
 
   bool operator==(const JetEncoderOptions&) const = default;
 
@@ -85,6 +95,9 @@ struct JetEncoderOptions {
 
   /// Size of a jet's embedding.
   std::int64_t outputs() const { return pooling == Pooling::both ? 2 * width : width; }
+
+  /// Whether the encoder looks at `Tokens::momenta`.
+  bool takes_momenta() const { return pairs != PairBias::none; }
 
   static constexpr auto fields() {
     using Self = JetEncoderOptions;
@@ -123,6 +136,23 @@ struct JetEncoderOptions {
               "'attention'; 'both' token and mean; or 'all', the mean of registers and constituents"},
         Field{"masked_token", &Self::masked_token, "",
               "what is seen of a masked constituent: 'zero' features or 'learned'", kOwnChoice},
+        Field{"embedding", &Self::embedding, "",
+              "of a constituent's features: 'linear'; 'deep', three layers with norms; 'deep-batch', these behind a "
+              "batch norm, as published",
+              kParTSource},
+        Field{"block", &Self::block, "",
+              "of attention and feed-forward part: 'pre-norm', or 'normformer', with further norms and with factors of "
+              "heads and residual",
+              kParTSource},
+        Field{"class_layers", &Self::class_layers, "",
+              "blocks behind the others in which the class token asks the constituents; 0: it stands among them from "
+              "the first block on",
+              kParTSource},
+        Field{"pairs", &Self::pairs, "",
+              "what attention is told of pairs of constituents: 'none', or a bias from kT, z, dR and mass, found with "
+              "norms over the 'batch', as published, or over each pair's 'layer'",
+              kParTSource},
+        Field{"pair_width", &Self::pair_width, "", "of the layers that make the bias of pairs", kParTSource},
     };
   }
 

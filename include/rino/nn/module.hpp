@@ -12,6 +12,7 @@
 #include <torch/nn/module.h>
 
 #include <rino/core/error.hpp>
+#include <rino/core/ranks.hpp>
 
 namespace rino {
 
@@ -41,6 +42,12 @@ class TensorOwner {
   virtual void initialize(const at::Generator& generator) = 0;
   /// Where random decisions of the forward pass come from; nothing: LibTorch's global generator.
   virtual void set_generator(const std::optional<at::Generator>& /*generator*/) {}
+  /// With which processes the batch is shared, for what depends on all of it.
+  virtual void connect(const Ranks& /*ranks*/) {}
+  /// Whether the result for one sequence depends, in training, on the others of its batch.
+  virtual bool mixes_batch() const { return false; }
+  /// Whether a tensor is no parameter but kept beside them, as a moving average: it has no gradient.
+  virtual bool is_buffer(const std::string& name) const = 0;
 };
 
 /// Base of our leaf modules: `torch::nn::Cloneable` and `TensorOwner` in one.
@@ -63,9 +70,16 @@ class Leaf : public torch::nn::Cloneable<Derived>, public TensorOwner {
     const Owned& owned = find(name);
     require(tensor.sizes() == owned.sizes, "'", name, "' has shape ", at::IntArrayRef(owned.sizes), " and was given ",
             tensor.sizes(), ": give a tensor of the same shape");
-    static_cast<Derived&>(*this).*owned.member = tensor;
-    this->parameters_[name] = tensor;
+    at::Tensor& mine = static_cast<Derived&>(*this).*owned.member;
+    if (owned.buffer) {  // LibTorch lets nobody exchange a module's buffer
+      mine.set_data(tensor);
+    } else {
+      mine = tensor;
+      this->parameters_[name] = tensor;
+    }
   }
+
+  bool is_buffer(const std::string& name) const override { return find(name).buffer; }
 
   /// Whether `holds` is true of every tensor and the shape that it was made with.
   template <typename Predicate>
@@ -82,11 +96,13 @@ class Leaf : public torch::nn::Cloneable<Derived>, public TensorOwner {
   /// pointers to members stay right when LibTorch clones a module by assignment.
   void own(const std::string& name, Member member, const at::Tensor& value) {
     static_cast<Derived&>(*this).*member = this->register_parameter(name, value);
-    const auto known =
-        std::find_if(owned_.begin(), owned_.end(), [&](const Owned& owned) { return owned.name == name; });
-    if (known == owned_.end()) {
-      owned_.push_back({name, member, value.sizes().vec()});
-    }
+    remember({name, member, value.sizes().vec(), /*buffer=*/false});
+  }
+
+  /// The same of a tensor that is no parameter: saved, moved and copied with them.
+  void own_buffer(const std::string& name, Member member, const at::Tensor& value) {
+    static_cast<Derived&>(*this).*member = this->register_buffer(name, value);
+    remember({name, member, value.sizes().vec(), /*buffer=*/true});
   }
 
  private:
@@ -95,7 +111,14 @@ class Leaf : public torch::nn::Cloneable<Derived>, public TensorOwner {
     std::string name;
     Member member;
     std::vector<std::int64_t> sizes;
+    bool buffer;
   };
+
+  void remember(Owned owned) {
+    if (std::none_of(owned_.begin(), owned_.end(), [&](const Owned& known) { return known.name == owned.name; })) {
+      owned_.push_back(std::move(owned));
+    }
+  }
 
   const Derived& derived() const { return static_cast<const Derived&>(*this); }
 
@@ -118,6 +141,7 @@ struct TensorSlot {
   std::string leaf_name;
 
   const at::Tensor& tensor() const { return owner->tensor(leaf_name); }
+  bool is_buffer() const { return owner->is_buffer(leaf_name); }
   void rebind(const at::Tensor& tensor) const { owner->rebind(leaf_name, tensor); }
   /// @throws rino::Error unless `tensor` is of the shape that this one was made with.
   void require_shape(const at::Tensor& tensor) const {
@@ -176,11 +200,23 @@ inline void set_generator(const torch::nn::Module& module, const std::optional<a
   detail::for_each_owner(module, [&](TensorOwner& owner) { owner.set_generator(generator); });
 }
 
+/// Tells all modules below `module` with which processes a batch is shared.
+inline void connect(const torch::nn::Module& module, const Ranks& ranks) {
+  detail::for_each_owner(module, [&](TensorOwner& owner) { owner.connect(ranks); });
+}
+
+/// Whether, in training, what becomes of a sequence depends on the others of its batch.
+inline bool mixes_batch(const torch::nn::Module& module) {
+  bool mixes = false;
+  detail::for_each_owner(module, [&](const TensorOwner& owner) { mixes = mixes || owner.mixes_batch(); });
+  return mixes;
+}
+
 /// Number of trainable values.
 inline std::int64_t parameter_count(const torch::nn::Module& module) {
   std::int64_t count = 0;
   for (const TensorSlot& slot : tensor_slots(module)) {
-    count += slot.tensor().numel();
+    count += slot.is_buffer() ? 0 : slot.tensor().numel();
   }
   return count;
 }

@@ -46,10 +46,11 @@ struct Packing {
   static constexpr Runs kCudaRuns{1.5, std::int64_t{1} << 18};
 
   /// Whether the kernels for sequences of any lengths take these networks: on CUDA in half precision or float32, as
-  /// long as no attention weights are dropped. In float32 their backward pass would draw other masks than the forward
-  /// pass drew (pytorch#115590), and in either type from LibTorch's own generator, which is the same on all processes.
-  static bool takes_any_length(const at::TensorOptions& options, bool drops) {
-    return options.device().is_cuda() && options.dtype() != at::kDouble && !drops;
+  /// long as no attention weights are dropped and scores have no bias, which they have no backward pass for. In float32
+  /// their backward pass would draw other masks than the forward pass drew (pytorch#115590), and in either type from
+  /// LibTorch's own generator, which is the same on all processes.
+  static bool takes_any_length(const at::TensorOptions& options, bool altered) {
+    return options.device().is_cuda() && options.dtype() != at::kDouble && !altered;
   }
 
   std::vector<PackedRun> runs;
@@ -59,13 +60,13 @@ struct Packing {
 
   /// @param lengths  of the sequences in packed order, 1 or more each.
   /// @param options  device and floating-point type of the network.
-  /// @param drops    whether attention weights are dropped.
-  static Packing plan(std::span<const std::int64_t> lengths, const at::TensorOptions& options, bool drops = false) {
-    return plan(lengths, options, drops, options.device().is_cuda() ? kCudaRuns : kCpuRuns);
+  /// @param altered  whether attention weights are dropped or scores have a bias.
+  static Packing plan(std::span<const std::int64_t> lengths, const at::TensorOptions& options, bool altered = false) {
+    return plan(lengths, options, altered, options.device().is_cuda() ? kCudaRuns : kCpuRuns);
   }
 
   /// The same with runs of other sizes.
-  static Packing plan(std::span<const std::int64_t> lengths, const at::TensorOptions& options, bool drops,
+  static Packing plan(std::span<const std::int64_t> lengths, const at::TensorOptions& options, bool altered,
                       const Runs& runs) {
     Packing packing;
     std::vector<std::int64_t> firsts;
@@ -75,7 +76,7 @@ struct Packing {
       row += length;
     }
     packing.firsts = index_tensor(std::span<const std::int64_t>(firsts), options.device());
-    if (takes_any_length(options, drops)) {
+    if (takes_any_length(options, altered)) {
       packing.plan_variable(lengths, options.device());
       return packing;
     }

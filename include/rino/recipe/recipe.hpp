@@ -112,6 +112,11 @@ class Recipe {
         {"jets", "jet_features", FieldCodec<FeatureList>::encode(ViewTokenizerOptions{}.jet_features)},
         {"encoder", "kind", JetEncoderOptions{}.kind},
         {"encoder", "bins", "floor"},
+        {"encoder", "embedding", "linear"},
+        {"encoder", "block", "pre-norm"},
+        {"encoder", "class_layers", std::int64_t{0}},
+        {"encoder", "pairs", "none"},
+        {"encoder", "pair_width", JetEncoderOptions{}.pair_width},
         {"training", "weight", ""},
         {"finetune", "eps", 1e-8},
         {"finetune", "warmup_shape", "linear"},
@@ -127,7 +132,8 @@ class Recipe {
         {"finetune", "classes", std::vector<std::string>()},
         {"finetune", "balance", "none"},
         {"finetune", "targets", std::vector<std::string>()},
-        {"finetune", "huber", 0.0}};
+        {"finetune", "huber", 0.0},
+        {"supervised", "head", "mlp"}};
     std::vector<std::pair<std::string, FieldValue>> absent;
     for (const SectionEntry& entry : entries()) {
       if (entry.section == section && !has(entry.name)) {

@@ -98,6 +98,13 @@ class Trainer {
             ", but this method compares the jets of a batch with each other: choose 1");
     require(options.weight.empty() || method_->wants_weights(), "training.weight is '", options.weight,
             "', but this method weighs no jets, so that it would change nothing: choose '', or another method");
+    for (const Modules& networks : {method_->trained(), method_->products()}) {
+      for (const auto& [name, module] : networks) {
+        require(options.accumulate == 1 || !mixes_batch(*module), "accumulate is ", options.accumulate, ", but '", name,
+                "' normalises by statistics of the whole batch: choose 1, or an encoder without batch norms");
+        connect(*module, ranks_);
+      }
+    }
     method_->connect(ranks_);
     method_->to(placement_);
     parameters_ = method_->parameters();

@@ -142,7 +142,7 @@ def train_supervised(
     recipe: Recipe,
     train: LabelledJets,
     *,
-    head: str = "mlp",
+    head: str | None = None,
     out: str | os.PathLike[str] | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
@@ -164,11 +164,12 @@ def train_supervised(
     lowest validation loss.
     """
     recipe._core.check_tasks()
+    kind = recipe.supervised.head if head is None else head
     run = _Run(
         out, group, seed, signal, threads, resume, overwrite, progress, tensorboard, checkpoint_minutes, callback
     )
     return run(
-        lambda mine: Tagger(encoder_of(mine, seed).to(device), head, seed),
+        lambda mine: Tagger(encoder_of(mine, seed).to(device), kind, seed),
         train,
         validation,
         recipe,

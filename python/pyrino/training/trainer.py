@@ -282,7 +282,10 @@ class Trainer:
         if self.step_number:
             raise RinoError(f"{self.step_number} steps are done: give weights to start from before the first one")
         given = (encoder if isinstance(encoder, Encoder) else Encoder.load(encoder)).state_dict()
-        mine = [self._core.product(name).tensors() for name in ([] if self.method else self._core.encoders())]
+        mine = [
+            [(tensor, value) for tensor, value, _ in self._core.product(name).tensors()]
+            for name in ([] if self.method else self._core.encoders())
+        ]
         if self.method is not None:
             mine = [list(network.state_dict().items()) for network in self.method.products().values()]
         for name, tensor in (pair for tensors in mine for pair in tensors):

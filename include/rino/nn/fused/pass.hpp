@@ -47,6 +47,15 @@ inline Index chunk_rows(const Shape& shape) {
   return std::clamp<Index>(shape.width + 64, 96, 256);
 }
 
+/// [S + 1] where the pairs i <= j of the tokens of every sequence begin; `own` rows of each are no tokens.
+inline std::vector<Index> pair_starts(std::span<const Index> lengths, Index own) {
+  std::vector<Index> starts{0};
+  for (const Index length : lengths) {
+    starts.push_back(starts.back() + (length - own) * (length - own + 1) / 2);
+  }
+  return starts;
+}
+
 template <typename T>
 Kernels<T> kernels_for(const EncoderCall& call) {
   if constexpr (std::is_same_v<T, float>) {
@@ -66,12 +75,14 @@ class Pass {
   /// @param embedding   [W, E]; undefined where `inputs` is 0.
   /// @param parameters  every block's as BlockTensor says; weight and bias of the last norm. All contiguous.
   /// @param keep        whether there will be a backward pass.
+  /// @param bias        [pairs, heads], contiguous; undefined: none.
   Pass(const EncoderCall& call, std::span<const Index> lengths, at::Tensor embedding, at::TensorList parameters,
-       bool keep)
+       bool keep, at::Tensor bias = {})
       : call_(call),
         map_(call.shape),
         kernels_(kernels_for<T>(call)),
         embedding_(std::move(embedding)),
+        bias_(std::move(bias)),
         parameters_(parameters.vec()) {
     // Every group has gradients of its own: at most 32, and at most some 256 MB of them.
     const Index most_groups = std::clamp<Index>((Index{1} << 26) / map_.total(), 1, 32);
@@ -86,6 +97,11 @@ class Pass {
     problem_.batch.sequences = schedule_.sequences();
     problem_.batch.firsts = call_.firsts;
     problem_.batch.dropout = call_.dropout;
+    if (bias_.defined()) {
+      pairs_ = pair_starts(lengths, call_.shape.own);
+      problem_.batch.bias = bias_.template const_data_ptr<T>();
+      problem_.batch.pairs = pairs_.data();
+    }
     if (keep) {
       const Index layers = call_.shape.layers;
       const Index slab = layers * schedule_.rows() * call_.shape.width;
@@ -152,7 +168,9 @@ class Pass {
         unfold_scales(first, gradients);
       }
     }
-    gradients.push_back(flat.narrow(0, map_.norm_weight(), call_.shape.width));
+    if (map_.norm_size() > 0) {
+      gradients.push_back(flat.narrow(0, map_.norm_weight(), call_.shape.width));
+    }
     if (map_.norm_bias_size() > 0) {
       gradients.push_back(flat.narrow(0, map_.norm_bias(), call_.shape.width));
     }
@@ -196,7 +214,7 @@ class Pass {
     }
     problem_.parameters.embedding = embedding_.defined() ? embedding_.template const_data_ptr<T>() : nullptr;
     problem_.parameters.blocks = blocks_.data();
-    problem_.parameters.norm_weight = pointer();
+    problem_.parameters.norm_weight = map_.norm_size() > 0 ? pointer() : nullptr;
     problem_.parameters.norm_bias = map_.norm_bias_size() > 0 ? pointer() : nullptr;
   }
 
@@ -243,6 +261,8 @@ class Pass {
   ParameterMap map_;
   Kernels<T> kernels_;
   at::Tensor embedding_;
+  at::Tensor bias_;
+  std::vector<Index> pairs_;
   std::vector<at::Tensor> parameters_;
   std::vector<at::Tensor> folded_;
   Schedule schedule_;

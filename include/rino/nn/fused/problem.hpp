@@ -14,11 +14,15 @@ struct Shape {
   Index width = 0;   ///< W
   Index heads = 0;
   Index layers = 0;
-  Index feedforward = 0;  ///< F
-  double eps = 1e-5;      ///< of the norms
-  bool rms = false;       ///< RMSNorm, which has no bias, in place of LayerNorm
-  bool gated = false;     ///< SwiGLU in place of GELU: linear1 makes F gates, then the F values that they multiply
-  bool scaled = false;    ///< LayerScale: a learned factor per column at the end of both branches
+  Index feedforward = 0;    ///< F
+  double eps = 1e-5;        ///< of the norms
+  bool rms = false;         ///< RMSNorm, which has no bias, in place of LayerNorm
+  bool gated = false;       ///< SwiGLU in place of GELU: linear1 makes F gates, then the F values that they multiply
+  bool scaled = false;      ///< LayerScale: a learned factor per column at the end of both branches
+  bool normformer = false;  ///< a norm behind attention, one of the hidden layer, a factor per column of the residual
+  bool biased = false;      ///< scores of attention have a bias per head and pair of tokens
+  bool last_norm = true;    ///< rows are normalised at the end
+  Index own = 0;            ///< rows in front of every sequence's tokens, which have no bias
 
   Index head_width() const { return width / heads; }
   Index hidden() const { return gated ? 2 * feedforward : feedforward; }  ///< columns that linear1 makes
@@ -32,14 +36,19 @@ enum BlockTensor : int {
   kQkvBias,
   kOutWeight,
   kOutBias,
+  kBranchNormWeight,  ///< of the norm behind attention
+  kBranchNormBias,
   kScale1,  ///< these two are for the caller of the kernels to fold into the linear layers before them
   kNorm2Weight,
   kNorm2Bias,
   kLinear1Weight,
   kLinear1Bias,
+  kHiddenNormWeight,
+  kHiddenNormBias,
   kLinear2Weight,
   kLinear2Bias,
   kScale2,
+  kResidualScale,
   kBlockTensors,
 };
 
@@ -52,15 +61,34 @@ class ParameterMap {
     const Index h = shape.hidden();
     const Index bias = shape.rms ? 0 : w;
     const Index scale = shape.scaled ? w : 0;
-    sizes_ = {w, bias, 3 * w * w, 3 * w, w * w, w, scale, w, bias, h * w, h, w * f, w, scale};
+    const auto further = [&](Index size) { return shape.normformer ? size : 0; };
+    sizes_ = {w,
+              bias,
+              3 * w * w,
+              3 * w,
+              w * w,
+              w,
+              further(w),
+              further(bias),
+              scale,
+              w,
+              bias,
+              h * w,
+              h,
+              further(f),
+              further(shape.rms ? 0 : f),
+              w * f,
+              w,
+              scale,
+              further(w)};
     offsets_[0] = w * shape.inputs;
     for (std::size_t t = 0; t < kBlockTensors; ++t) {
       offsets_[t + 1] = offsets_[t] + sizes_[t];
     }
     block_ = offsets_[kBlockTensors] - offsets_[0];
     norm_ = offsets_[0] + shape.layers * block_;
-    width_ = w;
-    bias_ = bias;
+    norm_size_ = shape.last_norm ? w : 0;
+    norm_bias_size_ = shape.last_norm ? bias : 0;
   }
 
   Index embedding() const { return 0; }  ///< [W, E]
@@ -69,17 +97,18 @@ class ParameterMap {
   }
   Index size(BlockTensor tensor) const { return sizes_[static_cast<std::size_t>(tensor)]; }
   Index norm_weight() const { return norm_; }
-  Index norm_bias() const { return norm_ + width_; }
-  Index norm_bias_size() const { return bias_; }
-  Index total() const { return norm_ + width_ + bias_; }
+  Index norm_size() const { return norm_size_; }
+  Index norm_bias() const { return norm_ + norm_size_; }
+  Index norm_bias_size() const { return norm_bias_size_; }
+  Index total() const { return norm_ + norm_size_ + norm_bias_size_; }
 
  private:
   std::array<Index, kBlockTensors> sizes_{};
   std::array<Index, kBlockTensors + 1> offsets_{};
   Index block_ = 0;
   Index norm_ = 0;
-  Index width_ = 0;
-  Index bias_ = 0;
+  Index norm_size_ = 0;
+  Index norm_bias_size_ = 0;
 };
 
 /// Pointers to the tensors of a block, by BlockTensor; row-major and contiguous, null where there is none.
@@ -93,8 +122,8 @@ template <typename T>
 struct Parameters {
   const T* embedding = nullptr;  ///< [W, E]
   const BlockParameters<T>* blocks = nullptr;
-  const T* norm_weight = nullptr;
-  const T* norm_bias = nullptr;  ///< null with RMSNorm
+  const T* norm_weight = nullptr;  ///< null without a last norm
+  const T* norm_bias = nullptr;    ///< null with RMSNorm
 };
 
 /// Which values a training pass drops: a function of seed, place and position alone, so that the backward pass
@@ -132,7 +161,9 @@ struct Batch {
   const Index* starts = nullptr;  ///< [sequences + 1] first packed row of every sequence
   Index rows = 0;
   Index sequences = 0;
-  bool firsts = false;  ///< only the first row of every sequence is wanted of the last block
+  bool firsts = false;           ///< only the first row of every sequence is wanted of the last block
+  const T* bias = nullptr;       ///< [pairs, heads] of tokens i <= j of every sequence, j slowest; null: none
+  const Index* pairs = nullptr;  ///< [sequences + 1] first pair of every sequence
   DropoutRule dropout;
 };
 
@@ -164,6 +195,7 @@ struct Gradients {
   const T* rows = nullptr;          ///< [rows, W], null where jets and constituents came out
   T* parameters = nullptr;          ///< as ParameterMap says; added to
   T* inputs = nullptr;              ///< as those of Batch, written; null where not wanted
+  T* bias = nullptr;                ///< the same of the bias
 };
 
 /// Everything that a pass over a chunk needs to know.
