@@ -25,6 +25,9 @@ def encoder_flops(recipe: Recipe, lengths: np.ndarray, features: int, *, jets_on
     embedding                         2 d F n, and 2 d J where the class token is of J jet features
     a block                           L (8 d^2 + 2 m d f) + 4 d L^2
     the last, where jets are wanted   4 d^2 (L + 1) + 2 m d f + 4 d L
+    a class layer                     the same, of L = n + 1 rows
+    a deep embedding                  2 d F n + 16 d^2 n in place of the first
+    pairs, of h heads and width p     (n^2 + n) (4 p + 2 p^2 + p h)
     ================================  ================================
 
     In that one only the class token asks: keys and values of all rows, all else of one row. Padding, norms,
@@ -51,10 +54,15 @@ def encoder_flops(recipe: Recipe, lengths: np.ndarray, features: int, *, jets_on
     hidden = 2 * (3 if size.feedforward_kind == "swiglu" else 2) * d * f
     n = np.asarray(lengths, dtype=np.float64)
     rows = n + own_rows(recipe)
-    short = jets_only and size.pooling == "token" and size.layers > 0
+    short = jets_only and size.pooling == "token" and size.layers > 0 and size.class_layers == 0
     flops = (size.layers - short) * (rows * (8 * d**2 + hidden) + 4 * d * rows**2)
     if short:
         flops += 4 * d**2 * (rows + 1) + hidden + 4 * d * rows
+    flops += size.class_layers * (4 * d**2 * (n + 2) + hidden + 4 * d * (n + 1))
+    if size.embedding != "linear":
+        flops += 16 * d**2 * n
+    if size.pairs != "none":
+        flops += (n**2 + n) * (4 * size.pair_width + 2 * size.pair_width**2 + size.pair_width * size.heads)
     return float(flops.sum()) + input_flops(recipe, lengths, features)
 
 
@@ -73,10 +81,11 @@ def embedding_size(recipe: Recipe) -> int:
 
 
 def own_rows(recipe: Recipe) -> int:
-    """Rows of a sequence that are no tokens: a transformer's class token and registers."""
-    if recipe.encoder.kind != "transformer":
+    """Rows of a sequence in the blocks that are no tokens: a transformer's class token and registers."""
+    size = recipe.encoder
+    if size.kind != "transformer":
         return 0
-    return (recipe.encoder.class_token != "none") + recipe.encoder.registers
+    return (size.class_token != "none" and size.class_layers == 0) + size.registers
 
 
 def head_flops(recipe: Recipe) -> float:

@@ -99,6 +99,9 @@ _SHRUNK = {
     "head.bottleneck": 32,
 }
 
+#: ParT's bias of pairs; of LayerNorms, for a teacher's batch has other views than its student's.
+_PAIRS = {"encoder.pairs": "layer", "encoder.pair_width": 32}
+
 #: The studies by name; `make demo` and `make study` run the first two.
 STUDIES = {
     "demo": Study("demo", pretraining_jets=24_000, labelled_jets=12_000, test_jets=8_000, finetuning_seeds=3),
@@ -118,6 +121,17 @@ STUDIES = {
         recipes={
             "workshop": {"preset": "nano", **_ALIKE},
             "production": {"preset": "rino", **_ALIKE, **_SHRUNK},
+        },
+        pretraining_seeds=3,
+    ),
+    "pairs": Study(
+        "pairs",
+        pretraining_jets=24_000,
+        labelled_jets=12_000,
+        test_jets=8_000,
+        recipes={
+            "production": {"preset": "rino", **_ALIKE, **_SHRUNK},
+            "with pairs": {"preset": "rino", **_ALIKE, **_SHRUNK, **_PAIRS},
         },
         pretraining_seeds=3,
     ),
@@ -200,7 +214,7 @@ def run_study(
     Parameters
     ----------
     study
-        "demo", "study", "recipes", or a `Study`.
+        "demo", "study", "recipes", "pairs", or a `Study`.
     out
         Folder for the generated jets (``data``), the runs and ``report.html``.
     recipe

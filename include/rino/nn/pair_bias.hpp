@@ -114,8 +114,9 @@ class PairPass : public torch::CustomClassHolder {
   /// @param features    [P, 4].
   /// @param bounds      [pieces + 1] where pieces begin, in pairs.
   /// @param parameters  of norm 0: weight, bias; then of every layer weight and bias, and those of its norm.
-  PairPass(at::Tensor features, std::vector<Index> bounds, const std::vector<at::Tensor>& parameters)
-      : features_(std::move(features)), bounds_(std::move(bounds)), parameters_(parameters) {
+  /// @param kept_bytes  at most, of what need not be kept.
+  PairPass(at::Tensor features, std::vector<Index> bounds, const std::vector<at::Tensor>& parameters, Index kept_bytes)
+      : features_(std::move(features)), bounds_(std::move(bounds)), parameters_(parameters), kept_bytes_(kept_bytes) {
     levels_.resize(parameters.size() / 4 + 1);
   }
 
@@ -126,7 +127,7 @@ class PairPass : public torch::CustomClassHolder {
     training_ = training;
     ranks_ = norms.front()->ranks;
     const std::size_t top = levels_.size() - 1;
-    const Index budget = kKeptBytes / features_.element_size();
+    const Index budget = kept_bytes_ / features_.element_size();
     Index inner = 0;
     for (std::size_t k = 1; k < top; ++k) {
       inner += outputs(k);
@@ -305,11 +306,10 @@ class PairPass : public torch::CustomClassHolder {
     }
   }
 
-  static constexpr Index kKeptBytes = Index{1} << 30;
-
   at::Tensor features_;
   std::vector<Index> bounds_;
   std::vector<at::Tensor> parameters_;
+  Index kept_bytes_;
   std::vector<Level> levels_;
   Ranks ranks_;
   bool training_ = false;
@@ -440,7 +440,9 @@ class PairEmbeddingImpl : public torch::nn::Cloneable<PairEmbeddingImpl> {
     require(tokens.momenta.defined(), "the encoder looks at pairs of constituents and the tokens have no momenta",
             ": make them with Encoder.tokenize, or tokenize(..., momenta=True)");
     const TokenPairs pairs(tokens);
-    const std::vector<std::int64_t> pieces = pairs.pieces(tokens.features.is_cuda() ? kCudaPiece : kCpuPiece);
+    const std::vector<std::int64_t> pieces = pairs.pieces(piece > 0                   ? piece
+                                                          : tokens.features.is_cuda() ? kCudaPiece
+                                                                                      : kCpuPiece);
     std::vector<std::int64_t> bounds;
     std::vector<at::Tensor> features;
     std::vector<at::Tensor> hidden;
@@ -463,6 +465,8 @@ class PairEmbeddingImpl : public torch::nn::Cloneable<PairEmbeddingImpl> {
   }
 
   PairEmbeddingOptions options;
+  std::int64_t kept_bytes = std::int64_t{1} << 30;  ///< that training keeps of pairs at most; the rest is found again
+  std::int64_t piece = 0;                           ///< pairs at a time; 0: as suits the device
   torch::nn::ModuleList layers{nullptr};
   torch::nn::ModuleList norms{nullptr};
 
@@ -497,7 +501,7 @@ class PairEmbeddingImpl : public torch::nn::Cloneable<PairEmbeddingImpl> {
     for (const auto& norm : *norms) {
       all.emplace_back(std::dynamic_pointer_cast<BatchNormImpl>(norm));
     }
-    const auto pass = c10::make_intrusive<detail::PairPass>(features, std::move(bounds), values);
+    const auto pass = c10::make_intrusive<detail::PairPass>(features, std::move(bounds), values, kept_bytes);
     const bool wanted = at::GradMode::is_enabled() && std::any_of(parameters.begin(), parameters.end(),
                                                                   [](const auto& p) { return p.requires_grad(); });
     return wanted ? detail::PairPassFunction::apply(at::TensorList(parameters), pass, all, is_training())

@@ -82,7 +82,8 @@ class RowFunction : public torch::autograd::Function<RowFunction<T>> {
 
   static at::Tensor forward(Context* context, const at::Tensor& rows, const at::Tensor& bias, at::TensorList parameters,
                             const EncoderCall& call, std::span<const Index> lengths) {
-    auto pass = c10::make_intrusive<RowPass<T>>(call, lengths, detached(parameters), /*keep=*/true, plain(bias));
+    auto pass = c10::make_intrusive<RowPass<T>>(call, lengths, detached(parameters), /*keep=*/true,
+                                                call.shape.biased ? plain(bias) : at::Tensor());
     at::Tensor result = pass->forward(rows.detach());
     context->save_for_backward(parameters.vec());  // so that a change before backward is noticed
     context->saved_data["pass"] = c10::IValue::make_capsule(pass);
@@ -106,7 +107,8 @@ at::Tensor encode_rows_as(const EncoderCall& call, const at::Tensor& rows, std::
   if (!wants_gradients({rows}, parameters) && !(bias.defined() && wants_gradients({bias}, {}))) {
     return RowPass<T>(call, lengths, parameters, /*keep=*/false, plain(bias)).forward(rows);
   }
-  return RowFunction<T>::apply(rows, bias, parameters, call, lengths);
+  // Autograd's functions take no undefined tensors.
+  return RowFunction<T>::apply(rows, bias.defined() ? bias : at::empty({0}), parameters, call, lengths);
 }
 
 }  // namespace detail
