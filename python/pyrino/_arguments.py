@@ -101,7 +101,7 @@ def called(function: Callable[..., Any], /, *arguments: Any, **more: Any) -> Any
         return function(*arguments, **more)
     except TypeError as error:
         kinds = ", ".join(type(argument).__name__ for argument in (*arguments, *more.values()))
-        raise RinoError(f"{function.__name__} got {kinds}; give tensors and numbers as its help says") from error
+        raise RinoError(f"{function.__name__} got {kinds}: give tensors and numbers as its help says") from error
 
 
 def translated(kind: type, *names: str) -> None:

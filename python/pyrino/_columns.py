@@ -60,12 +60,12 @@ def as_array(values: Any, name: str, verb: str = "is") -> NDArray[Any]:
             kinds = np.ravel(np.asarray(values.dtypes, dtype=object))
             array = array.astype(np.result_type(*(getattr(kind, "numpy_dtype", kind) for kind in kinds)))
     except (ValueError, TypeError, RuntimeError) as error:
-        raise RinoError(f"{name} {verb} no array: {error}; give numbers of one shape") from error
+        raise RinoError(f"{name} {verb} no array: {error}: give numbers of one shape") from error
     if array is None:
         places = np.argwhere(missing)
         first = ", ".join(map(str, places[0].tolist()))
         raise RinoError(
-            f"{name} {verb} masked or null in {len(places)} of {missing.size} entries, the first at [{first}]; leave "
+            f"{name} {verb} masked or null in {len(places)} of {missing.size} entries, the first at [{first}]: leave "
             "out what they belong to, or fill them with numbers"
         )
     return array
@@ -99,7 +99,7 @@ def to_float64(values: ArrayLike, name: str) -> Floats:
     """As float64 in memory that C++ can read, without a copy where it is."""
     array = as_array(values, name)
     if array.dtype.kind not in "fiub":
-        raise RinoError(f"{name} is of type {array.dtype}; give real numbers")
+        raise RinoError(f"{name} is of type {array.dtype}: give real numbers")
     exactly_float64(array, name)
     with np.errstate(invalid="ignore"):  # a NaN is named later
         array = array.astype(np.float64, copy=False)
@@ -113,14 +113,14 @@ def exactly_float64(array: NDArray[Any], name: str) -> None:
         least, most = int(array.min()), int(array.max())
         if max(-least, most) > 2**53:
             value = most if most > 2**53 else least
-            raise RinoError(f"{name} holds {value}, which float64 cannot hold exactly; give numbers up to 2^53")
+            raise RinoError(f"{name} holds {value}, which float64 cannot hold exactly: give numbers up to 2^53")
 
 
 def one_dimensional(values: ArrayLike, name: str) -> Floats:
     """As `to_float64`, of one dimension."""
     column = to_float64(values, name)
     if column.ndim != 1:
-        raise RinoError(f"{name} has shape {column.shape}; give one dimension")
+        raise RinoError(f"{name} has shape {column.shape}: give one dimension")
     return column
 
 
@@ -128,11 +128,11 @@ def to_int64(values: ArrayLike, name: str) -> Integers:
     """As contiguous int64 (n,), without a copy where it is; `name` is a plural for the error."""
     array = as_array(values, name, "are")
     if array.ndim != 1:
-        raise RinoError(f"{name} have shape {array.shape}; give one dimension")
+        raise RinoError(f"{name} have shape {array.shape}: give one dimension")
     if array.size and array.dtype.kind not in "iub":
-        raise RinoError(f"{name} are of type {array.dtype}; give integers")
+        raise RinoError(f"{name} are of type {array.dtype}: give integers")
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
-        raise RinoError(f"{name} go up to {array.max()}; give numbers below 2^63")
+        raise RinoError(f"{name} go up to {array.max()}: give numbers below 2^63")
     return np.ascontiguousarray(array, dtype=np.int64)
 
 
@@ -261,7 +261,7 @@ def _not_negative(values: Floats, name: str, offsets: Integers, least: float = 0
     if wrong.size:
         rounding = f" (from {least:g} on it counts as 0)" if least else ""
         raise RinoError(
-            f"{name} of {place_of(int(wrong[0]), offsets)} is {values[wrong[0]]} GeV; give 0 or more{rounding}"
+            f"{name} of {place_of(int(wrong[0]), offsets)} is {values[wrong[0]]} GeV: give 0 or more{rounding}"
         )
 
 
@@ -278,7 +278,7 @@ def check_weights(
     """
     w = to_float64(weights, what)
     if w.shape != (n,):
-        raise RinoError(f"{what} have shape {w.shape} for {n} jets; give one per jet")
+        raise RinoError(f"{what} have shape {w.shape} for {n} jets: give one per jet")
     bad = np.flatnonzero(~(np.isfinite(w) & (w >= 0)))
     if bad.size:
         raise RinoError(
@@ -288,5 +288,5 @@ def check_weights(
     for group in [None] if groups is None else np.unique(groups):
         if not (w if group is None else w[groups == group]).sum() > 0:
             of = "" if group is None else f" of label {int(group)}"
-            raise RinoError(f"all {what}{of} are 0, so that no jet counts; give some above 0")
+            raise RinoError(f"all {what}{of} are 0, so that no jet counts: give some above 0")
     return w

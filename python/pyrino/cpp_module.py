@@ -20,7 +20,7 @@ class _Node(torch.nn.Module):
     """A place in the tree of names that mirrors the C++ module's: it holds parameters and is never called."""
 
     def forward(self, *_: Any) -> Any:
-        raise RinoError("a part of a network cannot be called: it is computed in C++ as a whole; call the whole")
+        raise RinoError("a part of a network cannot be called: it is computed in C++ as a whole: call the whole")
 
 
 class _Side:

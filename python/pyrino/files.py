@@ -52,7 +52,7 @@ def whole_file(path: str | os.PathLike[str], *, overwrite: bool = True) -> Itera
         os.replace(partial, path)
     except OSError as error:
         raise RinoError(
-            f"{path} cannot be written: {error.strerror or error}; make room or choose another place"
+            f"{path} cannot be written: {error.strerror or error}: make room or choose another place"
         ) from error
     finally:
         if partial is not None:

@@ -141,7 +141,7 @@ class Call:
 
     def __post_init__(self) -> None:
         if self.empty not in ("raise", "nan"):
-            raise RinoError(f"empty = {self.empty!r}; choose 'raise' or 'nan'")
+            raise RinoError(f"empty = {self.empty!r}: choose 'raise' or 'nan'")
 
     def of(self, model: Model) -> Compute:
         """The method itself."""
@@ -162,7 +162,7 @@ def compute(call: Call, model: Model | str | os.PathLike[str], jets: Any) -> Any
         weights = None
     else:
         name = call.kind.__name__
-        raise RinoError(f"a {type(model).__name__} does not {call.method}; give a pyrino.{name} or the path of one")
+        raise RinoError(f"a {type(model).__name__} does not {call.method}: give a pyrino.{name} or the path of one")
     if hasattr(type(jets), "__dask_graph__"):
         return _lazy(call, weights or model, jets)
     loaded = weights.load() if weights else model
@@ -176,7 +176,7 @@ def compute(call: Call, model: Model | str | os.PathLike[str], jets: Any) -> Any
     if isinstance(jets, ak.Array):
         return call(loaded, jets)
     raise RinoError(
-        f"the jets are of type {type(jets).__name__}; give pyrino.Jets, a stream, an awkward array jets x var x "
+        f"the jets are of type {type(jets).__name__}: give pyrino.Jets, a stream, an awkward array jets x var x "
         "records, or a collection of dask-awkward; of futures: "
         f"client.map(functools.partial(pyrino.{call.method}, path), futures)"
     )
@@ -256,7 +256,7 @@ def _momenta(array: ak.Array) -> dict[str, str]:
     layout = ak.to_layout(array)
     if not array.fields or layout.purelist_depth < 2:
         raise RinoError(
-            f"the awkward array is of type {array.type}; give jets x var x records with fields such as px, py, pz, E "
+            f"the awkward array is of type {array.type}: give jets x var x records with fields such as px, py, pz, E "
             "or pt, eta, phi, mass, which ak.zip makes of columns"
         )
     return momentum_fields(array.fields, layout.purelist_parameter("__record__"))
@@ -325,7 +325,7 @@ def _lazy(call: Call, model: Model | _Weights, jets: Any) -> dak.Array:
         )
     if not isinstance(jets, dak.Array):
         raise RinoError(
-            f"the jets are a {type(jets).__name__}; give a collection of dask-awkward, or call pyrino.{call.method} "
+            f"the jets are a {type(jets).__name__}: give a collection of dask-awkward, or call pyrino.{call.method} "
             f"on what it computes: dask.delayed(pyrino.{call.method})(path, jets)"
         )
     meta = call(model, jets._meta)

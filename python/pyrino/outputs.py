@@ -311,7 +311,7 @@ def _write(
     if "columns" in selection:
         raise RinoError("columns of the source are not written again: join on (file, entry), or by the row")
     if not isinstance(to.tree, str) or not to.tree.isidentifier():
-        raise RinoError(f"tree = {to.tree!r}; give a name of letters, digits and _")
+        raise RinoError(f"tree = {to.tree!r}: give a name of letters, digits and _")
     reading = _Reading(
         Selection.of(columns=columns, **selection).passing_labels(), layout, checked_policy(on_error), max_jets
     )
@@ -339,7 +339,7 @@ def _write(
                 if not reading.full:
                     writer.take(source, reading, bar.update)
         if not reading.tally.jets and not writer.whole_without_jets(reading.tally):
-            raise RinoError(f"no jet is left: {reading.tally}; check the files and the selection")
+            raise RinoError(f"no jet is left: {reading.tally}: check the files and the selection")
     if not reading.tally.complete:
         warnings.warn(f"{to.verb} left out what is broken: {reading.tally}", RinoWarning, stacklevel=level_of_caller())
     return reading.tally
@@ -396,7 +396,7 @@ class _Reading:
     def __post_init__(self) -> None:
         number = self.max_jets
         if number is not None and (isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1):
-            raise RinoError(f"max_jets = {number!r}; give an integer of 1 or more, or None for all")
+            raise RinoError(f"max_jets = {number!r}: give an integer of 1 or more, or None for all")
         self._left = number
         self._last: tuple[Source, _Look] | None = None
 

@@ -380,7 +380,7 @@ class Recipe:
         try:
             data = json.loads(text)
         except json.JSONDecodeError as error:
-            raise RinoError(f"the recipe is no JSON: {error}; give what Recipe.to_json() wrote") from error
+            raise RinoError(f"the recipe is no JSON: {error}: give what Recipe.to_json() wrote") from error
         if not isinstance(data, dict):
             raise RinoError(f"the recipe is {data!r}: give an object of sections, as Recipe.to_json() writes it")
         return cls.from_dict(data, weights=weights)

@@ -107,7 +107,7 @@ def torch_dataset(
     ...         optimizer.step()
     """
     if not isinstance(jets, Jets):
-        raise RinoError(f"the jets are of type {type(jets).__name__}; give pyrino.Jets (read_jets, Jets.from_awkward)")
+        raise RinoError(f"the jets are of type {type(jets).__name__}: give pyrino.Jets (read_jets, Jets.from_awkward)")
     dataset = TorchDataset(jets if labels is None else jets.with_labels(labels), resolutions, recipe, dtype, threads)
     dataset.collate_fn(jets[:1])  # what is wrong is told here, not by a worker
     return dataset

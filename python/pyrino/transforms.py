@@ -76,7 +76,7 @@ class Augmentation:
             several = [transforms] if isinstance(transforms, str) else transforms
             self.transforms = tuple(_Named(t) if isinstance(t, str) else t for t in several)
         except TypeError as error:
-            raise RinoError(f"transforms is of type {type(transforms).__name__}; give a list of functions") from error
+            raise RinoError(f"transforms is of type {type(transforms).__name__}: give a list of functions") from error
         self._accepted = tuple(_accepted(transform, k) for k, transform in enumerate(self.transforms))
         # Words alone are one call of C++.
         self._words = None
@@ -112,7 +112,7 @@ class Augmentation:
             if not isinstance(jets, Jets) or len(jets) != size:
                 what = f"{len(jets)} jets" if isinstance(jets, Jets) else type(jets).__name__
                 raise RinoError(
-                    f"transform {k}, {transform!r}, made {what} of {size} jets; give one that keeps each jet"
+                    f"transform {k}, {transform!r}, made {what} of {size} jets: give one that keeps each jet"
                 )
         return jets
 
@@ -454,14 +454,14 @@ def _draws(seed: Any, first_jet: Any) -> _core.Draws:
     numbers = {"seed": _int64(seed, "seed"), "first_jet": _int64(first_jet, "first_jet")}
     for name, number in numbers.items():
         if number < 0:
-            raise RinoError(f"{name} = {number}; give an integer from 0 to 2^63 - 1")
+            raise RinoError(f"{name} = {number}: give an integer from 0 to 2^63 - 1")
     return _core.Draws(**numbers)
 
 
 def _threads(threads: Any) -> int:
     number = _int64(threads, "threads")
     if not 1 <= number < 2**31:
-        raise RinoError(f"threads is {number}; give the number of threads, 1 or more")
+        raise RinoError(f"threads is {number}: give the number of threads, 1 or more")
     return number
 
 
@@ -470,14 +470,14 @@ def _given(name: str, seed: Any, *values: Any) -> bool:
     given = any(value is not None for value in values)
     if given == (seed is not None):
         state = "both are" if given else "neither is"
-        raise RinoError(f"{name} or a seed to draw it: {state} given; give one of the two")
+        raise RinoError(f"{name} or a seed to draw it: {state} given: give one of the two")
     return given
 
 
 def _per_jet(values: ArrayLike, name: str, size: int) -> NDArray[np.float64]:
     array = to_float64(values, name)
     if array.ndim > 1 or (array.ndim == 1 and len(array) != size):
-        raise RinoError(f"{name} has shape {array.shape} for {size} jets; give one number, or one per jet")
+        raise RinoError(f"{name} has shape {array.shape} for {size} jets: give one number, or one per jet")
     return np.broadcast_to(array, (size,))
 
 
@@ -503,7 +503,7 @@ def _accepted(transform: Any, position: int) -> tuple[str, ...]:
     """Which of the arguments of a random transform it has."""
     if not callable(transform):
         raise RinoError(
-            f"transform {position} is of type {type(transform).__name__}; give a function of jets, for example "
+            f"transform {position} is of type {type(transform).__name__}: give a function of jets, for example "
             "functools.partial(pyrino.smear, constant=0.05)"
         )
     try:

@@ -35,7 +35,7 @@ def resolution(point: Any) -> Resolution:
     if isinstance(point, (int, np.integer)) and not isinstance(point, bool):
         return Resolution.subjets(_int64(point, "the number of subjets"))
     raise RinoError(
-        f"the resolution {point!r} is of type {type(point).__name__}; "
+        f"the resolution {point!r} is of type {type(point).__name__}: "
         "give a number of subjets, 'kt:5' (GeV), 'fraction:0.05' (of the jet's pT) or 'all'"
     )
 
@@ -89,13 +89,13 @@ class ViewGenerator:
         backend: str = "auto",
     ) -> None:
         if isinstance(resolutions, (str, int, np.integer, Resolution)):
-            raise RinoError(f"resolutions = {resolutions!r}; give a list, for example [{resolutions!r}]")
+            raise RinoError(f"resolutions = {resolutions!r}: give a list, for example [{resolutions!r}]")
         self.resolutions: tuple[Resolution, ...] = tuple(resolution(point) for point in resolutions)
         self.radius = _float(radius, "radius")
         self.algorithm = _name(algorithm, "algorithm")
         self.threads = _int64(threads, "threads")
         if not 1 <= self.threads < 2**31:
-            raise RinoError(f"threads is {self.threads}; give the number of threads, 1 or more")
+            raise RinoError(f"threads is {self.threads}: give the number of threads, 1 or more")
         self.backend = _name(backend, "backend")
         self._core = _core.ViewGenerator(
             list(self.resolutions), self.radius, self.algorithm, self.threads, self.backend
@@ -199,7 +199,7 @@ def splitting_scales(
     """
     workers = _int64(threads, "threads")
     if not 1 <= workers < 2**31:
-        raise RinoError(f"threads is {workers}; give the number of threads, 1 or more")
+        raise RinoError(f"threads is {workers}: give the number of threads, 1 or more")
     return _core.splitting_scales(
         _core_of(jets), _int64(n_max, "n_max"), _float(radius, "radius"), workers, _name(backend, "backend")
     )
@@ -255,7 +255,7 @@ def toy_jets(
     """
     number = _int64(seed, "seed")
     if number < 0:
-        raise RinoError(f"seed = {number}; give an integer from 0 to 2^63 - 1")
+        raise RinoError(f"seed = {number}: give an integer from 0 to 2^63 - 1")
     return Jets._wrap(
         _core.toy_shower(
             _int64(n, "n"),
@@ -276,7 +276,7 @@ def toy_jets(
 
 def _core_of(jets: Jets) -> _core.Jets:
     if not isinstance(jets, Jets):
-        raise RinoError(f"jets is of type {type(jets).__name__}; give pyrino.Jets, for example Jets(p4, offsets)")
+        raise RinoError(f"jets is of type {type(jets).__name__}: give pyrino.Jets, for example Jets(p4, offsets)")
     return jets._core
 
 
@@ -284,9 +284,9 @@ def _int64(value: Any, name: str) -> int:
     try:
         number = operator.index(value)
     except TypeError as error:
-        raise RinoError(f"{name} = {value!r} is of type {type(value).__name__}; give an integer") from error
+        raise RinoError(f"{name} = {value!r} is of type {type(value).__name__}: give an integer") from error
     if not -(2**63) <= number < 2**63:
-        raise RinoError(f"{name} = {number}; give an integer below 2^63")
+        raise RinoError(f"{name} = {number}: give an integer below 2^63")
     return number
 
 
@@ -294,10 +294,10 @@ def _float(value: Any, name: str) -> float:
     try:
         return float(value)
     except (TypeError, ValueError) as error:
-        raise RinoError(f"{name} = {value!r} is of type {type(value).__name__}; give a number") from error
+        raise RinoError(f"{name} = {value!r} is of type {type(value).__name__}: give a number") from error
 
 
 def _name(value: Any, name: str) -> str:
     if not isinstance(value, str):
-        raise RinoError(f"{name} = {value!r} is of type {type(value).__name__}; give its name as a str")
+        raise RinoError(f"{name} = {value!r} is of type {type(value).__name__}: give its name as a str")
     return value

@@ -133,12 +133,12 @@ def empty(columns: dict[str, Any], jet: int) -> None:
 
 
 BROKEN = [
-    (not_a_number, r"constituent 1 of jet {} is not finite: \(px, py, pz, E\) = \(.*nan.*\) GeV; repair the file"),
+    (not_a_number, r"constituent 1 of jet {} is not finite: \(px, py, pz, E\) = \(.*nan.*\) GeV: repair the file"),
     (infinite, r"constituent 0 of jet {} is not finite: .*-inf"),
     (off_shell, r"constituent 1 of jet {} has E below \|p\| = .* GeV"),
     (negative, r"constituent 1 of jet {} has E below \|p\|"),
     (huge, r"constituent 1 of jet {} has E below \|p\| = 4.24264"),
-    (empty, r"jet {} has no constituents; leave such jets out with drop_empty=True"),
+    (empty, r"jet {} has no constituents: leave such jets out with drop_empty=True"),
 ]
 
 
@@ -330,7 +330,7 @@ def test_nothing_left_is_an_error_even_when_skipping(tmp_path):
 
 @pytest.mark.parametrize("cuts", [{"pt": (1e6, None)}, {"fraction": 0.0}, {"label": "Tbl"}, {"constituent_pt": 1e6}])
 def test_zero_jets_after_cuts_are_an_error_that_counts_them(good, cuts):
-    with pytest.raises(RinoError, match=r"no jet is left: 0 jets of 1 file .*30 left out by the selection; check the"):
+    with pytest.raises(RinoError, match=r"no jet is left: 0 jets of 1 file .*30 left out by the selection: check the"):
         read_jets(good, **cuts)
     with open_dataset(good, **cuts) as dataset, pytest.raises(RinoError, match=r"no jet that is wanted: .*30 left out"):
         dataset.take(1)
@@ -474,7 +474,7 @@ def test_a_file_or_folder_without_permission_is_named(good, delivered, tmp_path,
                 read_jets(tmp_path)
             monkeypatch.undo()
         monkeypatch.setattr(Path, "iterdir", refused)
-        with pytest.raises(RinoError, match=r"no file .*b\.root; check the name and the rights of .*Permission denied"):
+        with pytest.raises(RinoError, match=r"no file .*b\.root: check the name and the rights of .*Permission denied"):
             read_jets(tmp_path / "b.root")
         return
     good.chmod(0)
@@ -568,8 +568,8 @@ def test_patterns_of_urls_are_looked_up(served, protocol):
 def test_urls_that_lead_nowhere_are_named(served, delivered):
     _, address = served
     for url, words in [
-        (f"{address}/b.parquet", r"b\.parquet cannot be found \(.*\); check the URL and the network"),
-        ("memory://nowhere/b.parquet", r"memory://nowhere/b.parquet cannot be found.*; check the URL"),
+        (f"{address}/b.parquet", r"b\.parquet cannot be found \(.*\): check the URL and the network"),
+        ("memory://nowhere/b.parquet", r"memory://nowhere/b.parquet cannot be found.*: check the URL"),
         ("jets://nowhere/b.root", r"jets://nowhere/b.root cannot be opened \(Protocol not known: jets\)"),
         ("jets://nowhere/*.root", r"the pattern jets://nowhere/\*.root cannot be looked up \(Protocol not known"),
     ]:
@@ -633,7 +633,7 @@ def test_a_column_of_parquet_that_is_there_twice_is_named(tmp_path):
     table = pq.read_table(write_parquet(tmp_path / "a.parquet", columns_of(as_written(5, seed=1))))
     for name in ("part_px", "label_QCD", "jet_pt"):
         pq.write_table(table.append_column(name, table[name]), tmp_path / "b.parquet")
-        with pytest.raises(RinoError, match=rf"b\.parquet has several columns {name}; write it again with one"):
+        with pytest.raises(RinoError, match=rf"b\.parquet has several columns {name}: write it again with one"):
             read_jets(tmp_path / "b.parquet", columns="jet_pt")
     assert len(read_jets(tmp_path / "b.parquet")) == 5
 

@@ -752,7 +752,7 @@ def test_study_names_those_there_are(capsys):
 
 
 def test_a_file_gets_its_name_only_when_it_is_complete(tmp_path):
-    with pytest.raises(rino.RinoError, match=r"out.txt cannot be written: No space left on device; make room"):
+    with pytest.raises(rino.RinoError, match=r"out.txt cannot be written: No space left on device: make room"):
         with whole_file(tmp_path / "new" / "out.txt", overwrite=False) as partial:
             partial.write_text("half")
             raise OSError(28, os.strerror(28))

@@ -198,13 +198,13 @@ def test_what_is_no_jets_is_refused(encoder, tagger, events, tmp_path):
             ak.with_field(events, ak.mask(events.px, events.px > 0), "px"),
             r"the field 'px' is of type .*\?float64 and None for constituent \d+ of jet \d+, .*none missing",
         ),
-        ([1, 2], "the jets are of type list; give pyrino.Jets, a stream, an awkward array"),
+        ([1, 2], "the jets are of type list: give pyrino.Jets, a stream, an awkward array"),
     ):
         with pytest.raises(RinoError, match=message):
             rino.embed(encoder, array)
     with pytest.raises(RinoError, match="choose 'raise' or 'nan'"):
         rino.embed(encoder, events, empty="skip")
-    with pytest.raises(RinoError, match=r"a Tagger does not embed; give a pyrino\.Encoder or the path of one"):
+    with pytest.raises(RinoError, match=r"a Tagger does not embed: give a pyrino\.Encoder or the path of one"):
         rino.embed(tagger, events)
     with pytest.raises(RinoError, match=r"there are no weights at .*absent"):
         rino.predict(tmp_path / "absent", events)
@@ -366,7 +366,7 @@ def test_the_graph_has_the_weights_once_or_not_at_all(tagger, saved):
 
 
 def test_other_collections_and_a_missing_dask_awkward_say_what_to_do(encoder, lazy, jets, monkeypatch):
-    with pytest.raises(RinoError, match=r"the jets are a Delayed.*; give .*dask\.delayed\(pyrino\.embed\)"):
+    with pytest.raises(RinoError, match=r"the jets are a Delayed.*: give .*dask\.delayed\(pyrino\.embed\)"):
         rino.embed(encoder, dask.delayed(jets))
     with monkeypatch.context() as patch:
         patch.setattr(dak, "__version__", "2025.3.0")

@@ -518,7 +518,7 @@ def test_the_length_is_that_of_the_files_times_the_fraction(split):
 def test_cuts_that_leave_nothing_are_an_error_and_not_an_endless_search(split):
     with open_dataset(split, window=100, pt=(1e6, None)) as dataset:
         for ask in (lambda: dataset.take(1), lambda: list(dataset.batches(10))):
-            with pytest.raises(RinoError, match=r"no jet that is wanted: .*1200 left out by the selection; check"):
+            with pytest.raises(RinoError, match=r"no jet that is wanted: .*1200 left out by the selection: check"):
                 ask()
 
 
@@ -640,7 +640,7 @@ def test_mixtures_that_cannot_be_are_named(pair, tmp_path):
 
 def test_labels_of_different_meaning_are_not_mixed(pair, tmp_path):
     net = write_jetnet(tmp_path / "t.hdf5", *jetnet_arrays())
-    with pytest.raises(RinoError, match="numbers of JetClass and numbers of JetNet; leave labels out"):
+    with pytest.raises(RinoError, match="numbers of JetClass and numbers of JetNet: leave labels out"):
         open_dataset({pair[0]: 1, net: 1})
     with open_dataset({pair[0]: 1, net: 1}, labelled=False) as mixture:
         assert mixture.take(100).labels is None

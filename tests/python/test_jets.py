@@ -152,7 +152,7 @@ def test_fields_of_packed_records_are_converted():
         (P4, [0, 2, 2, 3], "jet 1 has no constituents"),
         (P4, [], "offsets"),
         (P4, [[0, 3]], r"shape \(1, 2\)"),
-        (P4, [0.0, 3.0], "type float64; give integers"),
+        (P4, [0.0, 3.0], "type float64: give integers"),
         (P4, np.array([0, 2**64 - 1], dtype=np.uint64), "below 2\\^63"),
     ],
 )
@@ -399,7 +399,7 @@ def test_origins_name_file_and_entry_of_every_jet():
         (["a"], [0, 1], [0, 1], "jet 1 comes from entry 1 of file 1 of 1: both count from 0"),
         (["a"], [0, 0], [0, -1], "entry -1"),
         ([], [0, 0], [0, 0], "of file 0 of 0"),
-        (["a"], [0.0, 0.0], [0, 0], "type float64; give integers"),
+        (["a"], [0.0, 0.0], [0, 0], "type float64: give integers"),
     ]:
         with pytest.raises(RinoError, match=words):
             some_jets().with_origins(files, file, entry)
@@ -566,7 +566,7 @@ def test_padded_arrays_in_pt_eta_phi_mass_are_taken_whatever_the_padding_holds()
     ("padded", "mask", "more", "words"),
     [
         (np.zeros((2, 4)), np.ones(2, bool), {}, r"shape \(2, 4\)"),
-        (np.zeros((2, 3, 4)), np.ones((2, 3)), {}, "mask is of type float64; give bool"),
+        (np.zeros((2, 3, 4)), np.ones((2, 3)), {}, "mask is of type float64: give bool"),
         (np.zeros((2, 3, 4)), np.ones((3, 2), bool), {}, r"mask has shape \(3, 2\)"),
         (np.zeros((2, 3, 4)), np.ones((2, 3), bool), {"coordinates": "xyz"}, "coordinates = 'xyz' is not known"),
         (np.zeros((2, 3, 4)), np.ones((2, 3), bool), {"coordinates": 4}, "coordinates = 4 is not known"),
@@ -590,7 +590,7 @@ def test_pseudojets_are_taken():
 
     lists = [[fastjet.PseudoJet(*P4[0]), fastjet.PseudoJet(*P4[1])], (fastjet.PseudoJet(*P4[2]),)]
     assert Jets.from_pseudojets(lists, labels=[1, 0]) == some_jets(labels=[1, 0])
-    with pytest.raises(RinoError, match=r"constituent 0 of jet 1 is of type float; give fastjet.PseudoJet"):
+    with pytest.raises(RinoError, match=r"constituent 0 of jet 1 is of type float: give fastjet.PseudoJet"):
         Jets.from_pseudojets([lists[0], [1.0]])
     with pytest.raises(RinoError, match="jet 0 has no constituents"):
         Jets.from_pseudojets([[]])

@@ -61,7 +61,7 @@ def test_missing_labels_are_passed_on_as_missing(tmp_path):
 
 def test_columns_that_an_rntuple_says_are_missing_break_their_jets(tmp_path):
     file = write_rntuple(tmp_path / "r.root", ARRAYS | {"jet_n": SOME})
-    with pytest.raises(RinoError, match=r"jet 2 has no jet_n \(null\); write a value for every jet"):
+    with pytest.raises(RinoError, match=r"jet 2 has no jet_n \(null\): write a value for every jet"):
         read_jets(file, columns="jet_n")
     with pytest.warns(RinoWarning, match="4 broken jets"):
         assert read_jets(file, columns="jet_n", on_error="skip").values["jet_n"].tolist() == [0, 1] * 4

@@ -339,7 +339,7 @@ def broken(name: str, **parts: object) -> type[rino.Method]:
         ),
         (
             {"networks": lambda self: {"encoder": rino.JetEncoder(self.recipe), "head": 3}},
-            "'head' is of type int; give a torch.nn.Module",
+            "'head' is of type int: give a torch.nn.Module",
         ),
         (
             {"networks": lambda self: {"encoder": rino.JetEncoder(self.recipe), "views": torch.nn.Linear(2, 2)}},

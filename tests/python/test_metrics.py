@@ -470,7 +470,7 @@ class TestGeometry:
         for measure in (effective_rank, lambda z: principal_components([z])):
             with pytest.raises(RinoError, match="collapse"):
                 measure(np.ones((10, 3)))
-        with pytest.raises(RinoError, match="components = 4 of 10 jets in 3; give 1 to 3"):
+        with pytest.raises(RinoError, match="components = 4 of 10 jets in 3: give 1 to 3"):
             principal_components([x], components=4)
         with pytest.raises(RinoError, match=r"samples\[1\] has 2 dimensions"):
             principal_components([x, x[:, :2]])

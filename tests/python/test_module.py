@@ -574,7 +574,7 @@ def test_a_full_disk_leaves_the_earlier_file_whole(tmp_path, monkeypatch, fails)
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with monkeypatch.context() as patch, pytest.raises(RinoError, match="No space left on device; make room"):
+    with monkeypatch.context() as patch, pytest.raises(RinoError, match="No space left on device: make room"):
         patch.setattr(os, fails, full)
         encoder_of(2).save(path)
     assert path.read_bytes() == before

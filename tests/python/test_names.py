@@ -132,7 +132,7 @@ def test_a_file_url_may_have_its_percent_signs_as_they_are(here):
     (here / "[run 1]").mkdir()
     parquet("[run 1]/c.parquet", 5)
     assert len(read_jets(f"{(here / '[run 1]').as_uri()}/*.parquet")) == 5
-    with pytest.raises(RinoError, match=r"there is no file file://.*/nothing.root; check the name"):
+    with pytest.raises(RinoError, match=r"there is no file file://.*/nothing.root: check the name"):
         read_jets(f"file://{here}/nothing.root")
 
 
@@ -215,7 +215,7 @@ def test_lists_that_are_none_are_named(here):
         ("@gone.txt", r"there is no list of files gone.txt"),
         ("@none.txt", r"the list none.txt names no file"),
         ("@more.txt", r"the list more.txt names another list"),
-        ("@a.parquet", r"a.parquet is no list of files: it is not text; leave out the @"),
+        ("@a.parquet", r"a.parquet is no list of files: it is not text: leave out the @"),
         ("@odd.txt", r"odd.txt is no list of files"),
     ]:
         with pytest.raises(RinoError, match=words):
@@ -264,7 +264,7 @@ def test_a_file_is_known_by_what_it_is(here, capsys):
     ]
     for paths in again:
         for call in (read_jets, open_dataset):
-            with pytest.raises(RinoError, match=r"(was given twice|is the same file as .*); give every file once"):
+            with pytest.raises(RinoError, match=r"(was given twice|is the same file as .*): give every file once"):
                 call(paths)
         for options in ([], ["--max-jets", "1"]):
             assert main(["info", *paths, *options]) == 2

@@ -369,7 +369,7 @@ def test_a_copy_that_lost_anything_is_refused(encoder, source, tmp_path, monkeyp
         ("z.root", {}, r"2 files have a friend tree each, .* give a folder, for example .*z, or NAME\.parquet"),
         ("z", {}, r"more\.parquet is parquet, but a friend tree belongs to the tree of a ROOT file"),
         ("z.parquet", {"append": True}, r"append=True adds a tree to ROOT files but .*z\.parquet is parquet"),
-        ("z.parquet", {"tree": "a b"}, "tree = 'a b'; give a name"),
+        ("z.parquet", {"tree": "a b"}, "tree = 'a b': give a name"),
         ("z.parquet", {"columns": ["jet_pt"]}, "columns of the source are not written again"),
         ("z.parquet", {"max_jets": 0}, "max_jets = 0"),
         ("z.parquet", {"on_error": "ignore"}, "on_error = 'ignore'"),
@@ -407,7 +407,7 @@ def test_friends_that_exist_or_would_have_one_name_are_refused_before_anything_i
 def test_a_full_disk_leaves_nothing(encoder, source, tmp_path, options):
     size = source.stat().st_size + 1000 if "append" in options else 900
     out = tmp_path / options.pop("out")
-    with small_disk(size), pytest.raises(RinoError, match=rf"{out.name} cannot be written: .*; make room"):
+    with small_disk(size), pytest.raises(RinoError, match=rf"{out.name} cannot be written: .*: make room"):
         embed_files(encoder, source, out, **options, **QUIET)
     assert files_in(tmp_path) == [source.name]
     embed_files(encoder, source, out, **options, **QUIET)

@@ -546,7 +546,7 @@ def test_what_cannot_be_is_refused_by_all_alike(crews, files, tmp_path, what, wo
 
 def test_groups_that_are_none_are_refused():
     for group in (3, "WORLD", object()):
-        with pytest.raises(RinoError, match=r"group is .*; give a ProcessGroup of torch\.distributed"):
+        with pytest.raises(RinoError, match=r"group is .*: give a ProcessGroup of torch\.distributed"):
             Trainer(tiny(), small_jets(N), group=group)
     ranks = Ranks()
     assert ranks_of(ranks) is ranks and ranks.alone and ranks.first and repr(ranks) == "Ranks(0 of 1)"

@@ -753,7 +753,7 @@ class TestSchema:
 
     def test_names_a_missing_key(self, bare):
         del bare["pretraining"]["preset"]
-        with pytest.raises(RinoError, match=r"result\['pretraining'\] lacks 'preset'; see pyrino.report.schema"):
+        with pytest.raises(RinoError, match=r"result\['pretraining'\] lacks 'preset': see pyrino.report.schema"):
             check_result(bare)
 
 
@@ -967,8 +967,8 @@ class TestRecipes:
         [
             (lambda r: r.pop("recipes"), "neither of 'pretraining' and 'recipes'"),
             (lambda r: r.update(pretraining=r["recipes"][0]["pretraining"]), "both of 'pretraining' and 'recipes'"),
-            (lambda r: r["transfers"][1].update(recipe="other"), r"\[1\]\['recipe'\] is 'other'; give one of workshop"),
-            (lambda r: r["transfers"][0].pop("recipe"), r"\[0\]\['recipe'\] is None; give one of workshop"),
+            (lambda r: r["transfers"][1].update(recipe="other"), r"\[1\]\['recipe'\] is 'other': give one of workshop"),
+            (lambda r: r["transfers"][0].pop("recipe"), r"\[0\]\['recipe'\] is None: give one of workshop"),
             (lambda r: r["transfers"][1].update(recipe="workshop"), r"\[1\] is a second workshop from simulation-wide"),
             (lambda r: r["recipes"][0].pop("losses"), r"\['recipes'\]\[0\] lacks 'losses'"),
         ],

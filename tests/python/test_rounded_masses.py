@@ -98,7 +98,7 @@ def test_energies_that_such_masses_leave_below_the_momentum_are_taken(scale):
 def test_masses_further_below_0_are_named_with_their_bound(mass):
     columns = candidates()
     columns["pt"][9], columns["mass"][9] = 0.5, mass
-    with pytest.raises(RinoError, match=rf"mass of constituent 2 of jet 2 is {mass} GeV; give 0 or more \(from -0.005"):
+    with pytest.raises(RinoError, match=rf"mass of constituent 2 of jet 2 is {mass} GeV: give 0 or more \(from -0.005"):
         Jets.from_awkward(zipped(columns))
     p4 = off_shell(candidates())
     p4[9] = [0.3, 0.4, 0.0, np.sqrt(max(0.25 - mass**2, 0))]

@@ -139,7 +139,7 @@ def test_unknown_classes_are_named_with_those_there_are(file, tmp_path, jets):
     with pytest.raises(RinoError, match=r"numbers of the column jet_label \(numbers only\)"):
         read_jets(numbered, label="top")
     assert read_jets(numbered, label=[100, 3]).labels.tolist() == [3, 100]
-    with pytest.raises(RinoError, match=r"none.parquet has no labels to select by; leave out label="):
+    with pytest.raises(RinoError, match=r"none.parquet has no labels to select by: leave out label="):
         read_jets(write_parquet(tmp_path / "none.parquet", columns), label=3)
 
 
@@ -332,30 +332,30 @@ def test_files_of_other_labels_are_mixed_without_labels(tmp_path, jets):
     ("arguments", "words"),
     [
         ({"ptt": (1, 2)}, "no selection by 'ptt'; known are columns, constituent_pt, drop_empty"),
-        ({"pt": 500}, r"pt = 500; give \(low, high\)"),
+        ({"pt": 500}, r"pt = 500: give \(low, high\)"),
         ({"pt": (1, 2, 3)}, r"pt = \(1, 2, 3\)"),
         ({"eta": (2, -2)}, r"eta = \(2, -2\) takes no jet"),
         ({"eta": (2, 2)}, r"eta = \(2, 2\) takes no jet"),
         ({"mass": (math.nan, 2)}, "mass = .*give two numbers"),
         ({"mass": ("a", "b")}, "mass = .*give two numbers"),
-        ({"fraction": -0.1}, "fraction = -0.1; give a number from 0 to 1"),
+        ({"fraction": -0.1}, "fraction = -0.1: give a number from 0 to 1"),
         ({"fraction": 1.1}, "fraction = 1.1"),
         ({"fraction": math.nan}, "fraction = nan"),
         ({"fraction": "half"}, "fraction = 'half'"),
         ({"constituent_pt": -1}, "constituent_pt = -1"),
-        ({"hardest": 0}, "hardest = 0; give an integer of 1 or more"),
+        ({"hardest": 0}, "hardest = 0: give an integer of 1 or more"),
         ({"hardest": 2.5}, "hardest = 2.5"),
         ({"hardest": True}, "hardest = True"),
         ({"seed": -1}, "seed = -1"),
         ({"seed": 0.5}, "seed = 0.5"),
-        ({"label": 1.5}, "label = 1.5; give str or int"),
-        ({"label": [True]}, r"label = \[True\]; give str or int"),
+        ({"label": 1.5}, "label = 1.5: give str or int"),
+        ({"label": [True]}, r"label = \[True\]: give str or int"),
         ({"label": [None]}, r"label = \[None\]"),
-        ({"columns": 3}, "columns = 3; give str"),
+        ({"columns": 3}, "columns = 3: give str"),
         ({"columns": [b"part_charge"]}, "columns = .*give str"),
-        ({"drop_empty": "no"}, "drop_empty = 'no'; give True or False"),
-        ({"labelled": 0}, "labelled = 0; give True or False"),
-        ({"on_error": "warn"}, "on_error = 'warn'; choose 'raise' or 'skip'"),
+        ({"drop_empty": "no"}, "drop_empty = 'no': give True or False"),
+        ({"labelled": 0}, "labelled = 0: give True or False"),
+        ({"on_error": "warn"}, "on_error = 'warn': choose 'raise' or 'skip'"),
     ],
 )
 def test_bad_arguments_are_named(file, arguments, words):

@@ -168,7 +168,7 @@ def test_transforms_may_be_given_in_words(jets):
 
 @pytest.mark.parametrize("transform_list", [3, [rino.rotate, 3]])
 def test_what_is_no_transform_is_named(transform_list):
-    with pytest.raises(RinoError, match=r"int; give a (list of functions|function of jets)"):
+    with pytest.raises(RinoError, match=r"int: give a (list of functions|function of jets)"):
         rino.Augmentation(transform_list)
 
 
@@ -182,7 +182,7 @@ def test_transforms_that_lose_jets_are_named(jets, result, words):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda j: rino.smear(j, seed=-1), "seed = -1; give an integer from 0"),
+        (lambda j: rino.smear(j, seed=-1), "seed = -1: give an integer from 0"),
         (lambda j: rino.smear(j, seed=1.5), r"seed = 1\.5 is of type float"),
         (lambda j: rino.smear(j, seed=1, first_jet=-2), "first_jet = -2"),
         (lambda j: rino.smear(j, seed=1, threads=0), "threads is 0"),

@@ -158,7 +158,7 @@ def test_jets_without_labels_are_read_where_labels_are_not_wanted(case):
 def test_where_labels_are_wanted_the_jet_without_is_named_or_skipped(case):
     file, numbers, said = case
     jet = 0 if numbers is None else 3
-    with pytest.raises(RinoError, match=rf"{file.name}: jet {jet} {said}.*; leave labels out with labelled=False"):
+    with pytest.raises(RinoError, match=rf"{file.name}: jet {jet} {said}.*: leave labels out with labelled=False"):
         read_jets(file)
     with pytest.raises(RinoError, match=rf"jet \d+ {said}"), open_dataset(file) as dataset:
         dataset.take(N)

@@ -271,7 +271,7 @@ def test_a_dead_link_in_a_file_is_named(tmp_path, link, words):
     with h5py.File(tmp_path / "t.hdf5", "w") as file:
         file["particle_features"], file["jet_features"] = particles, link
         file["unused"] = h5py.SoftLink("/nowhere")
-    assert f"t.hdf5: {words}; put it back" in said_of(tmp_path / "t.hdf5")
+    assert f"t.hdf5: {words}: put it back" in said_of(tmp_path / "t.hdf5")
     with h5py.File(tmp_path / "t.hdf5", "a") as file:
         del file["jet_features"]
         file["jet_features"] = features

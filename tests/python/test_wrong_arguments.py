@@ -139,7 +139,7 @@ def test_labels_of_jets_in_lists_of_text_are_named():
         evaluate.roc_auc(SCORES, ["QCD", "top", "QCD", "top"])
     with pytest.raises(RinoError, match="the label of jet 0 is QCD: a tagger learns 0"):
         rino.finetune(rino.JetEncoder(RECIPE), (JETS, ["QCD"] * 6), progress=False)
-    with pytest.raises(RinoError, match="scores is of type <U1; give real numbers"):
+    with pytest.raises(RinoError, match="scores is of type <U1: give real numbers"):
         evaluate.roc_auc(list("abcd"), LABELS)
 
 

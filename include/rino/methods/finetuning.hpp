@@ -228,7 +228,7 @@ class FineTuning final : public Method {
       const auto found = jets.values().find(name);
       require(found != jets.values().end(), "the target '", name,
               "' is no column with a number per jet of these jets, ", "which have: ", keys_of(jets.values()),
-              "; read it with columns=, or set it with Jets.with_value");
+              ": read it with columns=, or set it with Jets.with_value");
       for (std::size_t j = 0; j < found->second->size(); ++j) {
         require(std::isfinite((*found->second)[j]), "the target '", name, "' of jet ", j, " is ", (*found->second)[j],
                 ": leave the jet out, or repair the column");

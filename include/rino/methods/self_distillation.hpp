@@ -271,7 +271,7 @@ class SelfDistillation final : public Method {
     const SelfDistillationOptions& o = options_;
     require(o.dino >= 0 && o.ibot >= 0 && o.gram >= 0 && o.koleo >= 0, "the weights dino, ibot, gram and koleo are ",
             o.dino, ", ", o.ibot, ", ", o.gram, " and ", o.koleo, ": choose 0 for off or positive numbers");
-    require(o.dino > 0 || o.ibot > 0, "neither dino nor ibot has a weight: there is nothing to learn; give one");
+    require(o.dino > 0 || o.ibot > 0, "neither dino nor ibot has a weight: there is nothing to learn: give one");
     require(o.mask_fraction > 0 && o.mask_fraction < 1, "mask_fraction is ", o.mask_fraction,
             ": choose a share above 0 and below 1");
     require(!views_.teacher.empty() || (o.dino == 0 && o.koleo == 0),

@@ -132,7 +132,7 @@ class JetFeatures {
     const auto found = jets.values().find(feature.name);
     require(found != jets.values().end(), "the jet feature '", feature.name,
             "' is neither computed nor a number per jet of these jets, which have: ", keys_of(jets.values()),
-            "; read it with the jets (columns=) or give another feature");
+            ": read it with the jets (columns=) or give another feature");
     const auto value = static_cast<double>((*found->second)[static_cast<std::size_t>(j)]);
     require(std::isfinite(value), "the jet feature '", feature.name, "' of jet ", j, " is ", value,
             ": repair the column, leave the jet out, or give another feature");

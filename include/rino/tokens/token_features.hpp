@@ -462,7 +462,7 @@ class TokenFeatures {
     }
     fail("the feature '", feature.name,
          "' is neither kinematic nor a column of these jets, which have: ", keys_of(jets.extras()),
-         "; read it with the jets (columns=) or give another feature");
+         ": read it with the jets (columns=) or give another feature");
   }
 
   template <typename Scalar>

@@ -37,7 +37,7 @@ struct Tokens {
   /// Whoever reads by offsets asks first: a part may have been exchanged or resized.
   /// @throws rino::Error if the parts do not fit each other or sequences are not in order.
   void check() const {
-    constexpr std::string_view remedy = ": parts were exchanged or resized; make Tokens with tokenize or from_padded";
+    constexpr std::string_view remedy = ": parts were exchanged or resized: make Tokens with tokenize or from_padded";
     const std::int64_t count = sequences();
     require(offsets.size() == view.size() + 1 && view.size() == jet.size(), "there are ", offsets.size(),
             " offsets, views of ", view.size(), " sequences and jets of ", jet.size(), remedy);

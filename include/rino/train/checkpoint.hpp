@@ -18,10 +18,10 @@ inline const at::Tensor& saved_tensor(const Safetensors& file, const std::string
   const std::string once = name.starts_with("trained.") ? "student." + name.substr(8) : name;
   const std::string& known = file.contains(name) ? name : once;
   require(file.contains(known), "the checkpoint has no '", name,
-          "': it is of another architecture; use the recipe it was made with");
+          "': it is of another architecture: use the recipe it was made with");
   const at::Tensor& saved = file.at(known);
   require(saved.sizes() == sizes, "'", name, "' has shape ", saved.sizes(), " in the checkpoint and ", sizes,
-          " here: it is of another architecture; use the recipe it was made with");
+          " here: it is of another architecture: use the recipe it was made with");
   require(saved.scalar_type() == type, "'", name, "' is ", saved.scalar_type(), " in the checkpoint and ", type,
           " here: resume with the type it was made with");
   return saved;

@@ -25,7 +25,7 @@ inline at::Tensor jet_weights(const Jets<double>& jets, const std::string& colum
     fail(name, " is '", column, "', but ",
          jets.extras().contains(column) ? "that is a column of the constituents, and the jets have of their own: "
                                         : "the jets have no such column with one number per jet, only: ",
-         keys_of(jets.values()), "; read it with columns=, or set it with Jets.with_value");
+         keys_of(jets.values()), ": read it with columns=, or set it with Jets.with_value");
   }
   const std::vector<double>& weights = *found->second;
   for (std::size_t j = 0; j < weights.size(); ++j) {

@@ -172,5 +172,5 @@ def _as_options(message: str, args: argparse.Namespace) -> str:
         value = "" if match[2] == "True" else f" {match[3]}"
         return f"--{match[1].replace('_', '-')}{value}" if hasattr(args, match[1]) else match[0]
 
-    message = re.sub(r"; leave labels out with labelled=False(,? or)?", lambda m: ";" if m[1] else "", message)
+    message = re.sub(r": leave labels out with labelled=False(,? or)?", lambda m: ";" if m[1] else "", message)
     return re.sub(r"\b(\w+)=(True\b|'([\w:,]+)')", option, message)

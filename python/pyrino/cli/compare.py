@@ -93,7 +93,7 @@ def add(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     if args.max_jets < 1:
-        raise RinoError(f"max_jets = {args.max_jets}; give 1 or more")
+        raise RinoError(f"max_jets = {args.max_jets}: give 1 or more")
     if args.plot is not None:
         check_picture(args.plot, overwrite=args.overwrite)
     sides = [_Side(path, args) for path in (args.first, args.second)]
@@ -172,7 +172,7 @@ class _Side:
                     weights += [jets.values[self._weight]] if self.has_weight else []
                     bar.update(len(jets))
         if not parts:
-            raise RinoError(f"no jet of {self.path} is left: {self.tally}; check the files and the selection")
+            raise RinoError(f"no jet of {self.path} is left: {self.tally}: check the files and the selection")
         found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return found, np.concatenate(weights) if weights else None
 

@@ -152,7 +152,7 @@ def _open(args: argparse.Namespace, recipe: Recipe, ranks: Ranks) -> Jets | JetS
         if len(args.weights) != len(args.train):
             raise RinoError(f"--weights has {len(args.weights)} numbers for {len(args.train)} paths: give one for each")
         if args.max_jets is not None:
-            raise RinoError("--max-jets and --weights exclude each other: a stream has no last jet; use --fraction")
+            raise RinoError("--max-jets and --weights exclude each other: a stream has no last jet: use --fraction")
         paths = dict(zip(args.train, args.weights, strict=True))
         return open_dataset(paths, **more, **share, **streaming, **reading_of(args))
     if args.max_jets is not None:

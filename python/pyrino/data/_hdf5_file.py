@@ -37,7 +37,7 @@ class File(h5py.File):
             if isinstance(link, (h5py.SoftLink, h5py.ExternalLink)):
                 where = f" of {link.filename}" if isinstance(link, h5py.ExternalLink) else ""
                 raise RinoError(
-                    f"{self._called}: {name} is a link to {link.path}{where}, which is not there; put it back, or "
+                    f"{self._called}: {name} is a link to {link.path}{where}, which is not there: put it back, or "
                     "write a file that holds the data itself"
                 ) from None
             raise
@@ -57,7 +57,7 @@ class File(h5py.File):
             there = any((folder / name).exists() for folder in folders for name in names)
             if file != "." and "%" not in file and not there:
                 raise RinoError(
-                    f"{self._called}: {name} is made of data in {file}, which is not there; put it back, or write a "
+                    f"{self._called}: {name} is made of data in {file}, which is not there: put it back, or write a "
                     "file that holds the data itself"
                 )
 

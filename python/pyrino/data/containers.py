@@ -48,7 +48,7 @@ def container_of(source: Source) -> Container | None:
     if source.url.startswith("root://"):
         return CONTAINERS["ROOT"]  # a server of ROOT's own protocol: not every one speaks to fsspec
     if source.path is not None and source.path.is_dir():
-        raise RinoError(f"{source} is a folder; give the name of a file")
+        raise RinoError(f"{source} is a folder: give the name of a file")
     with source.open() as file:
         start = file.read(max(len(container.magic) for container in CONTAINERS.values()))
     if not start:
@@ -99,7 +99,7 @@ def _open_hdf5(source: Source) -> Any:
     except OSError as error:
         if "unable to lock file" in str(error) or "already open for write" in str(error):
             raise RinoError(
-                f"{source} is open for writing in another program, or was when that ended ({error}); wait until it is "
+                f"{source} is open for writing in another program, or was when that ended ({error}): wait until it is "
                 "closed, or repair it with h5clear -s. Where the file system has no locks, set "
                 "HDF5_USE_FILE_LOCKING=FALSE"
             ) from error

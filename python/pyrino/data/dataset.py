@@ -161,7 +161,7 @@ class Dataset(JetStream):
         self.report = Tally(skipped=dict(self._left_out))
         if not self._pieces:
             self.report.without = [str(source) for source in files]
-            raise RinoError(f"no {'jet' if files else 'file'} is left: {self.report}; check the files")
+            raise RinoError(f"no {'jet' if files else 'file'} is left: {self.report}: check the files")
 
     # --- what it is ---
 
@@ -217,7 +217,7 @@ class Dataset(JetStream):
         """Go to a position that the same files, selection, seed and window had."""
         numbers = whole_numbers(position)
         if len(numbers) != 3 or min(numbers) < 0 or numbers[1] > max(len(self._windows(numbers[0])) - 1, 0):
-            raise RinoError(f"there is no position {position!r} in {self!r}; give one that such a Dataset had")
+            raise RinoError(f"there is no position {position!r} in {self!r}: give one that such a Dataset had")
         before = self.position
         self._go_back(numbers)
         try:
@@ -265,7 +265,7 @@ class Dataset(JetStream):
         sound = len(numbers) == 3 and min(numbers) >= 0
         if not sound or numbers[1] > max(len(self._planned(numbers[0], rank, ranks)) - 1, 0):
             raise RinoError(
-                f"there is no position {position!r} of rank {rank} of {ranks} in {self!r}; give one that such a "
+                f"there is no position {position!r} of rank {rank} of {ranks} in {self!r}: give one that such a "
                 "Dataset had"
             )
         return numbers
@@ -370,7 +370,7 @@ class Dataset(JetStream):
             return RinoError(f"rank {self._rank} has no jets: there are fewer jets than ranks ({self._world_size})")
         share = "" if self._world_size == 1 else f" in the share of rank {self._rank} of {self._world_size}"
         return RinoError(
-            f"a whole pass over the files has no jet that is wanted{share}: {self.report}; check the selection"
+            f"a whole pass over the files has no jet that is wanted{share}: {self.report}: check the selection"
         )
 
     def _advance(self) -> None:
@@ -418,7 +418,7 @@ class Dataset(JetStream):
     def _load(self) -> _Window:
         """The window where the stream stands; when it is there, the next one is being read."""
         if not self._end.alive:
-            raise RinoError(f"{self!r} was closed; open it again")
+            raise RinoError(f"{self!r} was closed: open it again")
         if self._current is not None:
             return self._current
         here = (self._pass, self._number)
@@ -492,7 +492,7 @@ class Dataset(JetStream):
             if len(entries) != piece.jets:
                 raise RinoError(
                     f"{source} has changed since it was opened: it has {len(entries)} jets where it had "
-                    f"{piece.jets}; open the data set again"
+                    f"{piece.jets}: open the data set again"
                 )
             if selection.labelled:
                 self._rule.check(source, chunk.labels and chunk.labels.meaning)

@@ -73,7 +73,7 @@ class _Reader(Reader):
                 "pT, rapidity, phi, PDG id, or [N, M, 3] without the last"
             )
         if fortran:
-            raise RinoError(f"{source}: X is stored column by column; save numpy.ascontiguousarray(X)")
+            raise RinoError(f"{source}: X is stored column by column: save numpy.ascontiguousarray(X)")
         self.entries = self._shape[0]
         self.starts = np.zeros(1, dtype=np.int64)
         self.columns = {"pdgid": "constituent"} if self._shape[2] == 4 else {}
@@ -136,7 +136,7 @@ class _Reader(Reader):
             i = row - int(ends[jet] - counts[jet])
             why = (
                 f"{self._source}: constituent {i} of jet {first + jet} has the PDG id {written[row]:g}, "
-                "the mass of which is not known here; save X[..., :3] to have massless constituents"
+                "the mass of which is not known here: save X[..., :3] to have massless constituents"
             )
             broken.setdefault(jet, why)
         return np.where(known, ids, 0).astype(np.int64)

@@ -103,7 +103,7 @@ def make_chunk(
         if lists.missing is not None:
             jets = np.searchsorted(np.cumsum(lists.counts), np.flatnonzero(lists.missing), side="right")
             for j in np.unique(jets).tolist():
-                why = f"{source}: {name} of jet {first + j} has missing values (null); write numbers"
+                why = f"{source}: {name} of jet {first + j} has missing values (null): write numbers"
                 broken.setdefault(j, why)
     found = _sound(found, broken)
     px, py, pz, energy = (found[name].values for name in MOMENTA)

@@ -101,7 +101,7 @@ class _Branches:
         if values.dtype.kind not in "fiub":
             raise _of_type(self._source, name, self._arrays[name].type, "one number per jet")
         for jet in np.flatnonzero(np.ma.getmaskarray(values)).tolist():
-            why = f"jet {self._first + jet} has no {name} (null); write a value for every jet"
+            why = f"jet {self._first + jet} has no {name} (null): write a value for every jet"
             self.broken.setdefault(jet, f"{self._source}: {why}")
         return np.ma.filled(values, 0)
 

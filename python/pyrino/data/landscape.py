@@ -70,7 +70,7 @@ class _Reader(Hdf5Reader):
         self.unfit = {name: kind for name, (block, _) in places.items() if (kind := self._unfit(name, block))}
         bad = [name for name in self._momenta if name in self.unfit or self._categories[name] is not None]
         if bad:
-            raise RinoError(f"{source}: the column {bad[0]} does not hold numbers; write it as float32 or float64")
+            raise RinoError(f"{source}: the column {bad[0]} does not hold numbers: write it as float32 or float64")
         own = {*self._momenta, *self.unfit}
         self.columns = {name: "jet" for name in self._places if name not in own}
 
@@ -146,7 +146,7 @@ def _places(table: Any) -> dict[str, tuple[str, int]]:
             names, width = _strings(kind), _width(table.dtype[block])
             if len(names) != width:
                 raise RinoError(
-                    f"the block {block} of {table.name} has {width} columns but {len(names)} names; "
+                    f"the block {block} of {table.name} has {width} columns but {len(names)} names: "
                     "write the file again"
                 )
             places.update((name, (block, i)) for i, name in enumerate(names))
@@ -182,5 +182,5 @@ def _strings(kind: Any) -> list[str]:
     data = kind if isinstance(kind, bytes) else str(kind).encode("latin-1")
     names = _ListsOnly(io.BytesIO(data), encoding="latin-1").load()
     if not isinstance(names, list) or not all(isinstance(name, (str, bytes, int)) for name in names):
-        raise RinoError("the column names are not a pickled list of strings; write the file with pandas' to_hdf")
+        raise RinoError("the column names are not a pickled list of strings: write the file with pandas' to_hdf")
     return [_text(name) for name in names]

@@ -159,14 +159,14 @@ def register(layout: Layout, *, replace: bool = False) -> None:
         If the name is taken and `replace` is not set, or the container is not known.
     """
     if not isinstance(layout, Layout):
-        raise RinoError(f"a layout is of type {type(layout).__name__}; give an instance of a subclass of Layout")
+        raise RinoError(f"a layout is of type {type(layout).__name__}: give an instance of a subclass of Layout")
     if layout.container and layout.container not in CONTAINERS:
         raise RinoError(
             f"the layout {layout.name!r} has the container {layout.container!r}; known are {', '.join(CONTAINERS)}, "
             "and '' for one that opens the file itself"
         )
     if layout.name in _LAYOUTS and not replace:
-        raise RinoError(f"there is a layout {layout.name!r} already; choose another name, or give replace=True")
+        raise RinoError(f"there is a layout {layout.name!r} already: choose another name, or give replace=True")
     _LAYOUTS.pop(layout.name, None)
     _LAYOUTS[layout.name] = layout
 
@@ -262,7 +262,7 @@ def open_reader(source: Source, layout: str | None = None) -> tuple[Layout, Read
             raise
         file.close()
     raise RinoError(
-        f"{source} is {container.name} of no known layout: it has {content}; "
+        f"{source} is {container.name} of no known layout: it has {content}: "
         f"known in {container.name} are {', '.join(other.name for other in candidates)}. "
         "Read it yourself and give the arrays to Jets, or register a layout of your own"
     )

@@ -41,15 +41,15 @@ class Mixture(JetStream):
         try:
             shares = np.asarray(weights, dtype=np.float64)
         except (TypeError, ValueError):
-            raise RinoError(f"weights = {weights!r}; give a number for each stream") from None
+            raise RinoError(f"weights = {weights!r}: give a number for each stream") from None
         if len(self.streams) < 2 or shares.shape != (len(self.streams),):
-            raise RinoError(f"{len(self.streams)} streams and {shares.size} weights; give two or more and one for each")
+            raise RinoError(f"{len(self.streams)} streams and {shares.size} weights: give two or more and one for each")
         if not (np.isfinite(shares).all() and (shares > 0).all()):
-            raise RinoError(f"weights = {shares.tolist()}; give numbers above 0")
+            raise RinoError(f"weights = {shares.tolist()}: give numbers above 0")
         meanings = list(dict.fromkeys(stream.label_meaning for stream in self.streams))
         if len(meanings) > 1:
             raise RinoError(
-                f"the labels of the streams to mix are {' and '.join(str(m or 'absent') for m in meanings)}; leave "
+                f"the labels of the streams to mix are {' and '.join(str(m or 'absent') for m in meanings)}: leave "
                 "labels out with labelled=False"
             )
         ranks = list(dict.fromkeys(stream.share for stream in self.streams if stream.share is not None))
@@ -165,14 +165,14 @@ class Mixture(JetStream):
         """What a position says: the jets drawn, and each stream's own position."""
         numbers = whole_numbers(position)
         if not numbers:
-            raise RinoError(f"there is no position {position!r} in {self!r}; give one that such a Mixture had")
+            raise RinoError(f"there is no position {position!r} in {self!r}: give one that such a Mixture had")
         places = []
         rest = numbers[1:]
         while rest and 0 < rest[0] < len(rest):
             places.append(rest[1 : 1 + rest[0]])
             rest = rest[1 + rest[0] :]
         if rest or len(places) != len(self.streams) or numbers[0] < 0:
-            raise RinoError(f"there is no position {tuple(position)} in {self!r}; give one that such a Mixture had")
+            raise RinoError(f"there is no position {tuple(position)} in {self!r}: give one that such a Mixture had")
         return numbers[0], places
 
     def _go_back(self, position: Sequence[int]) -> None:

@@ -192,7 +192,7 @@ class _Reader(Reader):
         if table == "event":
             return ak.to_numpy(array)
         if not np.array_equal(_counts(array), sizes[table]):
-            raise RinoError(f"{self._source}: {name} is not as long as the other branches of its table; write it again")
+            raise RinoError(f"{self._source}: {name} is not as long as the other branches of its table: write it again")
         return ak.to_numpy(ak.flatten(array))
 
     def _joined(

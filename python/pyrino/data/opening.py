@@ -93,7 +93,7 @@ def open_dataset(
     if not isinstance(path, Mapping):
         return open_one(path)
     if len(path) < 2:
-        raise RinoError(f"{len(path)} paths with weights cannot be mixed; give two or more, or a path alone")
+        raise RinoError(f"{len(path)} paths with weights cannot be mixed: give two or more, or a path alone")
     return Mixture([open_one(one) for one in path], list(path.values()), seed=shuffle_seed)
 
 

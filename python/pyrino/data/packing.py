@@ -112,7 +112,7 @@ def pack(
     chosen = Selection.of(columns=columns, **selection).passing_labels()
     for name in (FILE, ENTRY):
         if name in chosen.columns:
-            raise RinoError(f"the column {name!r} cannot be packed: the cache has its own; leave it out of columns")
+            raise RinoError(f"the column {name!r} cannot be packed: the cache has its own: leave it out of columns")
     if Path(out).suffix.lower() not in Packed.suffixes:
         raise RinoError(f"{out} would not be found in a folder: give a name that ends in {Packed.suffixes[0]}")
     sources = find_files(paths)
@@ -130,7 +130,7 @@ def pack(
                     writer.add(source, chunk, entries)
                     bar.update(len(entries))
         if not writer.jets:
-            raise RinoError(f"no jet is left: {tally}; check the files and the selection")
+            raise RinoError(f"no jet is left: {tally}: check the files and the selection")
         writer.finish(tally)
     _LOG.info("%s: %s", out, tally)
     if not tally.complete:
@@ -217,13 +217,13 @@ class _Writer:
                 others = {name: _stored(column, np.float64) for name, column in chunk.values.items()}
         except FloatingPointError as error:
             raise RinoError(
-                f"{source}: a number of the jets {entries[0]} to {entries[-1]} is too large for float32; "
+                f"{source}: a number of the jets {entries[0]} to {entries[-1]} is too large for float32: "
                 "repair the file, or leave out the column"
             ) from error
         if chunk.labels is not None:
             labels = np.ascontiguousarray(chunk.labels.values, dtype=np.int64)
             if not np.array_equal(others.get(NUMBER, labels), labels):
-                raise RinoError(f"{source}: the column {NUMBER} is not the jets' label; leave it out of columns")
+                raise RinoError(f"{source}: the column {NUMBER} is not the jets' label: leave it out of columns")
             others[NUMBER] = labels
         files, file, entry = chunk.origins or ((str(source),), np.zeros(len(entries), np.int32), entries)
         used, place, jets = np.unique(file, return_inverse=True, return_counts=True)
@@ -272,7 +272,7 @@ class _Writer:
         def cast(name: str, column: Array) -> Array:
             if not np.can_cast(column.dtype, self._kinds[name], "safe"):
                 raise RinoError(
-                    f"{source}: {name} is {column.dtype} and was {self._kinds[name]} in the files before; "
+                    f"{source}: {name} is {column.dtype} and was {self._kinds[name]} in the files before: "
                     "pack such files one by one"
                 )
             return column.astype(self._kinds[name], copy=False)

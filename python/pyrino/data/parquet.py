@@ -65,7 +65,7 @@ class _Reader(Reader):
         names = tuple(self._columns.to_read(self._source, columns))
         twice = [name for name in names if self._names.count(name) > 1]
         if twice:
-            raise RinoError(f"{self._source} has several columns {twice[0]}; write it again with one of that name")
+            raise RinoError(f"{self._source} has several columns {twice[0]}: write it again with one of that name")
         groups = tuple(np.flatnonzero((self._ends[1:] > first) & (self._ends[:-1] < last)).tolist())
         with reading(self._source, "parquet"):
             table = self._groups(groups, names)
@@ -203,7 +203,7 @@ class ArrowColumns:
     def _missing(self, name: str, column: pa.Array) -> None:
         if column.null_count:
             for jet in np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False)).tolist():
-                self._break(jet, f"jet {self._first + jet} has no {name} (null); write a value for every jet")
+                self._break(jet, f"jet {self._first + jet} has no {name} (null): write a value for every jet")
 
     def _break(self, jet: int, why: str) -> None:
         self.broken.setdefault(jet, f"{self._source}: {why}")

@@ -116,9 +116,9 @@ def read_jets(
     >>> jets = rino.read_jets("AOJ/*.h5", pt=(300, 1000), eta=(-2, 2), hardest=100, fraction=0.1, seed=3)
     """
     if max_jets is not None and (isinstance(max_jets, bool) or not isinstance(max_jets, (int, np.integer))):
-        raise RinoError(f"max_jets = {max_jets!r} is of type {type(max_jets).__name__}; give an integer or None")
+        raise RinoError(f"max_jets = {max_jets!r} is of type {type(max_jets).__name__}: give an integer or None")
     if max_jets is not None and max_jets < 1:
-        raise RinoError(f"max_jets = {max_jets}; give 1 or more, or None for all")
+        raise RinoError(f"max_jets = {max_jets}: give 1 or more, or None for all")
     chosen = Selection.of(**selection)
     tally = Tally()
     assembly = _Assembly()
@@ -136,7 +136,7 @@ def read_jets(
     if not tally.complete:
         warnings.warn(f"reading left out what is broken: {tally}", RinoWarning, stacklevel=level_of_caller())
     if not assembly.jets:
-        raise RinoError(f"no jet is left: {tally}; check the files and the selection")
+        raise RinoError(f"no jet is left: {tally}: check the files and the selection")
     return assembly.finish()
 
 
@@ -172,7 +172,7 @@ class LabelRule:
         for name, kind in mine.items():
             if before.get(name, kind) != kind:
                 raise RinoError(
-                    f"{name} is a column of {before[name]}s in {other} and of {kind}s in {source}; read such files one "
+                    f"{name} is a column of {before[name]}s in {other} and of {kind}s in {source}: read such files one "
                     "by one"
                 )
 
@@ -183,7 +183,7 @@ class LabelRule:
         other, before = self._first
         if meaning != before:
             raise RinoError(
-                f"the labels of {other} are {before or 'absent'}, those of {source} {meaning or 'absent'}; leave "
+                f"the labels of {other} are {before or 'absent'}, those of {source} {meaning or 'absent'}: leave "
                 "labels out with labelled=False, or read such files one by one, set labels with Jets.with_labels, "
                 "then join them with Jets.concatenate"
             )

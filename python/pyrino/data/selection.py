@@ -96,21 +96,21 @@ class Selection:
         for name, low, high in (("constituent_pt", 0.0, math.inf), ("fraction", 0.0, 1.0), ("scale", 0.0, math.inf)):
             value = getattr(made, name)
             if not isinstance(value, (int, float, np.number)) or not low <= value <= high:
-                raise RinoError(f"{name} = {value!r}; give a number from {low:g} to {high:g}")
+                raise RinoError(f"{name} = {value!r}: give a number from {low:g} to {high:g}")
             values[name] = float(value)
         if made.scale == 0.0 or math.isinf(made.scale):
-            raise RinoError(f"scale = {made.scale!r}; give what makes GeV of the file's unit: 1e-3 for MeV")
+            raise RinoError(f"scale = {made.scale!r}: give what makes GeV of the file's unit: 1e-3 for MeV")
         for name, least in (("hardest", 1), ("seed", 0)):
             value = getattr(made, name)
             if value is not None and (
                 isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least
             ):
-                raise RinoError(f"{name} = {value!r}; give an integer of {least} or more")
+                raise RinoError(f"{name} = {value!r}: give an integer of {least} or more")
             values[name] = None if value is None else int(value)
         for name in ("labelled", "drop_empty"):
             value = getattr(made, name)
             if not isinstance(value, (bool, np.bool_)):
-                raise RinoError(f"{name} = {value!r}; give True or False")
+                raise RinoError(f"{name} = {value!r}: give True or False")
             values[name] = bool(value)
         return cls(**values)
 
@@ -193,7 +193,7 @@ class Selection:
             elif jet in wrong:
                 reason = _what_is_wrong(source, chunk, jet, int(entries[jet]))
             else:
-                reason = f"{place} {chunk.labels.fault(jet)}; leave labels out with labelled=False"
+                reason = f"{place} {chunk.labels.fault(jet)}: leave labels out with labelled=False"
             if on_error == "raise":
                 raise RinoError(f"{reason}, or skip such jets with on_error='skip'")
             tally.bad(reason)
@@ -333,7 +333,7 @@ def checked_policy(on_error: str) -> str:
         If it is not.
     """
     if on_error not in ON_ERROR:
-        raise RinoError(f"on_error = {on_error!r}; choose 'raise' or 'skip'")
+        raise RinoError(f"on_error = {on_error!r}: choose 'raise' or 'skip'")
     return on_error
 
 
@@ -381,7 +381,7 @@ def _several(name: str, value: Any, kinds: tuple[type, ...]) -> tuple[Any, ...]:
         parts = (value,)
     for part in parts:
         if isinstance(part, bool) or not isinstance(part, kinds):
-            raise RinoError(f"{name} = {value!r}; give {' or '.join(k.__name__ for k in kinds[:2])}, one or several")
+            raise RinoError(f"{name} = {value!r}: give {' or '.join(k.__name__ for k in kinds[:2])}, one or several")
     return tuple(
         int(part) if isinstance(part, np.integer) else str(part) if isinstance(part, str) else part for part in parts
     )
@@ -391,12 +391,12 @@ def _range(name: str, value: Any) -> Range:
     try:
         low, high = value
     except (TypeError, ValueError):
-        raise RinoError(f"{name} = {value!r}; give (low, high), with None for an end that is open") from None
+        raise RinoError(f"{name} = {value!r}: give (low, high), with None for an end that is open") from None
     for end in (low, high):
         if end is not None and (not isinstance(end, (int, float, np.number)) or math.isnan(end)):
-            raise RinoError(f"{name} = {value!r}; give two numbers, or None for an end that is open")
+            raise RinoError(f"{name} = {value!r}: give two numbers, or None for an end that is open")
     if low is not None and high is not None and not low < high:
-        raise RinoError(f"{name} = {value!r} takes no jet; give a lower end below the upper one")
+        raise RinoError(f"{name} = {value!r} takes no jet: give a lower end below the upper one")
     return tuple(None if end is None else float(end) for end in (low, high))  # type: ignore[return-value]
 
 
@@ -406,7 +406,7 @@ def _without_labels(chunk: Chunk) -> Chunk:
 
 def _labels_of(source: Source, chunk: Chunk) -> Labels:
     if chunk.labels is None:
-        raise RinoError(f"{source} has no labels to select by; leave out label=")
+        raise RinoError(f"{source} has no labels to select by: leave out label=")
     return chunk.labels
 
 
@@ -422,7 +422,7 @@ def _what_is_wrong(source: Source, chunk: Chunk, jet: int, entry: int) -> str:
     begin, end = chunk.offsets[jet], chunk.offsets[jet + 1]
     place = f"{source}: jet {entry}"
     if begin == end:
-        return f"{place} has no constituents; leave such jets out with drop_empty=True"
+        return f"{place} has no constituents: leave such jets out with drop_empty=True"
     p4 = np.array([component[begin:end] for component in chunk.momenta], dtype=np.float64).T
     with np.errstate(all="ignore"):
         momentum = np.hypot(np.hypot(p4[:, 0], p4[:, 1]), p4[:, 2])
@@ -431,7 +431,7 @@ def _what_is_wrong(source: Source, chunk: Chunk, jet: int, entry: int) -> str:
     what = f"has E below |p| = {momentum[i]:.9g} GeV" if finite[i] else "is not finite"
     values = ", ".join(f"{value:.9g}" for value in p4[i])
     return (
-        f"{source}: constituent {i} of jet {entry} {what}: (px, py, pz, E) = ({values}) GeV; "
+        f"{source}: constituent {i} of jet {entry} {what}: (px, py, pz, E) = ({values}) GeV: "
         "repair the file or leave the jet out"
     )
 

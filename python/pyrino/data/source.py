@@ -93,11 +93,11 @@ class Source:
         except FileNotFoundError as error:
             if self.path is None:
                 cause = f" ({error.__cause__})" if error.__cause__ else ""
-                raise RinoError(f"{self} cannot be found{cause}; check the URL and the network") from error
+                raise RinoError(f"{self} cannot be found{cause}: check the URL and the network") from error
             raise RinoError(f"there is no file {self}; {_nearest(self.path)}") from error
         except Exception as error:  # protocols raise errors of every kind
             raise RinoError(
-                f"{self} cannot be opened ({error}); check the path, its rights and the protocol"
+                f"{self} cannot be opened ({error}): check the path, its rights and the protocol"
             ) from error
 
     @cached_property
@@ -130,16 +130,16 @@ def find_sources(path: PathLike | Iterable[PathLike], suffixes: Iterable[str]) -
     try:
         parts = [path] if isinstance(path, (str, os.PathLike)) else list(path)
     except TypeError:
-        raise RinoError(f"a path is of type {type(path).__name__}; give str or pathlib.Path") from None
+        raise RinoError(f"a path is of type {type(path).__name__}: give str or pathlib.Path") from None
     sources = [source for part in parts for source in _find(part, tuple(suffixes))]
     if not sources:
-        raise RinoError("the list of paths is empty; give one or more files")
+        raise RinoError("the list of paths is empty: give one or more files")
     first: dict[object, Source] = {}
     for source in sources:
         other = first.setdefault(source.identity, source)
         if other is not source:
             how = "was given twice" if other == source else f"is the same file as {other}"
-            raise RinoError(f"{source} {how}; give every file once")
+            raise RinoError(f"{source} {how}: give every file once")
     return sources
 
 
@@ -162,15 +162,15 @@ def _find(path: PathLike, suffixes: tuple[str, ...]) -> list[Source]:
     try:
         return _found(path, suffixes)
     except OSError as error:
-        raise RinoError(f"{path!s} cannot be looked at ({error}); check the path and its rights") from error
+        raise RinoError(f"{path!s} cannot be looked at ({error}): check the path and its rights") from error
 
 
 def _found(path: PathLike, suffixes: tuple[str, ...]) -> list[Source]:
     if not isinstance(path, (str, os.PathLike)):
-        raise RinoError(f"a path is of type {type(path).__name__}; give str or pathlib.Path")
+        raise RinoError(f"a path is of type {type(path).__name__}: give str or pathlib.Path")
     text = os.fsdecode(path)
     if not text:
-        raise RinoError("a path is empty; name a file or a folder, '.' for the current one")
+        raise RinoError("a path is empty: name a file or a folder, '.' for the current one")
     place = _local(text)
     if place is None:
         return _find_remote(text, suffixes) if glob.has_magic(urlsplit(text).path) else [Source(text)]
@@ -192,7 +192,7 @@ def _in_folder(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     if not files:
         folder = next(iter(_suitable(folder, suffixes)), folder)
         raise RinoError(
-            f"the folder {folder} has no files of the suffixes {', '.join(suffixes)}; name the folder that has"
+            f"the folder {folder} has no files of the suffixes {', '.join(suffixes)}: name the folder that has"
         )
     return files
 
@@ -224,7 +224,7 @@ def _of_pattern(pattern: Path, suffixes: tuple[str, ...]) -> list[Path]:
         for match in matches:
             if match.is_dir() and match.suffix.lower() in suffixes:
                 return _in_folder(match, suffixes)  # says that it has none
-        raise RinoError(f"no file matches the pattern {pattern}; check the folder and the pattern")
+        raise RinoError(f"no file matches the pattern {pattern}: check the folder and the pattern")
     return list(files)
 
 
@@ -253,13 +253,13 @@ def _in_list(file: Path, suffixes: tuple[str, ...]) -> list[Source]:
     except UnicodeError:
         text = "\0"
     if "\0" in text:
-        raise RinoError(f"{file} is no list of files: it is not text; leave out the @ to read it as jets")
+        raise RinoError(f"{file} is no list of files: it is not text: leave out the @ to read it as jets")
     paths = [line.strip() for line in text.split("\n")]
     paths = [path for path in paths if path and not path.startswith("#")]
     if not paths:
-        raise RinoError(f"the list {file} names no file; write a path a line")
+        raise RinoError(f"the list {file} names no file: write a path a line")
     if any(path.startswith("@") for path in paths):
-        raise RinoError(f"the list {file} names another list; write the files' own paths")
+        raise RinoError(f"the list {file} names another list: write the files' own paths")
     return [source for path in paths for source in _find(path, suffixes)]
 
 
@@ -275,9 +275,9 @@ def _find_remote(pattern: str, suffixes: tuple[str, ...]) -> list[Source]:
         if not files and system.exists(path):  # it is really called so
             return [Source(pattern)]
     except Exception as error:  # protocols raise errors of every kind
-        raise RinoError(f"the pattern {pattern} cannot be looked up ({error}); give the URLs one by one") from error
+        raise RinoError(f"the pattern {pattern} cannot be looked up ({error}): give the URLs one by one") from error
     if not files:
-        raise RinoError(f"no file matches the pattern {pattern}; check the folder and the pattern")
+        raise RinoError(f"no file matches the pattern {pattern}: check the folder and the pattern")
     return [Source(system.unstrip_protocol(file)) for file in files]
 
 
@@ -286,7 +286,7 @@ def _nearest(file: Path) -> str:
         return f"it is a link to {file.readlink()}, which is not there"
     try:
         if not file.parent.is_dir():
-            return f"there is no folder {file.parent} either; check the path"
+            return f"there is no folder {file.parent} either: check the path"
         names = [other.name for other in file.parent.iterdir()]
     except OSError as error:
         return f"check the name and the rights of {file.parent} ({error.strerror})"

@@ -103,7 +103,7 @@ class JetStream(ABC):
             If it was taken of other files or another order of them, another selection, seed, window or rank.
         """
         if not isinstance(state, Mapping) or not {"position", "fingerprint"} <= set(state):
-            raise RinoError("this is no state of a stream; give what state_dict returned")
+            raise RinoError("this is no state of a stream: give what state_dict returned")
         if list(state["fingerprint"]) != self.state_dict()["fingerprint"]:
             raise RinoError(
                 f"the state is that of another stream than {self!r}: the files, their order, selection, seed, window "
@@ -196,11 +196,11 @@ def whole_numbers(position: object) -> list[int]:
     try:
         return [operator.index(number) for number in position]  # type: ignore[attr-defined]
     except TypeError:
-        raise RinoError(f"position = {position!r}; give the integers that stream.position gave") from None
+        raise RinoError(f"position = {position!r}: give the integers that stream.position gave") from None
 
 
 def check_whole(**arguments: tuple[object, int]) -> None:
     """Raise `RinoError` for the first argument name=(value, least) that is no integer of at least `least`."""
     for name, (value, least) in arguments.items():
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise RinoError(f"{name} = {value!r}; give an integer of {least} or more")
+            raise RinoError(f"{name} = {value!r}: give an integer of {least} or more")

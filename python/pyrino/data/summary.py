@@ -258,7 +258,7 @@ def summarize(
         If there is no file, or the selection has no meaning for the labels.
     """
     if max_jets is not None and max_jets < 1:
-        raise RinoError(f"max_jets = {max_jets}; give 1 or more, or None for all")
+        raise RinoError(f"max_jets = {max_jets}: give 1 or more, or None for all")
     selection = selection.passing_labels()
     groups: dict[tuple[str, str, tuple[str, ...]], Summary] = {}
     broken: dict[str, str] = {}

@@ -75,15 +75,15 @@ def draw_flow(
 
     momenta = [_four_momenta(view, f"views[{v}]") for v, view in enumerate(views)]
     if not momenta or len(momenta) != len(resolutions):
-        raise RinoError(f"{len(momenta)} views and {len(resolutions)} resolutions; give one name per view")
+        raise RinoError(f"{len(momenta)} views and {len(resolutions)} resolutions: give one name per view")
     if not (math.isfinite(radius) and radius > 0):
-        raise RinoError(f"radius = {radius}; give the clustering radius R > 0, for example 0.8")
+        raise RinoError(f"radius = {radius}: give the clustering radius R > 0, for example 0.8")
     finest = max(momenta, key=len)
     indices = _subjet_indices(subjet_index, momenta, len(finest))
     jet = finest.sum(axis=0)
     jet_pt = math.hypot(jet[0], jet[1])
     if not jet_pt > 1e-9 * float(np.hypot(finest[:, 0], finest[:, 1]).sum()):
-        raise RinoError("the constituents' transverse momenta cancel, so the jet has no axis; give one with pT > 0")
+        raise RinoError("the constituents' transverse momenta cancel, so the jet has no axis: give one with pT > 0")
     jet_mass = math.sqrt(max(float(jet[3] ** 2 - np.sum(jet[:3] ** 2)), 0.0))
     planes = [_around_axis(p4, jet) for p4 in momenta]
     dots = _around_axis(finest, jet)
@@ -151,17 +151,17 @@ def _four_momenta(view: ArrayLike | Mapping[str, ArrayLike], name: str) -> NDArr
     if isinstance(view, Mapping):
         missing = [key for key in ("px", "py", "pz", "E") if key not in view]
         if missing:
-            raise RinoError(f"{name} lacks {missing} (it has {sorted(view)}); give px, py, pz and E in GeV")
+            raise RinoError(f"{name} lacks {missing} (it has {sorted(view)}): give px, py, pz and E in GeV")
         view = np.stack([to_float64(view[key], f"{name}[{key!r}]") for key in ("px", "py", "pz", "E")], axis=-1)
     p4 = to_float64(view, name)
     if p4.ndim != 2 or p4.shape[1] != 4 or not p4.size:
-        raise RinoError(f"{name} has shape {p4.shape}; give (n, 4) = px, py, pz, E in GeV with n at least 1")
+        raise RinoError(f"{name} has shape {p4.shape}: give (n, 4) = px, py, pz, E in GeV with n at least 1")
     bad = np.flatnonzero(~np.isfinite(p4).all(axis=1))
     if bad.size:
-        raise RinoError(f"{name}[{bad[0]}] = {p4[bad[0]].tolist()} is not finite; leave such constituents out")
+        raise RinoError(f"{name}[{bad[0]}] = {p4[bad[0]].tolist()} is not finite: leave such constituents out")
     along_beam = np.flatnonzero((p4[:, 0] == 0) & (p4[:, 1] == 0))
     if along_beam.size:
-        raise RinoError(f"{name}[{along_beam[0]}] has pT = 0, so no eta and phi; leave such constituents out")
+        raise RinoError(f"{name}[{along_beam[0]}] has pT = 0, so no eta and phi: leave such constituents out")
     return p4
 
 
@@ -171,7 +171,7 @@ def _subjet_indices(
     if subjet_index is None:
         return [None] * len(momenta)
     if len(subjet_index) != len(momenta):
-        raise RinoError(f"{len(subjet_index)} subjet indices for {len(momenta)} views; give one (or None) per view")
+        raise RinoError(f"{len(subjet_index)} subjet indices for {len(momenta)} views: give one (or None) per view")
     indices: list[NDArray[np.intp] | None] = []
     for v, entry in enumerate(subjet_index):
         if entry is None:
@@ -180,14 +180,14 @@ def _subjet_indices(
         index = as_array(entry, f"subjet_index[{v}]")
         if index.shape != (n,) or index.dtype.kind not in "iu":
             raise RinoError(
-                f"subjet_index[{v}] has shape {index.shape} and type {index.dtype}; "
+                f"subjet_index[{v}] has shape {index.shape} and type {index.dtype}: "
                 f"give one integer for each of the {n} constituents"
             )
         wrong = np.flatnonzero((index < -1) | (index >= len(momenta[v])))
         if wrong.size:
             raise RinoError(
                 f"subjet_index[{v}][{wrong[0]}] = {index[wrong[0]]} names none of the "
-                f"{len(momenta[v])} subjets; give 0 to {len(momenta[v]) - 1}, or -1 for none"
+                f"{len(momenta[v])} subjets: give 0 to {len(momenta[v]) - 1}, or -1 for none"
             )
         indices.append(index.astype(np.intp))
     return indices

@@ -89,11 +89,11 @@ def colours_by_name(names: Iterable[str]) -> dict[str, str]:
 def need(items: Sequence[Mapping[str, Any]], keys: Sequence[str], what: str) -> None:
     """Raise `RinoError` unless there are items and each has the keys; `what` names them."""
     if not len(items):
-        raise RinoError(f"{what} is empty; give at least one")
+        raise RinoError(f"{what} is empty: give at least one")
     for i, item in enumerate(items):
         missing = [key for key in keys if key not in item]
         if missing:
-            raise RinoError(f"{what}[{i}] lacks {missing} (it has {sorted(item)}); see the docstring for its keys")
+            raise RinoError(f"{what}[{i}] lacks {missing} (it has {sorted(item)}): see the docstring for its keys")
 
 
 def percent(share: float, _position: int) -> str:

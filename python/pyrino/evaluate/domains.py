@@ -292,7 +292,7 @@ def compare(
     for name, jets in zip(("jets_a", "jets_b"), (jets_a, jets_b), strict=True):
         if not isinstance(jets, Jets):
             raise RinoError(
-                f"{name} is of type {type(jets).__name__}; give pyrino.Jets, for example rino.read_jets(...)"
+                f"{name} is of type {type(jets).__name__}: give pyrino.Jets, for example rino.read_jets(...)"
             )
         if len(jets) < 2:
             raise RinoError(f"{name} has {len(jets)} of the two jets or more that a comparison needs: give more")
@@ -353,17 +353,17 @@ def compare_variables(
         If a sample has fewer than two jets, or a value is not finite.
     """
     if not isinstance(names, (tuple, list)) or len(names) != 2:
-        raise RinoError(f"names = {names!r}; give two, for example ('simulation', 'collisions')")
+        raise RinoError(f"names = {names!r}: give two, for example ('simulation', 'collisions')")
     for sample in (first, second):
         if not isinstance(sample, Mapping) or not {"pt", "eta"} <= set(sample):
-            raise RinoError(f"a sample is {type(sample).__name__} without pt and eta; give what jet_variables returned")
+            raise RinoError(f"a sample is {type(sample).__name__} without pt and eta: give what jet_variables returned")
     shared = [name for name in VARIABLES if name in first and name in second]
     samples = [{name: to_float64(s[name], name) for name in shared} for s in (first, second)]
     for name, sample in zip(names, samples, strict=True):
         for variable, x in sample.items():
             if x.ndim != 1 or len(x) < 2 or not np.isfinite(x).all():
                 raise RinoError(
-                    f"{name}: {variable} has shape {x.shape} or is not finite; give two jets or more with finite values"
+                    f"{name}: {variable} has shape {x.shape} or is not finite: give two jets or more with finite values"
                 )
     a, b = samples
     jets = (len(a["pt"]), len(b["pt"]))
@@ -380,7 +380,7 @@ def compare_variables(
 
 def _weights(weights: Any, jets: tuple[int, int], names: Sequence[str]) -> Weights:
     if not isinstance(weights, (tuple, list)) or len(weights) != 2:
-        raise RinoError(f"weights are of type {type(weights).__name__}; give two: arrays with one per jet, or None")
+        raise RinoError(f"weights are of type {type(weights).__name__}: give two: arrays with one per jet, or None")
     first, second = (
         None if w is None else check_weights(w, n, what=f"weights of {name}")
         for w, n, name in zip(weights, jets, names, strict=True)

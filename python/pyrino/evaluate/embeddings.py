@@ -137,7 +137,7 @@ def knn(
     samples = _samples(embeddings, labels, test, folds)
     fitted_on = _smallest_fit(samples.train.y.size, folds)
     if not 1 <= k <= fitted_on:
-        raise RinoError(f"k = {k} neighbours out of the {fitted_on} jets of a fold; give 1 to {fitted_on}")
+        raise RinoError(f"k = {k} neighbours out of the {fitted_on} jets of a fold: give 1 to {fitted_on}")
     return _probe(lambda: KNeighborsClassifier(n_neighbors=k), samples, folds, seed, threads)
 
 
@@ -227,7 +227,7 @@ def kinematics_explained(
     quantities = _log_kinematics(jet_kinematics, x.shape[0])
     if folds < 2 or _smallest_fit(x.shape[0], folds) <= x.shape[1] + 1:
         raise RinoError(
-            f"{x.shape[0]} jets in {folds} folds do not determine a linear fit in {x.shape[1]} dimensions; "
+            f"{x.shape[0]} jets in {folds} folds do not determine a linear fit in {x.shape[1]} dimensions: "
             f"give at least 2 folds and more jets (10 times the dimensions or more)"
         )
     if all_alike(x):
@@ -268,20 +268,20 @@ def similarity_along_flow(embeddings: Sequence[ArrayLike]) -> Similarity:
         If shapes differ, a value is not finite, an embedding is zero, or there are fewer than 2 jets.
     """
     if not len(embeddings):
-        raise RinoError("similarity_along_flow got no embeddings; give one array (n, D) per resolution")
+        raise RinoError("similarity_along_flow got no embeddings: give one array (n, D) per resolution")
     views = [check_embeddings(z, f"embeddings[{v}]") for v, z in enumerate(embeddings)]
     shape = views[0].shape
     for v, z in enumerate(views):
         if z.shape != shape:
             raise RinoError(f"embeddings[{v}] have shape {z.shape}, embeddings[0] {shape}; embed the same jets")
     if shape[0] < 2:
-        raise RinoError(f"{shape[0]} jet has no different jet to compare with; give at least 2")
+        raise RinoError(f"{shape[0]} jet has no different jet to compare with: give at least 2")
     units = []
     for v, z in enumerate(views):
         length = np.linalg.norm(z, axis=1, keepdims=True)
         zero = np.flatnonzero(length == 0)
         if zero.size:
-            raise RinoError(f"embeddings[{v}][{zero[0]}] is the zero vector, which has no direction; leave it out")
+            raise RinoError(f"embeddings[{v}][{zero[0]}] is the zero vector, which has no direction: leave it out")
         units.append(z / length)
     unit = np.stack(units)
     summed = np.einsum("and,bnd->ab", unit, unit, optimize=True)
@@ -334,17 +334,17 @@ def principal_components(samples: Sequence[ArrayLike], components: int = 2) -> P
         If shapes differ, a value is not finite, all embeddings are the same, or `components` does not fit.
     """
     if not isinstance(samples, (Sequence, np.ndarray)) or not len(samples):
-        raise RinoError("principal_components got no sample; give at least one array (n, D)")
+        raise RinoError("principal_components got no sample: give at least one array (n, D)")
     arrays = [check_embeddings(z, f"samples[{i}]") for i, z in enumerate(samples)]
     for i, z in enumerate(arrays):
         if z.shape[1] != arrays[0].shape[1]:
             raise RinoError(
-                f"samples[{i}] has {z.shape[1]} dimensions, samples[0] {arrays[0].shape[1]}; use one encoder"
+                f"samples[{i}] has {z.shape[1]} dimensions, samples[0] {arrays[0].shape[1]}: use one encoder"
             )
     pooled = np.concatenate(arrays)
     most = min(pooled.shape)
     if not 1 <= _int64(components, "components") <= most:
-        raise RinoError(f"components = {components} of {pooled.shape[0]} jets in {pooled.shape[1]}; give 1 to {most}")
+        raise RinoError(f"components = {components} of {pooled.shape[0]} jets in {pooled.shape[1]}: give 1 to {most}")
     if all_alike(pooled):
         raise RinoError(f"all {pooled.shape[0]} embeddings are the same (collapse); there is no component")
     mean = pooled.mean(axis=0)
@@ -365,7 +365,7 @@ def check_embeddings(embeddings: ArrayLike, name: str = "embeddings") -> _Embedd
     """
     x = to_float64(embeddings, name)
     if x.ndim != 2 or 0 in x.shape:
-        raise RinoError(f"{name} have shape {x.shape}; give one row per jet, shape (n, D), n and D at least 1")
+        raise RinoError(f"{name} have shape {x.shape}: give one row per jet, shape (n, D), n and D at least 1")
     bad = np.argwhere(~np.isfinite(x))
     if bad.size:
         i, d = bad[0]
@@ -408,15 +408,15 @@ def _samples(
         x, y, w = x[some], y[some], w[some] / w[some].mean()  # what regularises the fits is of weights about 1
     rarer = int(min(y.sum(), (~y).sum()))
     if not 2 <= _int64(folds, "folds") <= rarer:
-        raise RinoError(f"folds = {folds} with {rarer} jets of the rarer class; give 2 to {max(rarer, 2)}")
+        raise RinoError(f"folds = {folds} with {rarer} jets of the rarer class: give 2 to {max(rarer, 2)}")
     if test is None:
         return _Samples(_Sample(x, y, w), None)
     if not isinstance(test, (tuple, list)) or len(test) != 2:
-        raise RinoError(f"test is of type {type(test).__name__}; give (embeddings, labels)")
+        raise RinoError(f"test is of type {type(test).__name__}: give (embeddings, labels)")
     x_test = check_embeddings(test[0], "test embeddings")
     if x_test.shape[1] != x.shape[1]:
         raise RinoError(
-            f"test embeddings have {x_test.shape[1]} dimensions, those fitted {x.shape[1]}; use one encoder"
+            f"test embeddings have {x_test.shape[1]} dimensions, those fitted {x.shape[1]}: use one encoder"
         )
     y_test = check_labels(test[1], x_test.shape[0], "test embeddings")
     return _Samples(_Sample(x, y, w), _Sample(x_test, y_test, None))
@@ -435,7 +435,7 @@ def _probe(make: Callable[[], Any], samples: _Samples, folds: int, seed: int, th
     from threadpoolctl import threadpool_limits
 
     if _int64(threads, "threads") < 1:
-        raise RinoError(f"threads = {threads}; give at least 1")
+        raise RinoError(f"threads = {threads}: give at least 1")
     train = samples.train
     accuracies, aucs = [], []
     splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(train.x, train.y)
@@ -458,17 +458,17 @@ def _over_folds(values: list[float]) -> Measurement:
 def _log_kinematics(kinematics: Mapping[str, ArrayLike], n: int) -> dict[str, NDArray[np.float64]]:
     columns: dict[str, NDArray[np.float64]] = {}
     if not isinstance(kinematics, Mapping):
-        raise RinoError(f"jet_kinematics is of type {type(kinematics).__name__}; give a dict of pt, eta and mass")
+        raise RinoError(f"jet_kinematics is of type {type(kinematics).__name__}: give a dict of pt, eta and mass")
     for name in ("pt", "eta", "mass"):
         if name not in kinematics:
-            raise RinoError(f"jet_kinematics has no {name!r} (it has {sorted(kinematics)}); give pt, eta and mass")
+            raise RinoError(f"jet_kinematics has no {name!r} (it has {sorted(kinematics)}): give pt, eta and mass")
         column = to_float64(kinematics[name], f"jet_kinematics[{name!r}]")
         if column.shape != (n,):
-            raise RinoError(f"jet_kinematics[{name!r}] has shape {column.shape} beside {n} embeddings; give ({n},)")
+            raise RinoError(f"jet_kinematics[{name!r}] has shape {column.shape} beside {n} embeddings: give ({n},)")
         bad = np.flatnonzero(~np.isfinite(column) | ((column <= 0) & (name == "pt")))
         if bad.size:
             wrong = "is not a positive number of GeV" if name == "pt" else "is not finite"
-            raise RinoError(f"jet_kinematics[{name!r}][{bad[0]}] = {column[bad[0]]} {wrong}; leave such jets out")
+            raise RinoError(f"jet_kinematics[{name!r}][{bad[0]}] = {column[bad[0]]} {wrong}: leave such jets out")
         columns[name] = column
     return {
         "log_pt": np.log(columns["pt"]),

@@ -118,7 +118,7 @@ def accuracy(
 
 def _finite(threshold: float) -> float:
     if not np.isfinite(_float(threshold, "threshold")):
-        raise RinoError(f"threshold = {threshold} is not a finite number; give one in the range of the scores")
+        raise RinoError(f"threshold = {threshold} is not a finite number: give one in the range of the scores")
     return float(threshold)
 
 
@@ -275,7 +275,7 @@ def bootstrap(
     columns = _columns(scores, labels, weights)
     check_resamplings(n)
     if not callable(metric):
-        raise RinoError(f"metric is of type {type(metric).__name__}; give a function of scores and labels")
+        raise RinoError(f"metric is of type {type(metric).__name__}: give a function of scores and labels")
 
     def value_of(picks: NDArray[np.int64] | slice) -> float:
         some_scores, some_labels, *rest = (column[picks] for column in columns)
@@ -293,7 +293,7 @@ def bootstrap(
     if not (np.isfinite(value) and np.isfinite(resampled).all()):
         raise RinoError(
             f"the metric {getattr(metric, '__name__', metric)!r} is not finite on the sample or on one of "
-            f"the {n} resamplings; use one that is defined for every sample with both classes"
+            f"the {n} resamplings: use one that is defined for every sample with both classes"
         )
     return value, float(resampled.std(ddof=1))
 
@@ -394,9 +394,9 @@ def combine_seeds(per_seed: Sequence[Mapping[str, Measurement]]) -> dict[str, Me
         If there is no seed, or the seeds do not hold the same metrics.
     """
     if not isinstance(per_seed, Sequence) or not all(isinstance(metrics, Mapping) for metrics in per_seed):
-        raise RinoError(f"per_seed is {type(per_seed).__name__}; give a list of what tagger_metrics returned")
+        raise RinoError(f"per_seed is {type(per_seed).__name__}: give a list of what tagger_metrics returned")
     if not per_seed:
-        raise RinoError("combine_seeds got no seed; give the tagger_metrics of at least one training")
+        raise RinoError("combine_seeds got no seed: give the tagger_metrics of at least one training")
     names = list(per_seed[0])
     for i, metrics in enumerate(per_seed):
         if set(metrics) != set(names):
@@ -445,7 +445,7 @@ def thin_roc(
     """
     counts = _checked(scores, labels, weights)
     if _int64(points, "points") < 2:
-        raise RinoError(f"points = {points} makes no curve; give at least 2")
+        raise RinoError(f"points = {points} makes no curve: give at least 2")
     grid = np.linspace(0, 1, points + 2)[1:-1]
     return {
         "signal_efficiency": [round(float(x), 6) for x in grid],
@@ -486,7 +486,7 @@ def score_histogram(
     outside = np.flatnonzero((scores < 0) | (scores > 1))
     if outside.size:
         raise RinoError(
-            f"scores[{outside[0]}] = {scores[outside[0]]} is not a probability; "
+            f"scores[{outside[0]}] = {scores[outside[0]]} is not a probability: "
             "give values in [0, 1], for example the sigmoid of the logit"
         )
     edges = np.linspace(0, 1, bins + 1)

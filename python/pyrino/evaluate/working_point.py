@@ -282,6 +282,6 @@ def _between(thresholds: NDArray[np.float64], place: int) -> float:
 def point_file(path: str | os.PathLike[str]) -> Path:
     """The file of a working point: `path`, or the one in that folder."""
     if not isinstance(path, (str, os.PathLike)):
-        raise RinoError(f"a working point is of type {type(path).__name__}; give a pyrino.WorkingPoint or its file")
+        raise RinoError(f"a working point is of type {type(path).__name__}: give a pyrino.WorkingPoint or its file")
     path = Path(path)
     return path / WORKING_POINT if path.is_dir() else path

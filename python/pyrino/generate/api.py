@@ -185,7 +185,7 @@ def _integer(what: str, value: int, least: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise RinoError(f"{what} = {value!r} is no integer; give a whole number >= {least}") from None
+        raise RinoError(f"{what} = {value!r} is no integer: give a whole number >= {least}") from None
     if number < least:
         raise RinoError(f"{what} = {number}: give a whole number >= {least}")
     return number
@@ -206,6 +206,6 @@ def _folder(out: Path) -> Path:
             pass
     except OSError as error:
         raise RinoError(
-            f"cannot write to the output folder {out}: {error.strerror or error}; choose another"
+            f"cannot write to the output folder {out}: {error.strerror or error}: choose another"
         ) from error
     return out

@@ -67,7 +67,7 @@ def _start(lines: list[str]) -> Any:
     pythia = pythia8mc.Pythia("", False)  # False: no banner
     for line in lines:
         if not pythia.readString(line):
-            raise RuntimeError(f"Pythia does not know the setting {line!r}; install pythia8mc 8.317")
+            raise RuntimeError(f"Pythia does not know the setting {line!r}: install pythia8mc 8.317")
     if not pythia.init():
         raise RuntimeError(f"Pythia could not be initialised with {lines}")
     return pythia

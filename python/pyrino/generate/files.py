@@ -77,12 +77,12 @@ def stored_jets(path: Path, expected: dict[str, Any], showers: int = 1) -> int:
         found = document["configuration"]
     except (OSError, pyarrow.ArrowException, KeyError, ValueError, TypeError) as error:
         raise RinoError(
-            f"{path} exists but is no complete file of pyrino's generator ({error}); "
+            f"{path} exists but is no complete file of pyrino's generator ({error}): "
             "delete it or choose another output folder"
         ) from error
     if found != expected:
         raise RinoError(
-            f"{path} was generated with another configuration ({difference(found, expected)}); "
+            f"{path} was generated with another configuration ({difference(found, expected)}): "
             "delete it, or choose another output folder or seed"
         )
     return int(metadata.num_rows) // showers

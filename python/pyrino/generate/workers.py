@@ -102,7 +102,7 @@ class Workers:
                 self._workers.append(_Worker())
         except OSError as error:
             self.close()
-            raise RinoError(f"cannot start worker {len(self._workers)}: {error}; use fewer workers") from error
+            raise RinoError(f"cannot start worker {len(self._workers)}: {error}: use fewer workers") from error
         except BaseException:
             self.close()
             raise

@@ -78,7 +78,7 @@ def request_of(layout: FileLayout, process: str, out: Path) -> Request:
     """
     if process in layout.refused:
         raise RinoError(
-            f"jets of the process {process!r} cannot be written as {layout.name}: {layout.refused[process]}; "
+            f"jets of the process {process!r} cannot be written as {layout.name}: {layout.refused[process]}: "
             "choose another process or another layout"
         )
     suffix = out.suffix.lower()
@@ -86,7 +86,7 @@ def request_of(layout: FileLayout, process: str, out: Path) -> Request:
         return Request(layout, process, out, None)
     if _SAME.get(suffix, suffix) != _SAME.get(layout.suffix, layout.suffix):
         raise RinoError(
-            f"{out} ends in {suffix}, but files of the layout {layout.name} end in {layout.suffix}; "
+            f"{out} ends in {suffix}, but files of the layout {layout.name} end in {layout.suffix}: "
             "give such a name, or that of a folder"
         )
     return Request(layout, process, out.parent, out.name)

@@ -56,7 +56,7 @@ def momentum_fields(fields: Iterable[str], record: str | None) -> dict[str, str]
         if len(candidates) != 1:
             wanted = " or ".join(" and ".join(names) for names in known)
             state = "has more than one" if candidates else "has none"
-            raise RinoError(f"the array has the fields {present} and {state} of {wanted}; give exactly one")
+            raise RinoError(f"the array has the fields {present} and {state} of {wanted}: give exactly one")
         found |= candidates[0]
     return found
 
@@ -74,16 +74,16 @@ def awkward_jets(array: ak.Array) -> tuple[list[Floats], Integers, dict[str, NDA
     try:
         array = ak.Array(array)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
-        raise RinoError(f"{type(array).__name__} is no awkward array ({error}); give jets x var x records") from error
+        raise RinoError(f"{type(array).__name__} is no awkward array ({error}): give jets x var x records") from error
     if array.ndim != 2 or not array.fields:
         raise RinoError(
-            f"the awkward array is of type {array.type}; give jets x var x records "
+            f"the awkward array is of type {array.type}: give jets x var x records "
             "with fields such as px, py, pz, E or pt, eta, phi, mass"
         )
     missing = np.flatnonzero(np.asarray(ak.is_none(array, axis=0)))
     if missing.size:
         raise RinoError(
-            f"jet {missing[0]} of {len(array)} is missing (None); leave such jets out with their labels "
+            f"jet {missing[0]} of {len(array)} is missing (None): leave such jets out with their labels "
             "(awkward.drop_none), give none missing"
         )
     fields = momentum_fields(array.fields, ak.to_layout(array).purelist_parameter("__record__"))
@@ -148,7 +148,7 @@ def to_records(jets: Jets) -> ak.Array:
     taken = [name for name in jets.extras if name in VECTOR_NAMES]
     if taken:
         raise RinoError(
-            f"the extra '{taken[0]}' would be taken for a part of the momentum in records of the vector library; "
+            f"the extra '{taken[0]}' would be taken for a part of the momentum in records of the vector library: "
             f"make the jets with another name of it, such as 'part_{taken[0]}'"
         )
     fields = {"px": jets.px, "py": jets.py, "pz": jets.pz, "E": jets.e} | dict(jets.extras)
@@ -181,14 +181,14 @@ def _awkward_column(column: Any, name: str, offsets: Integers) -> NDArray[Any]:
         if missing.size:
             raise RinoError(
                 f"{name} is of type {ak.type(column)} and None for {place_of(int(missing[0]), offsets)}, of which "
-                "other fields are not; give one number per constituent, none missing"
+                "other fields are not: give one number per constituent, none missing"
             )
     try:
         values = ak.to_numpy(column, allow_missing=False)
     except (ValueError, TypeError) as error:
         raise RinoError(
-            f"{name} is of type {ak.type(column)}; give one number per constituent, none missing"
+            f"{name} is of type {ak.type(column)}: give one number per constituent, none missing"
         ) from error
     if values.ndim != 1 or values.dtype.kind not in "fiub":
-        raise RinoError(f"{name} is of type {ak.type(column)}; give one number per constituent")
+        raise RinoError(f"{name} is of type {ak.type(column)}: give one number per constituent")
     return values

@@ -92,7 +92,7 @@ class Jets:
         given = as_array(p4, "p4")
         momenta = to_float64(given, "p4")
         if momenta.ndim != 2 or momenta.shape[1] != 4:
-            raise RinoError(f"p4 has shape {momenta.shape}; give (T, 4) = px, py, pz, E in GeV")
+            raise RinoError(f"p4 has shape {momenta.shape}: give (T, 4) = px, py, pz, E in GeV")
         rounding = half_rounding(given.dtype)
         if rounding:  # then it is a copy
             momenta[:, 3] = not_below_momentum(*momenta.T, rounding)
@@ -141,7 +141,7 @@ class Jets:
         columns = [to_float64(column, name) for column, name in zip(given, names, strict=True)]
         shapes = {column.shape for column in columns}
         if len(shapes) != 1 or columns[0].ndim != 1:
-            raise RinoError(f"px, py, pz and E have shapes {[c.shape for c in columns]}; give four of one shape (T,)")
+            raise RinoError(f"px, py, pz and E have shapes {[c.shape for c in columns]}: give four of one shape (T,)")
         rounding = half_rounding(*(column.dtype for column in given))
         if rounding:
             columns[3] = not_below_momentum(*columns, rounding)
@@ -205,25 +205,25 @@ class Jets:
         """
         chosen = as_array(mask, "the mask")
         if chosen.dtype != np.bool_:
-            raise RinoError(f"the mask is of type {chosen.dtype}; give bool, true where a constituent is (mask > 0)")
+            raise RinoError(f"the mask is of type {chosen.dtype}: give bool, true where a constituent is (mask > 0)")
         array = padded if isinstance(padded, np.ma.MaskedArray) else as_array(padded, "padded")
         if array.ndim != 3 or array.shape[2] != 4:
-            raise RinoError(f"padded has shape {array.shape}; give (n, N, 4)")
+            raise RinoError(f"padded has shape {array.shape}: give (n, N, 4)")
         if chosen.shape != array.shape[:2]:
-            raise RinoError(f"the mask has shape {chosen.shape} for padded {array.shape}; give {array.shape[:2]}")
+            raise RinoError(f"the mask has shape {chosen.shape} for padded {array.shape}: give {array.shape[:2]}")
         offsets = offsets_of(chosen.sum(axis=1))
         rows: Any = array[chosen]  # padding may be masked
         kind = coordinates.lower() if isinstance(coordinates, str) else coordinates
         if kind == "ptetaphim":
             rows = np.stack(from_pt_eta_phi_mass(*to_float64(rows, "padded").T, offsets), axis=1)
         elif kind != "pxpypze":
-            raise RinoError(f"coordinates = {coordinates!r} is not known; choose 'pxpypze' or 'ptetaphim'")
+            raise RinoError(f"coordinates = {coordinates!r} is not known: choose 'pxpypze' or 'ptetaphim'")
         more = {}
         for name, column in _columns(extras).items():
             if not isinstance(column, np.ma.MaskedArray):
                 column = as_array(column, f"the extra '{name}'")
             if column.shape != chosen.shape:
-                raise RinoError(f"the extra '{name}' has shape {column.shape}; give {chosen.shape}, as the mask")
+                raise RinoError(f"the extra '{name}' has shape {column.shape}: give {chosen.shape}, as the mask")
             more[name] = column[chosen]
         return cls(rows, offsets, labels, more)
 
@@ -241,13 +241,13 @@ class Jets:
         offsets = [0]
         for j, jet in enumerate(jets):
             if not isinstance(jet, Iterable):
-                raise RinoError(f"jet {j} is of type {type(jet).__name__}; give one list of fastjet.PseudoJet per jet")
+                raise RinoError(f"jet {j} is of type {type(jet).__name__}: give one list of fastjet.PseudoJet per jet")
             for i, p in enumerate(jet):
                 try:
                     rows.append((p.px(), p.py(), p.pz(), p.E()))
                 except (AttributeError, TypeError) as error:
                     raise RinoError(
-                        f"constituent {i} of jet {j} is of type {type(p).__name__}; give fastjet.PseudoJet"
+                        f"constituent {i} of jet {j} is of type {type(p).__name__}: give fastjet.PseudoJet"
                     ) from error
             offsets.append(len(rows))
         return cls(np.asarray(rows, dtype=np.float64).reshape(-1, 4), offsets, labels)
@@ -265,7 +265,7 @@ class Jets:
         cores = []
         for i, part in enumerate(parts):
             if not isinstance(part, Jets):
-                raise RinoError(f"part {i} is of type {type(part).__name__}; give Jets")
+                raise RinoError(f"part {i} is of type {type(part).__name__}: give Jets")
             cores.append(part._core)
         return Jets._wrap(_core.Jets.concatenate(cores))
 
@@ -465,11 +465,11 @@ class Jets:
             numbers = numbers.astype(np.int64)
         if numbers.dtype == np.bool_:
             if numbers.shape != (n,):
-                raise RinoError(f"the mask has shape {numbers.shape} for {n} jets; give one bool per jet")
+                raise RinoError(f"the mask has shape {numbers.shape} for {n} jets: give one bool per jet")
             return Jets._wrap(self._core.select(np.flatnonzero(numbers)))
         if numbers.dtype.kind not in "iu" or numbers.ndim > 1:
             raise RinoError(
-                f"jets cannot be indexed with {index!r}; give a number, a slice, a mask (n,) or an array of numbers"
+                f"jets cannot be indexed with {index!r}: give a number, a slice, a mask (n,) or an array of numbers"
             )
         wrong = np.flatnonzero((numbers < -n) | (numbers >= n))
         if wrong.size:
@@ -568,7 +568,7 @@ def _complete(core: _core.Jets, labels: ArrayLike | None, extras: Mapping[str, A
 
 def _columns(extras: Mapping[str, ArrayLike] | None) -> Mapping[str, ArrayLike]:
     if extras is not None and not isinstance(extras, Mapping):
-        raise RinoError(f"extras is of type {type(extras).__name__}; give a dict, name -> values")
+        raise RinoError(f"extras is of type {type(extras).__name__}: give a dict, name -> values")
     return extras or {}
 
 

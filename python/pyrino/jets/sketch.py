@@ -87,7 +87,7 @@ def draw(jets: Jets, resolutions: Sequence[Any], radius: float, algorithm: str) 
     from pyrino.drawing.flow import draw_flow
 
     if len(jets) != 1:
-        raise RinoError(f"{len(jets)} jets cannot be drawn as one; choose a jet, for example jets[0].draw([2, 8])")
+        raise RinoError(f"{len(jets)} jets cannot be drawn as one: choose a jet, for example jets[0].draw([2, 8])")
     if isinstance(resolutions, (str, int)):
         resolutions = [resolutions]
     points = [_core.Resolution.parse(str(point)) for point in resolutions]

@@ -134,11 +134,11 @@ class Method:
         for name, network in self._networks.items():
             if not isinstance(network, torch.nn.Module):
                 raise RinoError(
-                    f"{type(self).__name__}.networks: {name!r} is of type {type(network).__name__}; give a "
+                    f"{type(self).__name__}.networks: {name!r} is of type {type(network).__name__}: give a "
                     "torch.nn.Module"
                 )
             if getattr(self, name, network) is not network:
-                raise RinoError(f"{type(self).__name__}.networks: {name!r} is something else here; name it otherwise")
+                raise RinoError(f"{type(self).__name__}.networks: {name!r} is something else here: name it otherwise")
             setattr(self, name, network)
         self._dtype = "float32"
         self._device = torch.device("cpu")

@@ -178,7 +178,7 @@ def _columns(
 ) -> dict[str, dict[str, tuple[Floats, Floats | None]]]:
     """Variable -> sample -> finite values, and their weights if they have some."""
     if not isinstance(samples, Mapping) or not all(isinstance(sample, Mapping) for sample in samples.values()):
-        raise RinoError("samples are not {name: {variable: values}}; give a dict of dicts of arrays (n,)")
+        raise RinoError("samples are not {name: {variable: values}}: give a dict of dicts of arrays (n,)")
     variables = list(dict.fromkeys(variable for sample in samples.values() for variable in sample))
     if not variables:
         raise RinoError("there is nothing to draw: give at least one sample with at least one variable")
@@ -191,7 +191,7 @@ def _columns(
             finite = np.isfinite(x)
             x, w = x[finite], None if w is None else w[finite]
             if x.ndim != 1 or not x.size or (w is not None and not w.any()):
-                raise RinoError(f"{variable!r} of {name!r} has no finite values (n,) that count; leave it out")
+                raise RinoError(f"{variable!r} of {name!r} has no finite values (n,) that count: leave it out")
             columns[variable][name] = (x, w)
     return columns
 

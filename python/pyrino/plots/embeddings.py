@@ -42,7 +42,7 @@ def embedding_pca(groups: Sequence[Mapping[str, Any]], explained: ArrayLike | No
     for i, group in enumerate(groups):
         xy = to_float64(group["points"], f"groups[{i}]['points']")
         if xy.ndim != 2 or xy.shape[1] != 2 or not xy.size or not np.isfinite(xy).all():
-            raise RinoError(f"groups[{i}]['points'] have shape {xy.shape} or are not finite; give finite points (n, 2)")
+            raise RinoError(f"groups[{i}]['points'] have shape {xy.shape} or are not finite: give finite points (n, 2)")
         points.append(xy)
     classes = list(dict.fromkeys(group["class"] for group in groups))
     domains = list(dict.fromkeys(group["domain"] for group in groups))
@@ -117,7 +117,7 @@ def similarity_matrix(same_jet: ArrayLike, names: Sequence[Any], different_jets:
         array = to_float64(matrix, f"the matrix of the {title}")
         if array.shape != (n, n) or not n or not np.isfinite(array).all():
             raise RinoError(
-                f"the matrix of the {title} has shape {array.shape} for {n} resolutions, or is not finite; "
+                f"the matrix of the {title} has shape {array.shape} for {n} resolutions, or is not finite: "
                 "give a finite square matrix with one row per name"
             )
         arrays.append((title, array))

@@ -53,7 +53,7 @@ def roc_curves(curves: Sequence[Mapping[str, Any]]) -> Figure:
             if eps_s.shape != eps_b.shape or eps_s.ndim != 1:
                 raise RinoError(
                     f"curves[{i}]: signal_efficiency has shape {eps_s.shape}, "
-                    f"background_efficiency {eps_b.shape}; give two equally long lists"
+                    f"background_efficiency {eps_b.shape}: give two equally long lists"
                 )
             known = eps_b * curve["n_background"] >= _LEAST_PASSING
             auc = curve.get("auc")

@@ -43,7 +43,7 @@ def confusion(matrix: ArrayLike, names: Sequence[str]) -> Figure:
     shares = to_float64(matrix, "matrix")
     n = len(names)
     if shares.shape != (n, n) or n < 1:
-        raise RinoError(f"matrix has shape {shares.shape} for {n} names; give (classes, classes) and a name for each")
+        raise RinoError(f"matrix has shape {shares.shape} for {n} names: give (classes, classes) and a name for each")
     figure = new_figure(1.6 + 0.75 * n, 1.1 + 0.7 * n)
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -89,7 +89,7 @@ def regression_residuals(
             to_float64(x, f"{what} of {name!r}") for x, what in zip(pair, ("predicted", "true"), strict=True)
         )
         if predicted.ndim != 1 or predicted.shape != truth.shape or not len(truth):
-            raise RinoError(f"{name!r} has shapes {predicted.shape} and {truth.shape}; give (n,) of both, one or more")
+            raise RinoError(f"{name!r} has shapes {predicted.shape} and {truth.shape}: give (n,) of both, one or more")
         w = np.ones(len(truth)) if weights is None else check_weights(weights, len(truth))
         residual = predicted - truth
         low, high = np.quantile(residual, [_TAIL, 1 - _TAIL])

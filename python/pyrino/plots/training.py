@@ -147,14 +147,14 @@ def _columns(
     history: Mapping[str, Sequence[float]] | Sequence[Mapping[str, float]],
 ) -> dict[str, NDArray[np.float64]]:
     if not len(history):
-        raise RinoError("the history is empty; train at least one step")
+        raise RinoError("the history is empty: train at least one step")
     if not isinstance(history, Mapping):
         keys = list(dict.fromkeys(key for record in history for key in record))
         history = {key: [record.get(key, math.nan) for record in history] for key in keys}
     columns = {key: to_float64(values, f"the history's column {key!r}") for key, values in history.items()}
     shapes = {key: column.shape for key, column in columns.items()}
     if len(set(shapes.values())) != 1 or any(len(shape) != 1 or not shape[0] for shape in shapes.values()):
-        raise RinoError(f"the history's columns have shapes {shapes}; give one number per step in each")
+        raise RinoError(f"the history's columns have shapes {shapes}: give one number per step in each")
     return columns
 
 

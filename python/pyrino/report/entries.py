@@ -59,7 +59,7 @@ def tagger_entry(
     rows = np.asarray(scores, dtype=np.float64)
     rows = rows[None] if rows.ndim == 1 else rows
     if rows.ndim != 2 or not rows.shape[0]:
-        raise RinoError(f"scores have shape {rows.shape}; give (n,), or (seeds, n) with at least one seed")
+        raise RinoError(f"scores have shape {rows.shape}: give (n,), or (seeds, n) with at least one seed")
     return {
         "strategy": strategy,
         "sample": sample,
@@ -88,7 +88,7 @@ def pca_entry(embeddings: Mapping[tuple[str, str], ArrayLike], most: int = 1000,
         As `pyrino.evaluate.principal_components`, or if ``most < 1``.
     """
     if most < 1:
-        raise RinoError(f"most = {most}; keep at least 1 jet of each class and domain")
+        raise RinoError(f"most = {most}: keep at least 1 jet of each class and domain")
     points, explained = principal_components(list(embeddings.values()))
     rng = np.random.default_rng(seed)
     groups = []

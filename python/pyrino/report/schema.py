@@ -331,9 +331,9 @@ def check_result(result: Mapping[str, Any]) -> Result:
     _check(plain, Result, "result")
     if ("pretraining" in plain) == ("recipes" in plain):
         has = "both" if "recipes" in plain else "neither"
-        raise RinoError(f"result has {has} of 'pretraining' and 'recipes'; give one of them")
+        raise RinoError(f"result has {has} of 'pretraining' and 'recipes': give one of them")
     if not plain["transfers"]:
-        raise RinoError("result['transfers'] is empty; give at least one source with its taggers")
+        raise RinoError("result['transfers'] is empty: give at least one source with its taggers")
     names = [recipe["name"] for recipe in plain.get("recipes", [])]
     shown: set[tuple[str, str]] = set()
     for i, transfer in enumerate(plain["transfers"]):
@@ -341,15 +341,15 @@ def check_result(result: Mapping[str, Any]) -> Result:
             name = transfer.get("recipe")
             if name not in names:
                 place = f"result['transfers'][{i}]['recipe']"
-                raise RinoError(f"{place} is {name!r}; give one of {', '.join(names)}")
+                raise RinoError(f"{place} is {name!r}: give one of {', '.join(names)}")
             if (name, transfer["source"]) in shown:
                 raise RinoError(
-                    f"result['transfers'][{i}] is a second {name} from {transfer['source']}; give each once"
+                    f"result['transfers'][{i}] is a second {name} from {transfer['source']}: give each once"
                 )
             shown.add((name, transfer["source"]))
         where = f"result['transfers'][{i}]['taggers']"
         if not transfer["taggers"]:
-            raise RinoError(f"{where} is empty; give the supervised and the pretrained taggers")
+            raise RinoError(f"{where} is empty: give the supervised and the pretrained taggers")
         seen: set[tuple[str, str]] = set()
         for j, tagger in enumerate(transfer["taggers"]):
             place = (tagger["strategy"], tagger["sample"])
@@ -358,7 +358,7 @@ def check_result(result: Mapping[str, Any]) -> Result:
             seen.add(place)
             for name in ("accuracy", "auc"):
                 if name not in tagger["metrics"]:
-                    raise RinoError(f"{where}[{j}]['metrics'] lacks {name!r}; use pyrino.evaluate.tagger_metrics")
+                    raise RinoError(f"{where}[{j}]['metrics'] lacks {name!r}: use pyrino.evaluate.tagger_metrics")
     return plain
 
 
@@ -375,7 +375,7 @@ def _plain(value: Any, where: str) -> Any:
         return _plain(value.tolist(), where)
     if isinstance(value, Sequence):
         return [_plain(entry, f"{where}[{i}]") for i, entry in enumerate(value)]
-    raise RinoError(f"{where} is a {type(value).__name__}; give numbers, strings, lists, arrays and dictionaries")
+    raise RinoError(f"{where} is a {type(value).__name__}: give numbers, strings, lists, arrays and dictionaries")
 
 
 def _check(value: Any, kind: Any, where: str) -> None:
@@ -424,7 +424,7 @@ def _check_keys(value: Any, kind: Any, where: str) -> None:
             raise RinoError(f"{where} has the unknown key {key!r}; {remedy} (pyrino.report.schema.{kind.__name__})")
     missing = sorted(kind.__required_keys__ - value.keys())
     if missing:
-        raise RinoError(f"{where} lacks {', '.join(map(repr, missing))}; see pyrino.report.schema.{kind.__name__}")
+        raise RinoError(f"{where} lacks {', '.join(map(repr, missing))}: see pyrino.report.schema.{kind.__name__}")
     for key, entry in value.items():
         _check(entry, hints[key], f"{where}[{key!r}]")
 
@@ -433,4 +433,4 @@ def _expect(good: bool, value: Any, wanted: str, where: str) -> None:
     if not good:
         shown = repr(value)
         shown = shown if len(shown) <= 60 else shown[:57] + "..."
-        raise RinoError(f"{where} = {shown} is not {wanted}; see pyrino.report.schema")
+        raise RinoError(f"{where} = {shown} is not {wanted}: see pyrino.report.schema")

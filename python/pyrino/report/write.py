@@ -53,7 +53,7 @@ def write_report(result: Mapping[str, Any], folder: str | os.PathLike[str]) -> P
                 file.write_text(text, encoding="utf-8", errors="backslashreplace")
     except RinoError as error:
         raise RinoError(
-            f"cannot write the report into {folder}: {error}; "
+            f"cannot write the report into {folder}: {error}: "
             "make sure it is a folder that can be written and that the disk has room"
         ) from error
     return folder / "report.html"
@@ -79,7 +79,7 @@ def read_report(path: str | os.PathLike[str]) -> Result:
     except OSError as error:
         raise RinoError(f"cannot read the report {path}: {error.strerror or error}; write_report makes it") from error
     except ValueError as error:
-        raise RinoError(f"{path} is not JSON ({error}); write the report again with write_report") from error
+        raise RinoError(f"{path} is not JSON ({error}): write the report again with write_report") from error
     if not isinstance(content, dict):
-        raise RinoError(f"{path} holds a {type(content).__name__}, not a report; write it again with write_report")
+        raise RinoError(f"{path} holds a {type(content).__name__}, not a report: write it again with write_report")
     return check_result(content)

@@ -41,7 +41,7 @@ def claim_folder(out: Path, known: Sequence[str], *, overwrite: bool, remedy: st
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RinoError(f"the folder {out} cannot be made: {error.strerror}; choose another") from error
+        raise RinoError(f"the folder {out} cannot be made: {error.strerror}: choose another") from error
     for name in known if out.is_dir() else ():
         path = out / name
         if path.is_dir():

@@ -82,5 +82,5 @@ class History(Mapping[str, np.ndarray]):
             with open(path, "rb") as file:
                 history._rows = pq.read_table(file).to_pylist()
         except (pa.ArrowException, OSError) as error:
-            raise RinoError(f"the history {path} cannot be read: {error}; remove it to go on without") from error
+            raise RinoError(f"the history {path} cannot be read: {error}: remove it to go on without") from error
         return history

@@ -228,7 +228,7 @@ def ranks_of(group: Ranks | ProcessGroup | None) -> Ranks:
         return group or Ranks()
     if not callable(getattr(group, "rank", None)) or not callable(getattr(group, "size", None)):
         raise RinoError(
-            f"group is {group!r}; give a ProcessGroup of torch.distributed, such as torch.distributed.group.WORLD"
+            f"group is {group!r}: give a ProcessGroup of torch.distributed, such as torch.distributed.group.WORLD"
         )
     return Ranks(group)
 

@@ -272,7 +272,7 @@ class Tagger(torch.nn.Module):
         self._require_binary()
         if prior is not None:
             raise RinoError(
-                f"prior = {prior!r} and a working point are both given: the threshold is on the score without prior; "
+                f"prior = {prior!r} and a working point are both given: the threshold is on the score without prior: "
                 "leave one of them out"
             )
         point = given if isinstance(given, WorkingPoint) else WorkingPoint.load(given)

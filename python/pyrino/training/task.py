@@ -64,7 +64,7 @@ def jets_of_task(given: Any, recipe: Recipe, signal: Sequence[int] | None, what:
     if weight and weight not in jets.values:
         raise RinoError(
             f"finetune.weight is {weight!r}, but the jets of {what} have no such column with one number per jet, only: "
-            f"{', '.join(jets.values) or 'none'}; read it with columns=, or set it with Jets.with_value"
+            f"{', '.join(jets.values) or 'none'}: read it with columns=, or set it with Jets.with_value"
         )
     return jets
 
@@ -126,9 +126,9 @@ def _pair(given: Any, what: str) -> tuple[Jets, Any]:
     try:
         jets, labels = given
     except (TypeError, ValueError) as error:
-        raise RinoError(f"{what} is {type(given).__name__}; give (jets, labels), or jets that carry labels") from error
+        raise RinoError(f"{what} is {type(given).__name__}: give (jets, labels), or jets that carry labels") from error
     if not isinstance(jets, Jets):
-        raise RinoError(f"{what} has jets of type {type(jets).__name__}; give pyrino.Jets, such as read_jets returns")
+        raise RinoError(f"{what} has jets of type {type(jets).__name__}: give pyrino.Jets, such as read_jets returns")
     return jets, labels
 
 
@@ -145,7 +145,7 @@ def _binary(jets: Jets, array: np.ndarray, signal: Sequence[int] | None, what: s
     wrong = np.flatnonzero(~np.isin(array, (0, 1)) if array.dtype.kind in "fiub" else np.ones(len(array), dtype=bool))
     if len(wrong):
         raise RinoError(
-            f"the label of jet {wrong[0]} is {array[wrong[0]]!s}: a tagger learns 0 (background) and 1 (signal); "
+            f"the label of jet {wrong[0]} is {array[wrong[0]]!s}: a tagger learns 0 (background) and 1 (signal): "
             "map your classes first, for example (labels == 8).astype(int), give signal=[8], or set finetune.task = "
             "'multiclass'"
         )
@@ -190,7 +190,7 @@ def _with_targets(given: Any, targets: Sequence[str], what: str) -> Jets:
         if missing:
             raise RinoError(
                 f"the target {missing[0]!r} is no column with a number per jet of these jets, which have: "
-                f"{', '.join(given.values) or 'none'}; read it with columns=, set it with Jets.with_value, or give "
+                f"{', '.join(given.values) or 'none'}: read it with columns=, set it with Jets.with_value, or give "
                 "(jets, y)"
             )
         jets = given
