@@ -142,10 +142,9 @@ class PairPass : public torch::CustomClassHolder {
       ColumnMoments moments;
       if (training || kept) {
         each_piece([&](Index begin, Index size) {
-          const at::Tensor z = k == 0 ? features_.narrow(0, begin, size) : made(k, begin, size);
-          if (kept) {
-            levels_[k].kept.narrow(0, begin, size).copy_(z);
-          }
+          const at::Tensor z = kept     ? make(k, begin, size, levels_[k].kept.narrow(0, begin, size))
+                               : k == 0 ? features_.narrow(0, begin, size)
+                                        : make(k, begin, size);
           if (training) {
             moments.add(z);
           }
@@ -155,7 +154,8 @@ class PairPass : public torch::CustomClassHolder {
     }
     at::Tensor out = at::empty({features_.size(0), outputs(top)}, features_.options());
     each_piece([&](Index begin, Index size) {
-      out.narrow(0, begin, size).copy_(at::gelu(normalised(top, z(top, begin, size))));
+      at::Tensor place = out.narrow(0, begin, size);
+      at::gelu_out(place, normalised(top, z(top, begin, size)));
     });
     return out;
   }
@@ -166,10 +166,7 @@ class PairPass : public torch::CustomClassHolder {
     std::vector<at::Tensor> gradients(parameters_.size());
     d_out_ = d_out;
     Sums sums = zeros(top);
-    each_piece([&](Index begin, Index size) {
-      const at::Tensor here = z(top, begin, size);
-      sums.add(d_normalised(top, begin, size), standardised(top, here));
-    });
+    each_piece([&](Index begin, Index size) { sums.add(d_normalised(top, begin, size), z(top, begin, size)); });
     if (keeps_inner_) {
       d_kept_ = at::empty({features_.size(0), outputs(1)}, features_.options());
     }
@@ -187,12 +184,10 @@ class PairPass : public torch::CustomClassHolder {
         gradients[first + 1].add_(d_z.sum(0));
         at::Tensor d_y = d_z.mm(parameters_[first]);
         if (k > 1) {
-          d_y = at::gelu_backward(d_y, y);
-          if (keeps_inner_) {
-            d_kept_.narrow(0, begin, size).copy_(d_y);
-          }
+          at::Tensor place = keeps_inner_ ? d_kept_.narrow(0, begin, size) : d_y;
+          d_y = at::gelu_backward_out(place, d_y, y);
         }
-        sums.add(d_y, standardised(k - 1, below));
+        sums.add(d_y, below);
       });
       d_level_ = keeps_inner_ ? k - 1 : d_level_;
     }
@@ -209,17 +204,17 @@ class PairPass : public torch::CustomClassHolder {
     at::Tensor inverse;  ///< [C] 1 / deviation
     at::Tensor factor;   ///< [C] inverse * weight
     at::Tensor offset;   ///< [C] bias - mean * factor
-    at::Tensor d_mean;   ///< [C] mean over the batch of the gradient of what the norm makes
-    at::Tensor d_along;  ///< [C] and of it times the standardised values
+    at::Tensor d_slope;  ///< [C] the gradient of z is factor times that of what the norm makes + d_slope z + d_start
+    at::Tensor d_start;
     double count = 0;
   };
 
-  /// Sums over pairs that the gradients of a norm are made of.
+  /// Sums over pairs that the gradients of a norm are made of: of that of what it makes, and of it times z.
   struct Sums {
     at::Tensor d_y, along;
-    void add(const at::Tensor& d, const at::Tensor& standardised) {
+    void add(const at::Tensor& d, const at::Tensor& z) {
       d_y.add_(d.sum(0));
-      along.add_((d * standardised).sum(0));
+      along.add_((d * z).sum(0));
     }
   };
 
@@ -255,24 +250,24 @@ class PairPass : public torch::CustomClassHolder {
     level.offset = norm(k)[1] - level.mean * level.factor;
   }
 
-  at::Tensor made(std::size_t k, Index begin, Index size) const {
-    const at::Tensor y = normalised(k - 1, z(k - 1, begin, size));
-    return at::linear(k == 1 ? y : at::gelu(y), parameters_[4 * k - 2], parameters_[4 * k - 1]);
+  /// Layer k's outputs, into `to` where it is defined.
+  at::Tensor make(std::size_t k, Index begin, Index size, at::Tensor to = {}) const {
+    at::Tensor x = normalised(k - 1, z(k - 1, begin, size));
+    x = k == 1 ? x : at::gelu_(x);
+    const at::Tensor weight = parameters_[4 * k - 2].t();
+    return to.defined() ? at::addmm_out(to, parameters_[4 * k - 1], x, weight)
+                        : at::addmm(parameters_[4 * k - 1], x, weight);
   }
 
   at::Tensor z(std::size_t k, Index begin, Index size) const {
     if (k == 0) {
       return features_.narrow(0, begin, size);
     }
-    return levels_[k].kept.defined() ? levels_[k].kept.narrow(0, begin, size) : made(k, begin, size);
+    return levels_[k].kept.defined() ? levels_[k].kept.narrow(0, begin, size) : make(k, begin, size);
   }
 
   at::Tensor normalised(std::size_t k, const at::Tensor& z) const {
     return at::addcmul(levels_[k].offset, z, levels_[k].factor);
-  }
-
-  at::Tensor standardised(std::size_t k, const at::Tensor& z) const {
-    return (z - levels_[k].mean) * levels_[k].inverse;
   }
 
   /// The gradient of what norm k makes, for k >= 1.
@@ -289,20 +284,21 @@ class PairPass : public torch::CustomClassHolder {
   /// The gradient of what layer k makes.
   at::Tensor d_made(std::size_t k, Index begin, Index size) const {
     const Level& level = levels_[k];
-    at::Tensor d = d_normalised(k, begin, size);
-    if (training_) {
-      d = d - level.d_mean - standardised(k, z(k, begin, size)) * level.d_along;
-    }
-    return d * level.factor;
+    const at::Tensor d = d_normalised(k, begin, size);
+    return training_ ? at::addcmul(level.d_start, z(k, begin, size), level.d_slope).addcmul_(d, level.factor)
+                     : d * level.factor;
   }
 
   /// The gradients of a norm, and what those of its inputs need.
   void put(std::size_t k, const Sums& sums, std::vector<at::Tensor>& gradients) {
-    gradients[4 * k] = sums.along;
+    Level& level = levels_[k];
+    const at::Tensor along = (sums.along - level.mean * sums.d_y) * level.inverse;
+    gradients[4 * k] = along;
     gradients[4 * k + 1] = sums.d_y;
-    if (training_ && levels_[k].count > 0) {
-      levels_[k].d_mean = ranks_.sum(sums.d_y) / levels_[k].count;
-      levels_[k].d_along = ranks_.sum(sums.along) / levels_[k].count;
+    if (training_ && level.count > 0) {
+      // factor (d_y - mean of d_y - standardised z times the mean of d_y times that)
+      level.d_slope = ranks_.sum(along) / -level.count * level.factor * level.inverse;
+      level.d_start = ranks_.sum(sums.d_y) / -level.count * level.factor - level.mean * level.d_slope;
     }
   }
 
@@ -517,7 +513,7 @@ class PairEmbeddingImpl : public torch::nn::Cloneable<PairEmbeddingImpl> {
     return at::cat(parts);
   }
 
-  static constexpr std::int64_t kCpuPiece = std::int64_t{1} << 14;  ///< pairs whose 64 values fit a core's cache
+  static constexpr std::int64_t kCpuPiece = std::int64_t{1} << 12;  ///< pairs whose 64 values fit a core's cache
   static constexpr std::int64_t kCudaPiece = std::int64_t{1} << 21;
 };
 
