@@ -131,7 +131,7 @@ STUDIES = {
         test_jets=8_000,
         recipes={
             "production": {"preset": "rino", **_ALIKE, **_SHRUNK},
-            "with pairs": {"preset": "rino", **_ALIKE, **_SHRUNK, **_PAIRS},
+            "production-pairs": {"preset": "rino", **_ALIKE, **_SHRUNK, **_PAIRS},
         },
         pretraining_seeds=3,
     ),
