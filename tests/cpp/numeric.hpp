@@ -24,8 +24,8 @@ struct Matrix {
   at::Tensor tensor() const { return at::tensor(values, at::kDouble).view({rows, columns}); }
 };
 
-inline at::Tensor normal(at::IntArrayRef shape, std::uint64_t seed) {
-  return at::empty(shape, at::kDouble).normal_(0.0, 1.0, rino::make_generator(at::kCPU, seed));
+inline at::Tensor normal(at::IntArrayRef shape, std::uint64_t seed, at::ScalarType type = at::kDouble) {
+  return at::empty(shape, type).normal_(0.0, 1.0, rino::make_generator(at::kCPU, seed));
 }
 
 inline double largest_difference(const at::Tensor& a, const at::Tensor& b) {
