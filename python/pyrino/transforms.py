@@ -144,7 +144,7 @@ class Augmentation:
         size = len(_core_of(jets))
         for k, (transform, accepted) in enumerate(zip(self.transforms, self._accepted, strict=True)):
             given = {"seed": draws.step(k).seed, "first_jet": first_jet, "threads": threads}
-            jets = transform(jets, **{name: given[name] for name in accepted})
+            jets = transform(jets, **{name: value for name, value in given.items() if name in accepted})
             if not isinstance(jets, Jets) or len(jets) != size:
                 what = f"{len(jets)} jets" if isinstance(jets, Jets) else type(jets).__name__
                 raise RinoError(
@@ -448,15 +448,14 @@ class _Named:
         return repr(self.text)
 
 
-def _accepted(transform: Any, position: int) -> tuple[str, ...]:
-    """Which of the arguments of a random transform it has."""
+def _accepted(transform: Any, position: int) -> frozenset[str]:
+    """The names of its arguments."""
     if not callable(transform):
         raise RinoError(
             f"transform {position} is of type {type(transform).__name__}: give a function of jets, for example "
             "functools.partial(pyrino.smear, constant=0.05)"
         )
     try:
-        parameters = inspect.signature(transform).parameters
+        return frozenset(inspect.signature(transform).parameters)
     except ValueError:  # builtins may have none
-        return ()
-    return tuple(name for name in ("seed", "first_jet", "threads") if name in parameters)
+        return frozenset()
