@@ -5,11 +5,13 @@
 #include <concepts>
 #include <cstdint>
 #include <span>
+#include <tuple>
 #include <vector>
 
 #include <Eigen/Core>
 
 #include <rino/core/error.hpp>
+#include <rino/core/fields.hpp>
 #include <rino/jets/four_momentum.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/views/transforms/detail/rebuild.hpp>
@@ -127,6 +129,14 @@ Jets<Scalar> boost_jet(const Jets<Scalar>& jets, std::span<const double> factors
 struct BoostJetOptions {
   double min_factor = 0.5;
   double max_factor = 2.0;
+
+  static constexpr auto fields() {
+    using Self = BoostJetOptions;
+    return std::tuple{
+        Field{"min_factor", &Self::min_factor, "", "least random factor"},
+        Field{"max_factor", &Self::max_factor, "", "greatest random factor"},
+    };
+  }
 };
 
 /// Every jet boosted along its own axis by a random factor, its logarithm uniform between those of the two bounds.
