@@ -24,6 +24,11 @@
 
 namespace rino {
 
+/// Whether the options have FastClusterer do the clustering, where it knows the algorithm.
+inline bool takes_fast(const ViewOptions& options) {
+  return options.backend != ViewBackend::fastjet && options.radius >= kSmallestFastRadius;
+}
+
 /// Makes the views of jets at several resolutions; each jet is clustered once for all of them (E-scheme).
 ///
 /// The subjets of a view are those of FastJet's exclusive clustering, beam mergings included: a soft particle far
@@ -131,15 +136,12 @@ class ViewGenerator {
 
  private:
   static constexpr bool kFast = FastAlgorithm<Algorithm> && std::is_same_v<Reference, ReferenceClusterer<Algorithm>>;
-  static constexpr double kSmallestFastRadius = 1e-3;
 
-  bool is_fast() const {
-    return kFast && options_.backend != ViewBackend::fastjet && options_.radius >= kSmallestFastRadius;
-  }
   using Piece = detail::ViewPiece<Scalar>;
   using Target = detail::ViewTarget<Scalar>;
   using Draft = detail::ViewDraft<Scalar>;
 
+  bool is_fast() const { return kFast && takes_fast(options_); }
   simd::Target target() const { return options_.target.value_or(simd::best_target()); }
 
   static void check(const Resolution& resolution) {
@@ -296,45 +298,25 @@ class ViewGenerator {
   /// As make_pieces, by FastClusterer: some jets at a time, those of like multiplicity together.
   template <FastAlgorithm Known>
   void make_pieces_fast(const Jets<Scalar>& jets, Index first, Index last, std::vector<Target>& targets) const {
-    constexpr Index kJets = 128;
     FastClusterer<Known> fast(options_.radius, resolutions_, target());
     std::vector<Draft> drafts(targets.size());
-    std::vector<Index> order;
     std::vector<Index> others;
     std::vector<Index> subjets;
-    for (Index begin = first; begin < last; begin += kJets) {
-      const Index end = std::min(begin + kJets, last);
+    for (Index begin = first; begin < last; begin += fast.kRange) {
+      const Index end = std::min(begin + fast.kRange, last);
       for (std::size_t v = 0; v < drafts.size(); ++v) {
         drafts[v].prepare(resolutions_[v], jets, begin, end, targets[v]);
       }
-      order.clear();
+      const auto written = [&](Index j, int place) {
+        for (std::size_t v = 0; v < drafts.size(); ++v) {
+          Draft& draft = drafts[v];
+          write(fast, place, v, jets, j, draft.begins[static_cast<std::size_t>(j - begin)], subjets,
+                draft.apart ? draft.rows : *targets[v].piece);
+          draft.counts[static_cast<std::size_t>(j - begin)] = fast.size(place, v);
+        }
+      };
       others.clear();
-      for (Index j = begin; j < end; ++j) {
-        (jets.multiplicity(j) <= fast.kMostConstituents ? order : others).push_back(j);
-      }
-      std::sort(order.begin(), order.end(),
-                [&](Index a, Index b) { return jets.multiplicity(a) > jets.multiplicity(b); });
-      for (std::size_t done = 0; done < order.size(); done += static_cast<std::size_t>(fast.places())) {
-        fast.clear();
-        const auto some = static_cast<int>(std::min(order.size() - done, static_cast<std::size_t>(fast.places())));
-        for (int place = 0; place < some; ++place) {
-          fast.add(place, jets, order[done + static_cast<std::size_t>(place)]);
-        }
-        fast.run();
-        for (int place = 0; place < some; ++place) {
-          const Index j = order[done + static_cast<std::size_t>(place)];
-          if (!fast.decided(place)) {
-            others.push_back(j);
-            continue;
-          }
-          for (std::size_t v = 0; v < drafts.size(); ++v) {
-            Draft& draft = drafts[v];
-            write(fast, place, v, jets, j, draft.begins[static_cast<std::size_t>(j - begin)], subjets,
-                  draft.apart ? draft.rows : *targets[v].piece);
-            draft.counts[static_cast<std::size_t>(j - begin)] = fast.size(place, v);
-          }
-        }
-      }
+      fast(jets, begin, end, written, [&](Index j) { others.push_back(j); });
       for (const Index j : others) {
         for_each_history(jets, j, j + 1, resolutions_, [&](Index, const ClusteringHistory& history) {
           for (std::size_t v = 0; v < drafts.size(); ++v) {
