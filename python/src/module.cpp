@@ -2,10 +2,8 @@
 #include <cstdint>
 #include <exception>
 #include <span>
-#include <vector>
 
 #include <pybind11/numpy.h>
-#include <pybind11/stl.h>
 
 #include <rino/core/error.hpp>
 #include <rino/core/fields.hpp>
@@ -20,25 +18,12 @@ namespace {
 
 using Bits = py::array_t<std::uint64_t, py::array::c_style | py::array::forcecast>;
 
-/// The first bits of the random numbers of keys, whose parts are one number for all or have one for each.
-Bits random_bits(const std::vector<Bits>& parts) {
-  py::ssize_t count = 1;
-  for (const Bits& part : parts) {
-    count = part.ndim() > 0 ? part.size() : count;
-  }
-  for (const Bits& part : parts) {
-    rino::require(part.ndim() == 0 || part.size() == count, "a part of ", count, " keys has ", part.size(),
-                  " numbers: give one, or one for each");
-  }
-  Bits bits(count);
-  std::uint64_t* const first = bits.mutable_data();
+/// The first bits of the random numbers of keys [n, parts].
+Bits random_bits(const Bits& keys) {
+  Bits bits(keys.shape(0));
   const py::gil_scoped_release unlocked;
-  std::vector<std::uint64_t> key(parts.size());
-  for (py::ssize_t i = 0; i < count; ++i) {
-    for (std::size_t p = 0; p < parts.size(); ++p) {
-      key[p] = parts[p].data()[parts[p].ndim() == 0 ? 0 : i];
-    }
-    first[i] = rino::Random(std::span<const std::uint64_t>(key)).bits();
+  for (py::ssize_t i = 0; i < keys.shape(0); ++i) {
+    bits.mutable_data()[i] = rino::Random(std::span(keys.data(i), static_cast<std::size_t>(keys.shape(1)))).bits();
   }
   return bits;
 }
@@ -59,7 +44,7 @@ PYBIND11_MODULE(_core, module) {
       py::set_error(py::module_::import("pyrino.errors").attr("RinoError"), text_of(error.what()));
     }
   });
-  module.def("random_bits", &random_bits, py::arg("parts"));
+  module.def("random_bits", &random_bits, py::arg("keys"));
   bind_jets(module);
   bind_pool(module);
   bind_views(module);

@@ -331,11 +331,7 @@ class FastClusterer {
 
   template <typename Scalar>
   void cuts(detail::kt::Group& group, int lane, const Jets<Scalar>& jets, Index j) {
-    FourMomentum<double> sum = FourMomentum<double>::Zero();
-    for (Index i = jets.begin(j); i < jets.end(j); ++i) {
-      sum += jets.constituent(i).template cast<double>();
-    }
-    const double jet_pt = pt(sum);
+    const double jet_pt = pt(jets.template four_momentum<double>(j));
     sorted_cuts_.clear();
     for (const Resolution& scale : scales_) {
       const double q = scale.kind() == Resolution::Kind::kt ? scale.value() : scale.value() * jet_pt;

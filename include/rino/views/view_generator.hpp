@@ -161,18 +161,10 @@ class ViewGenerator {
       case Resolution::Kind::kt:
         return exclusive(resolution.value());
       case Resolution::Kind::fraction:
-        return exclusive(resolution.value() * jet_pt(jets, j));
+        return exclusive(resolution.value() * pt(jets.template four_momentum<double>(j)));
       default:
         return history.constituents();
     }
-  }
-
-  static double jet_pt(const Jets<Scalar>& jets, Index j) {
-    FourMomentum<double> sum = FourMomentum<double>::Zero();
-    for (Index i = jets.begin(j); i < jets.end(j); ++i) {
-      sum += jets.constituent(i).template cast<double>();
-    }
-    return pt(sum);
   }
 
   /// Calls visit(j, history) for jets first .. last-1, with histories that serve the resolutions: clustered, unless
@@ -307,25 +299,29 @@ class ViewGenerator {
       for (std::size_t v = 0; v < drafts.size(); ++v) {
         drafts[v].prepare(resolutions_[v], jets, begin, end, targets[v]);
       }
-      const auto written = [&](Index j, int place) {
+      // size = written(v, row, piece) for the views of jet j.
+      const auto each_view = [&](Index j, const auto& written) {
         for (std::size_t v = 0; v < drafts.size(); ++v) {
           Draft& draft = drafts[v];
-          write(fast, place, v, jets, j, draft.begins[static_cast<std::size_t>(j - begin)], subjets,
-                draft.apart ? draft.rows : *targets[v].piece);
-          draft.counts[static_cast<std::size_t>(j - begin)] = fast.size(place, v);
+          const auto k = static_cast<std::size_t>(j - begin);
+          draft.counts[k] = written(v, draft.begins[k], draft.apart ? draft.rows : *targets[v].piece);
         }
       };
+      const auto decided = [&](Index j, int place) {
+        each_view(j, [&](std::size_t v, Index row, Piece& piece) {
+          write(fast, place, v, jets, j, row, subjets, piece);
+          return fast.size(place, v);
+        });
+      };
       others.clear();
-      fast(jets, begin, end, written, [&](Index j) { others.push_back(j); });
+      fast(jets, begin, end, decided, [&](Index j) { others.push_back(j); });
       for (const Index j : others) {
         for_each_history(jets, j, j + 1, resolutions_, [&](Index, const ClusteringHistory& history) {
-          for (std::size_t v = 0; v < drafts.size(); ++v) {
-            Draft& draft = drafts[v];
+          each_view(j, [&](std::size_t v, Index row, Piece& piece) {
             const Index size = count(resolutions_[v], history, jets, j);
-            write(history, jets, j, size, draft.begins[static_cast<std::size_t>(j - begin)], subjets,
-                  draft.apart ? draft.rows : *targets[v].piece);
-            draft.counts[static_cast<std::size_t>(j - begin)] = size;
-          }
+            write(history, jets, j, size, row, subjets, piece);
+            return size;
+          });
         });
       }
       for (std::size_t v = 0; v < drafts.size(); ++v) {

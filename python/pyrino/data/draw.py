@@ -40,6 +40,5 @@ def order(count: int, *key: int) -> NDArray[np.int64]:
 
 
 def _bits(*key: int | NDArray[np.int64]) -> NDArray[np.uint64]:
-    return _core.random_bits(
-        [np.asarray(part % 2**64 if isinstance(part, int) else part).astype(np.uint64) for part in key]
-    )
+    parts = (np.atleast_1d(part % 2**64 if isinstance(part, int) else part).astype(np.uint64) for part in key)
+    return _core.random_bits(np.stack(np.broadcast_arrays(*parts), axis=-1))

@@ -65,10 +65,7 @@ namespace detail {
 template <std::floating_point Scalar, typename Target>
 Jets<Scalar> boost_to_momentum(const Jets<Scalar>& jets, int threads, const Target& target) {
   return move_constituents(jets, threads, [&](std::int64_t j, const auto& write) {
-    Eigen::Vector3d jet = Eigen::Vector3d::Zero();
-    for (std::int64_t i = jets.begin(j); i < jets.end(j); ++i) {
-      jet += jets.constituent(i).template head<3>().template cast<double>();
-    }
+    const Eigen::Vector3d jet = jets.template four_momentum<double>(j).template head<3>();
     const double momentum = target(j, jet);
     const Eigen::Vector3d axis = jet / std::hypot(jet[0], jet[1], jet[2]);
     double plus = 0.0;

@@ -82,15 +82,8 @@ struct NamedTransform {
   Jets<Scalar> (*apply)(const Jets<Scalar>&, const Options&, const Draws&, int threads);
 };
 
-template <typename Options>
-bool always(const Options&) {
-  return true;
-}
-
-template <typename Options>
-bool never(const Options&) {
-  return false;
-}
+inline constexpr auto always = [](const auto&) { return true; };
+inline constexpr auto never = [](const auto&) { return false; };
 
 /// All of them: what words, recipes and Python know by name is made from this list.
 template <std::floating_point Scalar>
