@@ -315,8 +315,11 @@ def _write(
     reading = _Reading(
         Selection.of(columns=columns, **selection).passing_labels(), layout, checked_policy(on_error), max_jets
     )
-    single = isinstance(path, (str, os.PathLike)) or not isinstance(path, Iterable)
-    paths: list[Any] = [path] if single else list(path)
+    paths: list[Any]
+    if isinstance(path, (str, os.PathLike)) or not isinstance(path, Iterable):
+        paths = [path]
+    else:
+        paths = list(path)
     sources = find_files(paths)
     groups = [find_files(one) for one in paths]
     place = to.parquet()
@@ -412,8 +415,16 @@ class _Reading:
     def pieces(self, source: Source) -> Generator[tuple[Chunk, Entries, int], None, None]:
         """(jets, their numbers in the file, number of the file's jets that were read so far)."""
         before = self.tally.entries
-        how = {"layout": self.layout, "on_error": self.on_error, "most": _MOST, "identified": True}
-        with closing(iterate([source], self.selection, self.tally, **how)) as found:
+        pieces = iterate(
+            [source],
+            self.selection,
+            self.tally,
+            layout=self.layout,
+            on_error=self.on_error,
+            most=_MOST,
+            identified=True,
+        )
+        with closing(pieces) as found:
             for _, chunk, entries in found:
                 if self._left is not None:
                     extra = max(len(entries) - self._left, 0)

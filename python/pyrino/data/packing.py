@@ -123,7 +123,12 @@ def pack(
     with whole_file(out, overwrite=overwrite) as partial, pa.OSFile(os.fsencode(partial), "wb") as file:
         writer = _Writer(file, chosen, _origin_names(sources, layout, on_error))
         with progress_bar(desc="packing", unit=" jets", unit_scale=True, disable=not progress) as bar:
-            how = {"layout": layout, "on_error": on_error, "most": 4 * packed.JETS_PER_BATCH, "identified": True}
+            how: dict[str, Any] = {
+                "layout": layout,
+                "on_error": on_error,
+                "most": 4 * packed.JETS_PER_BATCH,
+                "identified": True,
+            }
             pieces = iterate(sources, chosen, tally, **how)
             for source, chunk, entries in pieces:
                 if len(entries):
@@ -177,7 +182,7 @@ class _Writer:
         self._waiting: list[_Part] = []
         self._held = 0
         self._batches = 0
-        self._writer: pa.RecordBatchFileWriter | None = None
+        self._writer: Any = None
         self.jets = 0
 
     def add(self, source: Source, chunk: Chunk, entries: NDArray[np.int64]) -> None:

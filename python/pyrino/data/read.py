@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -198,7 +198,7 @@ def iterate(
     on_error: str = "raise",
     most: int = 4 * _ROWS,
     identified: bool = False,
-) -> Iterator[tuple[Source, Chunk, NDArray[np.int64]]]:
+) -> Generator[tuple[Source, Chunk, NDArray[np.int64]]]:
     """What `selection` takes of files, in their order: (file, at most `most` jets, their numbers in the file).
 
     `tally` counts what was taken and what was not. With `identified` the column `JET` comes by itself where a file has
@@ -224,7 +224,7 @@ def iterate(
                 for first, last in reader.spans(min(_ROWS, most), most):
                     chunk, entries = read_piece(reader, first, last, columns)
                     if selection.labelled is not False:
-                        rule.check(source, chunk.labels and chunk.labels.meaning)
+                        rule.check(source, None if chunk.labels is None else chunk.labels.meaning)
                     chunk, entries = selection.take(source, chunk, entries, tally, on_error)
                     if not first:
                         tally.add(Tally(files=1, layouts={found.name: 1}))

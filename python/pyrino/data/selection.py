@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -180,8 +180,8 @@ class Selection:
             tally.cut += int(empty.sum())
             keep &= ~empty
         wrong = set(piece_of(chunk, np.zeros(len(keep), np.int64), str(source)).find_bad().tolist())
-        unlabelled = chunk.labels is not None and self.labelled
-        none = np.flatnonzero(chunk.labels.values < 0).tolist() if unlabelled else []
+        labels = chunk.labels if self.labelled else None
+        none = [] if labels is None else np.flatnonzero(labels.values < 0).tolist()
         for jet in sorted(wrong.union(chunk.broken, none)):
             if not keep[jet]:
                 continue
@@ -192,8 +192,8 @@ class Selection:
                 reason = chunk.broken[jet]
             elif jet in wrong:
                 reason = _what_is_wrong(source, chunk, jet, int(entries[jet]))
-            else:
-                reason = f"{place} {chunk.labels.fault(jet)}: leave labels out with labelled=False"
+            elif labels is not None:
+                reason = f"{place} {labels.fault(jet)}: leave labels out with labelled=False"
             if on_error == "raise":
                 raise RinoError(f"{reason}, or skip such jets with on_error='skip'")
             tally.bad(reason)
@@ -219,12 +219,12 @@ class Selection:
         with np.errstate(all="ignore"):  # broken jets, which are not taken, may hold anything
             px, py, pz, e = (_sum_of_jets(component, chunk) for component in chunk.momenta)
             pt2 = px * px + py * py
-            for bounds, value in (
+            values: list[tuple[tuple[float | None, float | None], Callable[[], NDArray[Any]]]] = [
                 (self.pt, lambda: np.sqrt(pt2)),
                 (self.eta, lambda: np.arcsinh(pz / np.sqrt(pt2))),
                 (self.mass, lambda: np.sqrt(np.maximum(e * e - pt2 - pz * pz, 0.0))),
-            ):
-                low, high = bounds
+            ]
+            for (low, high), value in values:
                 if low is not None:
                     keep &= value() >= low
                 if high is not None:

@@ -169,10 +169,10 @@ def _of_classes(jets: Jets, array: np.ndarray, recipe: Recipe, what: str) -> Jet
         array = np.array([numbers[name] for name in array.tolist()], dtype=np.int64)
     array = _whole(array, "labels")
     known = np.array([label for label, _ in pairs])
-    wrong = np.flatnonzero(~np.isin(array, known))
-    if len(wrong):
+    others = np.flatnonzero(~np.isin(array, known))
+    if len(others):
         raise RinoError(
-            f"the label of jet {wrong[0]} is {array[wrong[0]]}, which is none of finetune.classes "
+            f"the label of jet {others[0]} is {array[others[0]]}, which is none of finetune.classes "
             f"({', '.join(map(str, recipe.finetune.classes))}): add it, or leave such jets out"
         )
     if what == "train" and len(np.unique(array)) < 2:
