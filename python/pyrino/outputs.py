@@ -25,13 +25,15 @@ from pyrino.data.containers import CONTAINERS, container_of
 from pyrino.data.layout import open_file
 from pyrino.data.nanoaod import JET
 from pyrino.data.read import find_files, iterate
-from pyrino.data.selection import Selection, Tally, checked_policy
+from pyrino.data.selection import Choice, Selection, Tally, checked_policy
 from pyrino.data.source import PathLike, Source
 from pyrino.errors import RinoError, RinoWarning, level_of_caller, readable
 from pyrino.files import whole_file
 from pyrino.jets import Jets
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from pyrino.nn import Encoder
     from pyrino.training.tagger import Point, Tagger
 
@@ -70,7 +72,7 @@ def embed_files(
     max_jets: int | None = None,
     layout: str | None = None,
     on_error: str = "raise",
-    **selection: Any,
+    **selection: Unpack[Choice],
 ) -> Tally:
     """Write the embeddings of all jets of files; memory is bounded for any number of jets.
 
@@ -167,7 +169,7 @@ def predict_files(
     max_jets: int | None = None,
     layout: str | None = None,
     on_error: str = "raise",
-    **selection: Any,
+    **selection: Unpack[Choice],
 ) -> Tally:
     """Write a tagger's scores for all jets of files; memory is bounded for any number of jets.
 

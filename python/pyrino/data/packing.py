@@ -40,13 +40,14 @@ from pyrino.data.packed import (
     used_names,
 )
 from pyrino.data.read import find_files, iterate
-from pyrino.data.selection import Selection, Tally
+from pyrino.data.selection import Cuts, Selection, Tally
 from pyrino.data.source import PathLike, Source
 from pyrino.errors import RinoError, RinoWarning, level_of_caller, readable
 from pyrino.files import whole_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from typing_extensions import Unpack
 
 __all__ = ["pack"]
 
@@ -65,7 +66,7 @@ def pack(
     progress: bool = True,
     layout: str | None = None,
     on_error: str = "raise",
-    **selection: Any,
+    **selection: Unpack[Cuts],
 ) -> Tally:
     """Write jets of any layout to one packed cache, which `read_jets` and `open_dataset` read as fast as memory.
 

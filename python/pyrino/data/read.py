@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Generator, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,13 @@ from pyrino._columns import offsets_of, read_only
 from pyrino.data.chunk import Chunk, chosen
 from pyrino.data.layout import open_file, suffixes
 from pyrino.data.nanoaod import JET
-from pyrino.data.selection import Selection, Tally, checked_policy, read_piece
+from pyrino.data.selection import Choice, Selection, Tally, checked_policy, read_piece
 from pyrino.data.source import PathLike, Source, find_sources
 from pyrino.errors import RinoError, RinoWarning, level_of_caller
 from pyrino.jets import Jets
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["LabelRule", "find_files", "iterate", "read_jets"]
 
@@ -34,7 +37,7 @@ def read_jets(
     max_jets: int | None = None,
     layout: str | None = None,
     on_error: str = "raise",
-    **selection: Any,
+    **selection: Unpack[Choice],
 ) -> Jets:
     """Jets from files of any layout that pyrino knows; the content tells which.
 

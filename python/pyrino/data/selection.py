@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +19,41 @@ from pyrino.data.layout import Reader
 from pyrino.data.source import Source
 from pyrino.errors import RinoError, readable
 
-__all__ = ["ON_ERROR", "Selection", "Tally", "checked_policy"]
+__all__ = ["ON_ERROR", "Choice", "Cuts", "Selection", "Tally", "checked_policy"]
 
 #: What to do with a file or a jet that is broken.
 ON_ERROR = ("raise", "skip")
 
 Range = tuple[float | None, float | None]
 Label = str | int
+
+
+class Cuts(TypedDict, total=False):
+    """Which jets and constituents are taken, by the arguments of `read_jets`, as a dictionary.
+
+    Examples
+    --------
+    >>> cut = rino.data.Cuts(pt=(500, 1000), eta=(-2, 2))
+    >>> jets = rino.read_jets("val/*.root", **cut)
+    """
+
+    labelled: bool | None
+    pt: Sequence[float | None] | None
+    eta: Sequence[float | None] | None
+    mass: Sequence[float | None] | None
+    label: Label | Iterable[Label] | None
+    constituent_pt: float | None
+    hardest: int | None
+    fraction: float | None
+    seed: int | None
+    drop_empty: bool | None
+    scale: float | None
+
+
+class Choice(Cuts, total=False):
+    """The same with columns."""
+
+    columns: str | Iterable[str] | None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,6 +37,8 @@ __all__ = ["Jets"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+#: None where there are none; who has labelled jets, or jets of files, need not look. Named as typeshed does.
+MaybeNone: TypeAlias = Any
 #: In the class below `_core` is an attribute.
 _Core = _core.Jets
 
@@ -314,7 +316,7 @@ class Jets:
         return self._core.e()
 
     @property
-    def labels(self) -> Integers | None:
+    def labels(self) -> Integers | MaybeNone:
         """(n,) class numbers, or None."""
         return self._core.labels()
 
@@ -333,7 +335,7 @@ class Jets:
         return self._values
 
     @property
-    def origins(self) -> Origins | None:
+    def origins(self) -> Origins | MaybeNone:
         """File and entry that each jet was read from; they stay with it through selections, views and transforms."""
         found = self._core.origins()
         return None if found is None else Origins(tuple(found[0]), *found[1:])
@@ -443,7 +445,7 @@ class Jets:
         for j in range(len(self)):
             yield self[j]
 
-    def __getitem__(self, index: Any) -> Jets:
+    def __getitem__(self, index: int | slice | ArrayLike | tuple[Any, ...]) -> Jets:
         """One jet (a `Jets` of length 1), a slice, the jets of a boolean mask (n,), or those of an index array or list.
 
         A single jet and a slice of step 1 share the momenta, all else is copied. ``jets[index, ...]`` is the same, as

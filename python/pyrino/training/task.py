@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pyrino._columns import as_array
 from pyrino.data.labelled_stream import is_signal
@@ -16,7 +17,7 @@ from pyrino.recipe import Recipe
 
 __all__ = ["Labelled", "balanced", "classes_of", "columns_of_task", "jets_of_task", "with_classes"]
 
-Labelled = tuple[Jets, Sequence[int] | np.ndarray]
+Labelled = tuple[Jets, ArrayLike]
 
 
 def columns_of_task(recipe: Recipe) -> list[str]:
