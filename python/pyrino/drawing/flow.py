@@ -246,7 +246,7 @@ def _scatter_by_subjet(
         subjets[:, 2],
         s=_area(subjets[:, 0] / jet_pt) + 30,
         facecolors="none",
-        edgecolors=[tuple(colour) for colour in palette[:-1]],
+        edgecolors=palette[:-1].tolist(),
         linewidths=1.3,
         zorder=3,
     )
