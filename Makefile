@@ -109,10 +109,11 @@ SOURCES := $(shell find include python/src tests/cpp tests/clang tests/consumer 
 CLANG = $(shell for v in 16 17 18 19 20 21 22; do command -v clang++-$$v && break; done)
 SITE = $(shell $(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 lint: APT_NEEDED += $(if $(CLANG),,clang-16)
-lint: deps
+lint: deps $(VENV)/.built
 	clang-format --dry-run --Werror $(SOURCES)
 	ruff check .
 	ruff format --check .
+	mypy
 	$(or $(CLANG),clang++-16) -std=c++20 -fsyntax-only -DRINO_FASTJET -Wall -Wextra -Wpedantic -Wconversion -Werror -Iinclude \
 	  $(addprefix -isystem $(SITE)/,torch/include torch/include/torch/csrc/api/include fastjet/include cmeel.prefix/include/eigen3) \
 	  tests/clang/everything.cpp

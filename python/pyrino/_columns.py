@@ -55,20 +55,20 @@ def as_array(values: Any, name: str, verb: str = "is") -> NDArray[Any]:
     """
     try:
         missing = _missing(values)
-        array = None if missing is not None and missing.any() else np.asarray(values)
-        if array is not None and array.dtype == object and hasattr(values, "dtypes"):  # pandas' nullable, side by side
-            kinds = np.ravel(np.asarray(values.dtypes, dtype=object))
-            array = array.astype(np.result_type(*(getattr(kind, "numpy_dtype", kind) for kind in kinds)))
+        if missing is None or not missing.any():
+            array = np.asarray(values)
+            if array.dtype == object and hasattr(values, "dtypes"):  # pandas' nullable, side by side
+                kinds = np.ravel(np.asarray(values.dtypes, dtype=object))
+                array = array.astype(np.result_type(*(getattr(kind, "numpy_dtype", kind) for kind in kinds)))
+            return array
     except (ValueError, TypeError, RuntimeError) as error:
         raise RinoError(f"{name} {verb} no array: {error}: give numbers of one shape") from error
-    if array is None:
-        places = np.argwhere(missing)
-        first = ", ".join(map(str, places[0].tolist()))
-        raise RinoError(
-            f"{name} {verb} masked or null in {len(places)} of {missing.size} entries, the first at [{first}]: leave "
-            "out what they belong to, or fill them with numbers"
-        )
-    return array
+    places = np.argwhere(missing)
+    first = ", ".join(map(str, places[0].tolist()))
+    raise RinoError(
+        f"{name} {verb} masked or null in {len(places)} of {missing.size} entries, the first at [{first}]: leave "
+        "out what they belong to, or fill them with numbers"
+    )
 
 
 #: In lists, what cannot have a mask.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import statistics
@@ -111,7 +112,7 @@ def interleaved(
     """
     if repetitions < 1:
         raise RinoError(f"repetitions is {repetitions}: give 1 or more, 9 is usual")
-    wait = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
+    wait: Callable[[], object] = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for work in sides.values():
         work()
@@ -270,7 +271,7 @@ def bench(
         one = [sample[j] for j in range(min(jets, 200))]
         for jet in one[:20]:
             encoder.embed(jet)
-        single = Timing.of([_seconds(lambda jet=jet: encoder.embed(jet)) for jet in one])
+        single = Timing.of([_seconds(functools.partial(encoder.embed, jet)) for jet in one])
     return {
         "machine": machine,
         "jets": multiplicities(sample),

@@ -6,7 +6,7 @@ import itertools
 import operator
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -29,7 +29,7 @@ class _Side:
     def __init__(self, core: Any, training: bool) -> None:
         core.train(training)
         self.core = core
-        self.held: list[torch.Tensor] | None = None
+        self.held: list[torch.Tensor] = []  # none yet
 
 
 class _Binding:
@@ -74,7 +74,7 @@ class CppModule(torch.nn.Module):
             for part, below in itertools.zip_longest(parts, parts[1:], fillvalue=leaf):
                 if part not in node._modules:
                     node.add_module(part, torch.nn.ModuleList() if below.isdigit() else _Node())
-                node = node._modules[part]
+                node = cast(torch.nn.Module, node._modules[part])
             # a copy, so that tensors which live in a trainer's buffer stay there
             value = tensor.detach() if core is None else tensor.detach().clone()
             if buffer:
@@ -103,8 +103,8 @@ class CppModule(torch.nn.Module):
         with self._binding.lock:
             side = self._side(self.training if training is None else training)
             tensors = self._tensors()
-            if side.held is None or not all(map(operator.is_, tensors, side.held)):
-                side.held = None  # should one be refused
+            if len(side.held) != len(tensors) or not all(map(operator.is_, tensors, side.held)):
+                side.held = []  # should one be refused
                 side.core.rebind(tensors)
                 side.held = tensors
             return side
@@ -128,12 +128,12 @@ class CppModule(torch.nn.Module):
 
     def _walk(self) -> None:
         """Remember where every node and tensor hangs, so that looking at all of them takes microseconds."""
-        links: dict[int, tuple[dict[str, Any], str, torch.nn.Module]] = {}
+        links: dict[int, tuple[dict[str, torch.nn.Module | None], str, torch.nn.Module]] = {}
         slots = []
         for path, leaf, buffer in self._places:
             node: torch.nn.Module = self
             for part in path.split(".") if path else []:
-                child = node._modules[part]
+                child = cast(torch.nn.Module, node._modules[part])
                 links[id(child)] = (node._modules, part, child)
                 node = child
             slots.append((node._buffers if buffer else node._parameters, leaf))

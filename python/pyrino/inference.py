@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypedDict, overload
 
 import numpy as np
 import torch
@@ -26,8 +26,9 @@ from pyrino.nn import Encoder
 if TYPE_CHECKING:
     import awkward as ak
     import dask_awkward as dak
+    from typing_extensions import Unpack
 
-    Collection = Jets | JetStream | ak.Array | dak.Array
+    Collection: TypeAlias = Jets | JetStream | ak.Array | dak.Array
 
 __all__ = ["Call", "compute", "embed", "weights_digest"]
 
@@ -41,6 +42,10 @@ class Model(Protocol):
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Any: ...
 
+    def cpu(self) -> Any: ...
+
+    def state_dict(self) -> Mapping[str, torch.Tensor]: ...
+
 
 #: Jets of a stream at a time.
 _PIECE = 4096
@@ -49,6 +54,24 @@ _PIECE = 4096
 Compute = Callable[[Jets], NDArray[Any]]
 
 
+class EmbedOptions(TypedDict, total=False):
+    """What `embed` takes beside an encoder and jets."""
+
+    resolution: int | str
+    batch_tokens: int
+    batch_size: int | None
+    threads: int
+    empty: str
+
+
+@overload
+def embed(encoder: Encoder | str | os.PathLike[str], jets: Jets, **options: Unpack[EmbedOptions]) -> NDArray[Any]: ...
+@overload
+def embed(
+    encoder: Encoder | str | os.PathLike[str], jets: JetStream, **options: Unpack[EmbedOptions]
+) -> Iterator[tuple[Jets, NDArray[Any]]]: ...
+@overload
+def embed(encoder: Encoder | str | os.PathLike[str], jets: Any, **options: Unpack[EmbedOptions]) -> Any: ...
 def embed(
     encoder: Encoder | str | os.PathLike[str],
     jets: Collection,
@@ -58,7 +81,7 @@ def embed(
     batch_size: int | None = None,
     threads: int = 1,
     empty: str = "raise",
-) -> NDArray[Any] | ak.Array | dak.Array:
+) -> Any:
     """Embeddings of jets, of the kind that the jets are of: NumPy for `Jets`, awkward for awkward, lazy for dask.
 
     Parameters
@@ -150,26 +173,26 @@ class Call:
     def __call__(self, model: Model | _Weights, array: ak.Array) -> ak.Array:
         """Results for an awkward array, or for the type tracer of one."""
         model = model.load() if isinstance(model, _Weights) else model
-        recipe = getattr(model, "encoder", model).recipe
-        return _on_awkward(array, self.of(model), self.empty, recipe.columns)
+        return _on_awkward(array, self.of(model), self.empty, _encoder_of(model).recipe.columns)
 
 
 def compute(call: Call, model: Model | str | os.PathLike[str], jets: Any) -> Any:
     """What a model, or the one in that path, says of jets of any kind."""
+    given: Model | _Weights
     if isinstance(model, (str, os.PathLike)):
-        weights = _Weights(call.kind, os.path.abspath(model), _read(call.kind, model)[1])
+        given = _Weights(call.kind, os.path.abspath(model), _read(call.kind, model)[1])
     elif isinstance(model, call.kind):
-        weights = None
+        given = model
     else:
         name = call.kind.__name__
         raise RinoError(f"a {type(model).__name__} does not {call.method}: give a pyrino.{name} or the path of one")
     if hasattr(type(jets), "__dask_graph__"):
-        return _lazy(call, weights or model, jets)
-    loaded = weights.load() if weights else model
+        return _lazy(call, given, jets)
+    loaded = given.load() if isinstance(given, _Weights) else given
     if isinstance(jets, Jets):
         return call.of(loaded)(jets)
     if isinstance(jets, JetStream):
-        jets._want_columns(getattr(loaded, "encoder", loaded).recipe.columns)
+        jets._want_columns(_encoder_of(loaded).recipe.columns)
         return _of_stream(jets, call.of(loaded))
     import awkward as ak
 
@@ -211,20 +234,24 @@ def _read_once(kind: type[Model], place: Path, stamp: tuple[int, int] | None) ->
     return model, _digest(model)
 
 
+def _encoder_of(model: Model) -> Any:
+    return getattr(model, "encoder", model)
+
+
 def _digest(model: Model) -> str:
     """Of everything that decides the results: two models that have the same give the same."""
-    encoder = getattr(model, "encoder", model)
+    encoder = _encoder_of(model)
     return weights_digest(model, f"{encoder.recipe.to_json()} {getattr(encoder, 'kernels', '')}")
 
 
-def weights_digest(model: torch.nn.Module, words: str = "") -> str:
+def weights_digest(model: Model | torch.nn.Module, words: str = "") -> str:
     """Of the names, types and values of all tensors, and of some words."""
     import xxhash
 
     state = xxhash.xxh3_128(words.encode())
     for name, tensor in model.state_dict().items():
         state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        state.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+        state.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return state.hexdigest()
 
 
@@ -297,7 +324,8 @@ def _of_jets(
             f"jet {np.argmin(full)} of {len(full)} has no constituents: leave such jets out, or give empty='nan' to "
             "get NaN for them"
         )
-    found = of(Jets.from_columns(*momenta, offsets_of(counts[full]), extras=extras))
+    px, py, pz, e = momenta
+    found = of(Jets.from_columns(px, py, pz, e, offsets_of(counts[full]), extras=extras))
     if full.all():
         return found
     missing = False if found.dtype == bool else np.nan  # a jet without constituents passes no cut

@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -73,7 +73,7 @@ class Encoder(CppModule):
     not computed. What a constituent becomes is the second entry of `forward`.
     """
 
-    _file = "encoder.safetensors"
+    _file: ClassVar[str] = "encoder.safetensors"
     #: The ``encoder.kind`` of recipes that is this class; "": any.
     kind: ClassVar[str] = ""
 
@@ -161,6 +161,10 @@ class Encoder(CppModule):
     def width(self) -> int:
         """Size D of a jet's embedding; of a transformer its ``encoder.width``, twice that with ``pooling = "both"``."""
         return self._core.outputs
+
+    if TYPE_CHECKING:  # torch's own says nothing
+
+        def __call__(self, tokens: Tokens | _core.Batch, constituents: bool = True) -> Embeddings: ...
 
     @checked
     def forward(self, tokens: Tokens | _core.Batch, constituents: bool = True) -> Embeddings:
@@ -382,7 +386,7 @@ class TaggerHead(CppModule):
         return len(self._modules)
 
     def __getitem__(self, place: int) -> torch.nn.Module:
-        return list(self._modules.values())[place]
+        return cast(torch.nn.Module, list(self._modules.values())[place])
 
 
 @checked

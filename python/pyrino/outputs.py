@@ -25,13 +25,15 @@ from pyrino.data.containers import CONTAINERS, container_of
 from pyrino.data.layout import open_file
 from pyrino.data.nanoaod import JET
 from pyrino.data.read import find_files, iterate
-from pyrino.data.selection import Selection, Tally, checked_policy
+from pyrino.data.selection import Choice, Selection, Tally, checked_policy
 from pyrino.data.source import PathLike, Source
 from pyrino.errors import RinoError, RinoWarning, level_of_caller, readable
 from pyrino.files import whole_file
 from pyrino.jets import Jets
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from pyrino.nn import Encoder
     from pyrino.training.tagger import Point, Tagger
 
@@ -70,7 +72,7 @@ def embed_files(
     max_jets: int | None = None,
     layout: str | None = None,
     on_error: str = "raise",
-    **selection: Any,
+    **selection: Unpack[Choice],
 ) -> Tally:
     """Write the embeddings of all jets of files; memory is bounded for any number of jets.
 
@@ -167,7 +169,7 @@ def predict_files(
     max_jets: int | None = None,
     layout: str | None = None,
     on_error: str = "raise",
-    **selection: Any,
+    **selection: Unpack[Choice],
 ) -> Tally:
     """Write a tagger's scores for all jets of files; memory is bounded for any number of jets.
 
@@ -315,8 +317,11 @@ def _write(
     reading = _Reading(
         Selection.of(columns=columns, **selection).passing_labels(), layout, checked_policy(on_error), max_jets
     )
-    single = isinstance(path, (str, os.PathLike)) or not isinstance(path, Iterable)
-    paths: list[Any] = [path] if single else list(path)
+    paths: list[Any]
+    if isinstance(path, (str, os.PathLike)) or not isinstance(path, Iterable):
+        paths = [path]
+    else:
+        paths = list(path)
     sources = find_files(paths)
     groups = [find_files(one) for one in paths]
     place = to.parquet()
@@ -412,8 +417,16 @@ class _Reading:
     def pieces(self, source: Source) -> Generator[tuple[Chunk, Entries, int], None, None]:
         """(jets, their numbers in the file, number of the file's jets that were read so far)."""
         before = self.tally.entries
-        how = {"layout": self.layout, "on_error": self.on_error, "most": _MOST, "identified": True}
-        with closing(iterate([source], self.selection, self.tally, **how)) as found:
+        pieces = iterate(
+            [source],
+            self.selection,
+            self.tally,
+            layout=self.layout,
+            on_error=self.on_error,
+            most=_MOST,
+            identified=True,
+        )
+        with closing(pieces) as found:
             for _, chunk, entries in found:
                 if self._left is not None:
                     extra = max(len(entries) - self._left, 0)

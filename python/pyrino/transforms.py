@@ -116,8 +116,9 @@ class Augmentation:
         self._accepted = tuple(_accepted(transform, k) for k, transform in enumerate(self.transforms))
         # Words alone are one call of C++.
         self._words = None
-        if all(isinstance(transform, _Named) for transform in self.transforms):
-            self._words = _core.NamedAugmentation([transform.text for transform in self.transforms])
+        texts = [transform.text for transform in self.transforms if isinstance(transform, _Named)]
+        if len(texts) == len(self.transforms):
+            self._words = _core.NamedAugmentation(texts)
 
     def __call__(self, jets: Jets, *, seed: int, first_jet: int = 0, threads: int = 1) -> Jets:
         """The jets after all transforms.
@@ -217,7 +218,7 @@ def rotate(
         Unless one of `angle` and `seed` is given, or if an angle is not finite.
     """
     core = _core_of(jets)
-    if _given("angle", seed, angle):
+    if _given("angle", seed, angle) and angle is not None:
         return Jets._wrap(_core.rotate(core, _per_jet(angle, "angle", len(jets)), _threads(threads)))
     return _drawn("rotate", jets, {}, seed, first_jet, threads)
 
@@ -251,10 +252,10 @@ def translate(
     """
     core = _core_of(jets)
     if _given("rapidity or phi", seed, rapidity, phi):
-        shifts = [_per_jet(0.0 if v is None else v, n, len(jets)) for v, n in ((rapidity, "rapidity"), (phi, "phi"))]
-        return Jets._wrap(_core.translate(core, *shifts, _threads(threads)))
-    numbers = {"max_rapidity": max_rapidity, "max_phi": max_phi}
-    return _drawn("translate", jets, numbers, seed, first_jet, threads)
+        shifts = ((rapidity, "rapidity"), (phi, "phi"))
+        dy, dphi = (_per_jet(0.0 if shift is None else shift, name, len(jets)) for shift, name in shifts)
+        return Jets._wrap(_core.translate(core, dy, dphi, _threads(threads)))
+    return _drawn("translate", jets, {"max_rapidity": max_rapidity, "max_phi": max_phi}, seed, first_jet, threads)
 
 
 @_documented(
@@ -278,7 +279,7 @@ def boost_along_beam(
         Unless one of `rapidity` and `seed` is given, or if a number is not finite or the bound negative.
     """
     core = _core_of(jets)
-    if _given("rapidity", seed, rapidity):
+    if _given("rapidity", seed, rapidity) and rapidity is not None:
         return Jets._wrap(_core.boost_along_beam(core, _per_jet(rapidity, "rapidity", len(jets)), _threads(threads)))
     return _drawn("boost_along_beam", jets, {"max_rapidity": max_rapidity}, seed, first_jet, threads)
 
@@ -305,7 +306,7 @@ def boost_jet(
         Unless one of `factor` and `seed` is given, if a factor is not above 0 and finite, or a jet has no momentum.
     """
     core = _core_of(jets)
-    if _given("factor", seed, factor):
+    if _given("factor", seed, factor) and factor is not None:
         return Jets._wrap(_core.boost_jet(core, _per_jet(factor, "factor", len(jets)), _threads(threads)))
     numbers = {"min_factor": min_factor, "max_factor": max_factor}
     return _drawn("boost_jet", jets, numbers, seed, first_jet, threads)

@@ -1,11 +1,9 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include <pybind11/stl.h>
@@ -106,11 +104,6 @@ class PythonMethod final : public rino::Method {
   bool after_steps_ = true;
 };
 
-/// None where a tensor is undefined.
-py::object tensor_or_none(const at::Tensor& tensor) {
-  return tensor.defined() ? py::cast(tensor) : py::none();
-}
-
 }  // namespace
 
 void bind_method(py::module_& module) {
@@ -168,66 +161,6 @@ sum
 count
     Name of their number in `Batch.counts`.)")
       .def_property_readonly("_dropout_seed", [](const Step& self) { return self.dropout_seed() >> 1; });
-
-  py::class_<Batch>(module, "Batch", R"(What a method prepared of a batch of jets.
-
-Made by `Method.prepare`; it goes to the device as one.
-
-Parameters
-----------
-tokens
-    `Tokens` of the views, or a dictionary of several by name.
-labels
-    [B] int64, or None.
-tensors
-    Further tensors by name.
-counts
-    How many summands a mean has, by the mean's name, where the number differs from batch to batch: `Step.mean`.
-weights
-    [B] float64, or None: the trainer sets those of the column that the recipe names, and the count "weights".)")
-      .def(py::init([](const std::variant<rino::Tokens, std::map<std::string, rino::Tokens>>& tokens,
-                       const std::optional<at::Tensor>& labels, const std::map<std::string, at::Tensor>& tensors,
-                       const std::map<std::string, double>& counts, const std::optional<at::Tensor>& weights) {
-             Batch batch;
-             if (const auto* const some = std::get_if<rino::Tokens>(&tokens)) {
-               batch.tokens["constituents"] = *some;
-             } else {
-               const auto& several = std::get<1>(tokens);
-               batch.tokens = {several.begin(), several.end()};
-             }
-             batch.labels = labels.value_or(at::Tensor());
-             batch.tensors = {tensors.begin(), tensors.end()};
-             batch.counts = {counts.begin(), counts.end()};
-             batch.weights = weights.value_or(at::Tensor());
-             return batch;
-           }),
-           "tokens"_a, "labels"_a = py::none(), "tensors"_a = py::dict(), "counts"_a = py::dict(),
-           "weights"_a = py::none())
-      .def_property_readonly(
-          "tokens", [](const Batch& self) { return self.of("constituents"); },
-          "`Tokens` of the views of the jets: those named \"constituents\".")
-      .def(
-          "of", [](const Batch& self, const std::string& name) { return self.of(name); }, "name"_a,
-          "`Tokens` of a name.")
-      .def(
-          "to",
-          [](const Batch& self, const at::Device& device, const std::string& dtype) {
-            rino::require(dtype == "float32" || dtype == "float64", "dtype is '", dtype,
-                          "': choose float32 or float64");
-            return self.to(at::TensorOptions(device).dtype(dtype == "float64" ? at::kDouble : at::kFloat));
-          },
-          "device"_a, "dtype"_a, py::call_guard<py::gil_scoped_release>(),
-          "Everything on a device, tokens as \"float32\" or \"float64\".")
-      .def_property(
-          "labels", [](const Batch& self) { return tensor_or_none(self.labels); },
-          [](Batch& self, const std::optional<at::Tensor>& labels) { self.labels = labels.value_or(at::Tensor()); },
-          "[B] int64 class numbers; None unless the method asks for them.")
-      .def_property_readonly(
-          "weights", [](const Batch& self) { return tensor_or_none(self.weights); },
-          "[B] float64 weights of the jets; None unless the recipe names a column of them, `training.weight`.")
-      .def(
-          "__getitem__", [](const Batch& self, const std::string& name) { return self.tensor(name); }, "name"_a,
-          "One of the further tensors.");
 
   // A method of Python's: its own sections, and nothing to be made without Python.
   using Number = std::tuple<std::string, rino::FieldValue, std::string, std::string, std::string>;

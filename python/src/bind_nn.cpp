@@ -1,3 +1,5 @@
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -5,6 +7,7 @@
 #include <string>
 #include <tuple>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include <pybind11/stl.h>
@@ -85,6 +88,11 @@ rino::Tokens unpacked_state(const py::tuple& state) {
   return tokens;
 }
 
+/// None where a tensor is undefined.
+py::object tensor_or_none(const at::Tensor& tensor) {
+  return tensor.defined() ? py::cast(tensor) : py::none();
+}
+
 torch::nn::Module& module_of(torch::nn::Module& module) {
   return module;
 }
@@ -119,6 +127,7 @@ py::class_<Impl, std::shared_ptr<Impl>> bind_module(py::module_& module, const c
 }  // namespace
 
 void bind_nn(py::module_& module) {
+  using rino::Batch;
   using rino::Tokens;
 
   py::class_<Tokens>(module, "Tokens",
@@ -140,7 +149,7 @@ Made by `tokenize`, `JetEncoder.tokenize` or `Tokens.from_padded`.)")
           "jet", [](const Tokens& self) { return as_tensor(self.jet); }, "[S] int64: which jet a sequence shows")
       .def_readonly("masked", &Tokens::masked, "[T] bool: whose features are hidden from the encoder; None: no one's")
       .def_property_readonly(
-          "momenta", [](const Tokens& self) { return self.momenta.defined() ? py::cast(self.momenta) : py::none(); },
+          "momenta", [](const Tokens& self) { return tensor_or_none(self.momenta); },
           "[T, 4] float64: pT (GeV), rapidity, phi, mass (GeV) of all tokens, whatever the features' type; None unless "
           "asked for")
       .def("__len__", &Tokens::sequences, "Number S of sequences.")
@@ -208,6 +217,63 @@ Raises RinoError for a mask of another shape or type.)")
                                                      : self.operator()<float>(jets, parsed(resolutions), threads);
           },
           "jets"_a, "resolutions"_a, "dtype"_a = "float32", "threads"_a = 1, Release());
+
+  py::class_<Batch>(module, "Batch", R"(What a method prepared of a batch of jets.
+
+Made by `Method.prepare`; it goes to the device as one.
+
+Parameters
+----------
+tokens
+    `Tokens` of the views, or a dictionary of several by name.
+labels
+    [B] int64, or None.
+tensors
+    Further tensors by name.
+counts
+    How many summands a mean has, by the mean's name, where the number differs from batch to batch: `Step.mean`.
+weights
+    [B] float64, or None: the trainer sets those of the column that the recipe names, and the count "weights".)")
+      .def(py::init([](const std::variant<rino::Tokens, std::map<std::string, rino::Tokens>>& tokens,
+                       const std::optional<at::Tensor>& labels, const std::map<std::string, at::Tensor>& tensors,
+                       const std::map<std::string, double>& counts, const std::optional<at::Tensor>& weights) {
+             Batch batch;
+             if (const auto* const some = std::get_if<rino::Tokens>(&tokens)) {
+               batch.tokens["constituents"] = *some;
+             } else {
+               const auto& several = std::get<1>(tokens);
+               batch.tokens = {several.begin(), several.end()};
+             }
+             batch.labels = labels.value_or(at::Tensor());
+             batch.tensors = {tensors.begin(), tensors.end()};
+             batch.counts = {counts.begin(), counts.end()};
+             batch.weights = weights.value_or(at::Tensor());
+             return batch;
+           }),
+           "tokens"_a, "labels"_a = py::none(), "tensors"_a = py::dict(), "counts"_a = py::dict(),
+           "weights"_a = py::none())
+      .def_property_readonly(
+          "tokens", [](const Batch& self) { return self.of("constituents"); },
+          "`Tokens` of the views of the jets: those named \"constituents\".")
+      .def(
+          "of", [](const Batch& self, const std::string& name) { return self.of(name); }, "name"_a,
+          "`Tokens` of a name.")
+      .def(
+          "to",
+          [](const Batch& self, const at::Device& device, const std::string& dtype) {
+            return self.to(at::TensorOptions(device).dtype(scalar_type(dtype)));
+          },
+          "device"_a, "dtype"_a, Release(), "Everything on a device, tokens as \"float32\" or \"float64\".")
+      .def_property(
+          "labels", [](const Batch& self) { return tensor_or_none(self.labels); },
+          [](Batch& self, const std::optional<at::Tensor>& labels) { self.labels = labels.value_or(at::Tensor()); },
+          "[B] int64 class numbers; None unless the method asks for them.")
+      .def_property_readonly(
+          "weights", [](const Batch& self) { return tensor_or_none(self.weights); },
+          "[B] float64 weights of the jets; None unless the recipe names a column of them, `training.weight`.")
+      .def(
+          "__getitem__", [](const Batch& self, const std::string& name) { return self.tensor(name); }, "name"_a,
+          "One of the further tensors.");
 
   bind_module<rino::Encoder>(module, "Encoder")
       .def(

@@ -128,10 +128,11 @@ def _open(
     """
     task, columns = recipe.finetune.task, columns_of_task(recipe)
     if task == "binary" and args.max_jets is not None:
-        jets, labels, summary = read_labelled(args.train, args, columns)
-        return (jets, labels), None, recipe, summary
+        held, labels, summary = read_labelled(args.train, args, columns)
+        return (held, labels), None, recipe, summary
     paths, classes = (args.train, Classes()) if task == "regression" else find_classes(args.train, args)
     labelled = task != "regression"
+    jets: Jets | JetStream
     if args.max_jets is not None:
         jets = read(paths, args, columns=columns, labelled=labelled)
     else:
@@ -150,7 +151,7 @@ def _open(
         return jets, None, recipe, f"{how}, targets: {', '.join(recipe.finetune.targets)}"
     if task == "multiclass":
         if not recipe.finetune.classes and isinstance(jets, Jets):
-            named = [f"{number}={classes.name(number)}" for number in np.unique(jets.labels).tolist()]
+            named = [f"{number}={classes.name(number)}" for number in np.unique(np.asarray(jets.labels)).tolist()]
             recipe = recipe.replace(**{"finetune.classes": named})
         return jets, None, recipe, f"{how}, classes: {', '.join(map(str, recipe.finetune.classes))}"
     numbers = [classes.number(text) for text in args.signal]

@@ -145,9 +145,13 @@ def _pretrain(args: argparse.Namespace, ranks: Ranks) -> None:
 
 def _open(args: argparse.Namespace, recipe: Recipe, ranks: Ranks) -> Jets | JetStream:
     """The jets in memory, or a stream of this rank's share of them; with labels where the method needs them."""
-    streaming = {"window": args.window, "threads": args.reader_threads, "shuffle_seed": recipe.training.seed}
-    more = {"labelled": about(recipe).wants_labels, "columns": columns_of(recipe)}
-    share = {"rank": ranks.rank, "world_size": ranks.size}
+    streaming: dict[str, Any] = {
+        "window": args.window,
+        "threads": args.reader_threads,
+        "shuffle_seed": recipe.training.seed,
+    }
+    more: dict[str, Any] = {"labelled": about(recipe).wants_labels, "columns": columns_of(recipe)}
+    share: dict[str, Any] = {"rank": ranks.rank, "world_size": ranks.size}
     if args.weights is not None:
         if len(args.weights) != len(args.train):
             raise RinoError(f"--weights has {len(args.weights)} numbers for {len(args.train)} paths: give one for each")

@@ -14,7 +14,7 @@ from pyrino.data.opening import open_dataset
 from pyrino.data.packing import pack
 from pyrino.data.read import read_jets
 from pyrino.data.rs3l import RS3L_CLASSES, RS3L_VARIATIONS
-from pyrino.data.selection import Selection, Tally
+from pyrino.data.selection import Cuts, Selection, Tally
 from pyrino.data.source import Source
 from pyrino.data.stream import JetStream
 
@@ -26,6 +26,7 @@ __all__ = [
     "RS3L_CLASSES",
     "RS3L_VARIATIONS",
     "Chunk",
+    "Cuts",
     "Dataset",
     "JetStream",
     "Labels",

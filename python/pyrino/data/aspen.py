@@ -47,7 +47,7 @@ class Aspen(Layout):
 
     def reader(self, source: Source, file: Any) -> Reader:
         need(source, [_CANDIDATES, _KINEMATICS], file.keys(), "data sets")
-        shape = getattr(file[_CANDIDATES], "shape", ())
+        shape: tuple[int, ...] = getattr(file[_CANDIDATES], "shape", ())
         if len(shape) != 3 or shape[2] != 4 + len(_EXTRAS) or file[_CANDIDATES].dtype.kind not in "fiub":
             raise RinoError(
                 f"{source}: {_CANDIDATES} {shape} is not AspenOpenJets' layout: numbers of shape [N, M, 11] = px, py, "

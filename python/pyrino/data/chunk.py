@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,28 +129,30 @@ class Chunk:
         if len(chunks) == 1:
             return first
 
-        def joined(column_of: Callable[[Chunk], Array]) -> Array:
-            return np.concatenate([column_of(chunk) for chunk in chunks])
+        def joined(columns: Iterable[Array]) -> Array:
+            return np.concatenate(list(columns))
 
-        px, py, pz, e = (joined(lambda chunk, c=c: chunk.momenta[c]) for c in range(4))
-        labels = first.labels and replace(first.labels, values=joined(lambda chunk: chunk.labels.values))
+        px, py, pz, e = (joined(chunk.momenta[c] for chunk in chunks) for c in range(4))
+        labels = first.labels
         if labels is not None:
-            same = all(chunk.labels.said.keys() == labels.said.keys() for chunk in chunks)
-            names = labels.said if same else ()
-            labels = replace(labels, said={n: joined(lambda chunk, n=n: chunk.labels.said[n]) for n in names})
+            each = cast("list[Labels]", [chunk.labels for chunk in chunks])  # as the first, so all
+            names = labels.said if all(some.said.keys() == labels.said.keys() for some in each) else ()
+            said = {name: joined(some.said[name] for some in each) for name in names}
+            labels = replace(labels, values=joined(some.values for some in each), said=said)
         starts = np.cumsum([0, *(len(chunk.counts) for chunk in chunks)]).tolist()
         broken = {start + jet: why for start, c in zip(starts, chunks, strict=False) for jet, why in c.broken.items()}
         origins = None
         if first.origins is not None:
-            files = tuple(dict.fromkeys(name for chunk in chunks for name in chunk.origins.files))
-            file = [np.array([files.index(n) for n in c.origins.files], np.int32)[c.origins.file] for c in chunks]
-            origins = Origins(files, np.concatenate(file), joined(lambda chunk: chunk.origins.entry))
+            places = cast("list[Origins]", [chunk.origins for chunk in chunks])
+            files = tuple(dict.fromkeys(name for place in places for name in place.files))
+            file = [np.array([files.index(n) for n in place.files], np.int32)[place.file] for place in places]
+            origins = Origins(files, np.concatenate(file), joined(place.entry for place in places))
         return Chunk(
             (px, py, pz, e),
-            joined(lambda chunk: chunk.counts),
+            joined(chunk.counts for chunk in chunks),
             labels,
-            {name: joined(lambda chunk, name=name: chunk.extras[name]) for name in first.extras},
-            {name: joined(lambda chunk, name=name: chunk.values[name]) for name in first.values},
+            {name: joined(chunk.extras[name] for chunk in chunks) for name in first.extras},
+            {name: joined(chunk.values[name] for chunk in chunks) for name in first.values},
             origins,
             broken,
         )

@@ -436,7 +436,7 @@ class Dataset(JetStream):
         begin: dict[Piece, int] = {}
         for piece, read in reads.items():
             begin[piece] = len(pool)
-            if read.order.size:
+            if read.piece is not None and read.order.size:
                 pool.add(read.piece)
         found = [np.empty(0, np.int64)]
         for part in parts:
@@ -495,7 +495,7 @@ class Dataset(JetStream):
                     f"{piece.jets}: open the data set again"
                 )
             if selection.labelled:
-                self._rule.check(source, chunk.labels and chunk.labels.meaning)
+                self._rule.check(source, None if chunk.labels is None else chunk.labels.meaning)
             chunk, entries = selection.take(source, chunk, entries, tally, self._on_error)
             places = np.arange(len(entries))
             if parts_of(piece, self._rows) > 1:  # else all of them are in one window, which has an order of its own

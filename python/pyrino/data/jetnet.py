@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrino.data.chunk import Chunk, need, not_negative, reading
+from pyrino.data.chunk import Broken, Chunk, need, not_negative, reading
 from pyrino.data.draw import uniform
 from pyrino.data.hdf5 import Hdf5Reader
 from pyrino.data.labels import from_file_name
@@ -57,7 +57,7 @@ class JetNet(Layout):
 
     def reader(self, source: Source, file: Any) -> Reader:
         need(source, [_PARTICLES, _JETS], file.keys(), "data sets")
-        shapes = [getattr(file[name], "shape", ()) for name in (_PARTICLES, _JETS)]
+        shapes: list[tuple[int, ...]] = [getattr(file[name], "shape", ()) for name in (_PARTICLES, _JETS)]
         good = (
             len(shapes[0]) == 3 and shapes[0][2] == 4 and len(shapes[1]) == 2 and shapes[1][1] == 4
             and shapes[0][0] == shapes[1][0]
@@ -83,7 +83,7 @@ class _Reader(Hdf5Reader):
             particles, jets = self.file[_PARTICLES][first:last], self.file[_JETS][first:last]
         values = particles[..., 3]
         mask = values == 1
-        broken = {}
+        broken: Broken = {}
         for j, i in np.argwhere(~mask & (values != 0)).tolist():
             why = f"the mask of constituent {i} of jet {first + j} is {values[j, i]}; it must be 0 or 1"
             broken.setdefault(j, f"{self.source}: {why}")
@@ -109,5 +109,5 @@ def _drawn(
 
     ends = np.cumsum(counts)
     records = zip(jets, ends - counts, ends, strict=True)
-    hashes = [xxhash.xxh3_64_intdigest(constituents[a:b], xxhash.xxh3_64_intdigest(jet)) for jet, a, b in records]
+    hashes = [xxhash.xxh3_64_intdigest(constituents[a:b].data, xxhash.xxh3_64_intdigest(jet)) for jet, a, b in records]
     return uniform(_PHI, np.array(hashes, dtype=np.uint64).view(np.int64)) * (2 * np.pi) - np.pi

@@ -72,7 +72,7 @@ class Reader(ABC):
     def label_meaning(self) -> str | None:
         """What the labels mean (`Labels.meaning`), None where there are none."""
         labels = self.read(0, min(1, self.entries)).labels
-        return labels and labels.meaning
+        return None if labels is None else labels.meaning
 
     def spans(self, rows: int, most: int) -> list[tuple[int, int]]:
         """All jets in pieces (first, last + 1) that begin at `starts`, of `rows` jets or fewer where they can.

@@ -215,9 +215,9 @@ class _Reader(Reader):
         wrong = np.flatnonzero(~inside & (size > 0))
         for i in wrong[np.unique(event[wrong], return_index=True)[1]].tolist():
             # Which jet was meant is not known: any of the event may lack constituents.
-            for number in range(max(first, before[i]), min(last, before[i] + size[i])):
-                why = self._outside(self._jet, jet[i], begin + event[i], f"{size[i]} jets", number)
-                broken[number - first] = why
+            for one in range(max(first, before[i]), min(last, before[i] + size[i])):
+                why = self._outside(self._jet, jet[i], begin + event[i], f"{size[i]} jets", one)
+                broken[one - first] = why
         number = before + jet
         links = np.flatnonzero(inside & (number >= first) & (number < last))
         size = sizes["candidate"][event]

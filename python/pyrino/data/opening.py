@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyrino.data.dataset import Dataset
 from pyrino.data.mixture import Mixture
 from pyrino.data.read import find_files, read_jets
-from pyrino.data.selection import Selection
+from pyrino.data.selection import Choice, Selection
 from pyrino.data.source import PathLike
 from pyrino.errors import RinoError
 from pyrino.jets import Jets
 
 __all__ = ["IN_MEMORY", "open_dataset", "open_jets"]
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 #: Jets that are read into memory where files may be read or streamed: 1.4 GB at 44 constituents.
 IN_MEMORY = 1_000_000
@@ -33,7 +36,7 @@ def open_dataset(
     world_size: int = 1,
     layout: str | None = None,
     on_error: str = "raise",
-    **selection: Any,
+    **selection: Unpack[Choice],
 ) -> Dataset | Mixture:
     """Open files as a shuffled stream of jets that holds a few windows of them in memory, however many there are.
 

@@ -322,7 +322,7 @@ def checksum(arrays: Iterable[Array], names: Sequence[str] = ()) -> str:
     """Of a column's bytes and lengths, and of the names that its numbers stand for."""
     import xxhash
 
-    parts = [(array.nbytes, xxhash.xxh3_64_intdigest(array)) for array in arrays]
+    parts = [(array.nbytes, xxhash.xxh3_64_intdigest(array.data)) for array in arrays]
     return xxhash.xxh3_64_hexdigest(repr((parts, list(names))).encode())
 
 

@@ -40,13 +40,14 @@ from pyrino.data.packed import (
     used_names,
 )
 from pyrino.data.read import find_files, iterate
-from pyrino.data.selection import Selection, Tally
+from pyrino.data.selection import Cuts, Selection, Tally
 from pyrino.data.source import PathLike, Source
 from pyrino.errors import RinoError, RinoWarning, level_of_caller, readable
 from pyrino.files import whole_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from typing_extensions import Unpack
 
 __all__ = ["pack"]
 
@@ -65,7 +66,7 @@ def pack(
     progress: bool = True,
     layout: str | None = None,
     on_error: str = "raise",
-    **selection: Any,
+    **selection: Unpack[Cuts],
 ) -> Tally:
     """Write jets of any layout to one packed cache, which `read_jets` and `open_dataset` read as fast as memory.
 
@@ -123,7 +124,12 @@ def pack(
     with whole_file(out, overwrite=overwrite) as partial, pa.OSFile(os.fsencode(partial), "wb") as file:
         writer = _Writer(file, chosen, _origin_names(sources, layout, on_error))
         with progress_bar(desc="packing", unit=" jets", unit_scale=True, disable=not progress) as bar:
-            how = {"layout": layout, "on_error": on_error, "most": 4 * packed.JETS_PER_BATCH, "identified": True}
+            how: dict[str, Any] = {
+                "layout": layout,
+                "on_error": on_error,
+                "most": 4 * packed.JETS_PER_BATCH,
+                "identified": True,
+            }
             pieces = iterate(sources, chosen, tally, **how)
             for source, chunk, entries in pieces:
                 if len(entries):
@@ -177,7 +183,7 @@ class _Writer:
         self._waiting: list[_Part] = []
         self._held = 0
         self._batches = 0
-        self._writer: pa.RecordBatchFileWriter | None = None
+        self._writer: Any = None
         self.jets = 0
 
     def add(self, source: Source, chunk: Chunk, entries: NDArray[np.int64]) -> None:

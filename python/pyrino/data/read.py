@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Generator, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,13 @@ from pyrino._columns import offsets_of, read_only
 from pyrino.data.chunk import Chunk, chosen
 from pyrino.data.layout import open_file, suffixes
 from pyrino.data.nanoaod import JET
-from pyrino.data.selection import Selection, Tally, checked_policy, read_piece
+from pyrino.data.selection import Choice, Selection, Tally, checked_policy, read_piece
 from pyrino.data.source import PathLike, Source, find_sources
 from pyrino.errors import RinoError, RinoWarning, level_of_caller
 from pyrino.jets import Jets
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["LabelRule", "find_files", "iterate", "read_jets"]
 
@@ -34,7 +37,7 @@ def read_jets(
     max_jets: int | None = None,
     layout: str | None = None,
     on_error: str = "raise",
-    **selection: Any,
+    **selection: Unpack[Choice],
 ) -> Jets:
     """Jets from files of any layout that pyrino knows; the content tells which.
 
@@ -198,7 +201,7 @@ def iterate(
     on_error: str = "raise",
     most: int = 4 * _ROWS,
     identified: bool = False,
-) -> Iterator[tuple[Source, Chunk, NDArray[np.int64]]]:
+) -> Generator[tuple[Source, Chunk, NDArray[np.int64]]]:
     """What `selection` takes of files, in their order: (file, at most `most` jets, their numbers in the file).
 
     `tally` counts what was taken and what was not. With `identified` the column `JET` comes by itself where a file has
@@ -224,7 +227,7 @@ def iterate(
                 for first, last in reader.spans(min(_ROWS, most), most):
                     chunk, entries = read_piece(reader, first, last, columns)
                     if selection.labelled is not False:
-                        rule.check(source, chunk.labels and chunk.labels.meaning)
+                        rule.check(source, None if chunk.labels is None else chunk.labels.meaning)
                     chunk, entries = selection.take(source, chunk, entries, tally, on_error)
                     if not first:
                         tally.add(Tally(files=1, layouts={found.name: 1}))

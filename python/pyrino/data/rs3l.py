@@ -72,7 +72,8 @@ class Rs3l(Layout):
 
     def reader(self, source: Source, file: Any) -> Reader:
         need(source, [_JETS, _CANDIDATES], file.keys(), "data sets")
-        jets, candidates = (getattr(file[name], "shape", ()) for name in (_JETS, _CANDIDATES))
+        jets: tuple[int, ...] = getattr(file[_JETS], "shape", ())
+        candidates: tuple[int, ...] = getattr(file[_CANDIDATES], "shape", ())
         good = (
             len(jets) == 3 and jets[2] > max(_KINEMATICS.values()) and len(candidates) == 4
             and candidates[:2] == jets[:2] and candidates[2] >= len(_FEATURES)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +19,41 @@ from pyrino.data.layout import Reader
 from pyrino.data.source import Source
 from pyrino.errors import RinoError, readable
 
-__all__ = ["ON_ERROR", "Selection", "Tally", "checked_policy"]
+__all__ = ["ON_ERROR", "Choice", "Cuts", "Selection", "Tally", "checked_policy"]
 
 #: What to do with a file or a jet that is broken.
 ON_ERROR = ("raise", "skip")
 
 Range = tuple[float | None, float | None]
 Label = str | int
+
+
+class Cuts(TypedDict, total=False):
+    """Which jets and constituents are taken, by the arguments of `read_jets`, as a dictionary.
+
+    Examples
+    --------
+    >>> cut = rino.data.Cuts(pt=(500, 1000), eta=(-2, 2))
+    >>> jets = rino.read_jets("val/*.root", **cut)
+    """
+
+    labelled: bool | None
+    pt: Sequence[float | None] | None
+    eta: Sequence[float | None] | None
+    mass: Sequence[float | None] | None
+    label: Label | Iterable[Label] | None
+    constituent_pt: float | None
+    hardest: int | None
+    fraction: float | None
+    seed: int | None
+    drop_empty: bool | None
+    scale: float | None
+
+
+class Choice(Cuts, total=False):
+    """The same with columns."""
+
+    columns: str | Iterable[str] | None
 
 
 @dataclass(frozen=True)
@@ -180,8 +208,8 @@ class Selection:
             tally.cut += int(empty.sum())
             keep &= ~empty
         wrong = set(piece_of(chunk, np.zeros(len(keep), np.int64), str(source)).find_bad().tolist())
-        unlabelled = chunk.labels is not None and self.labelled
-        none = np.flatnonzero(chunk.labels.values < 0).tolist() if unlabelled else []
+        labels = chunk.labels if self.labelled else None
+        none = [] if labels is None else np.flatnonzero(labels.values < 0).tolist()
         for jet in sorted(wrong.union(chunk.broken, none)):
             if not keep[jet]:
                 continue
@@ -192,8 +220,8 @@ class Selection:
                 reason = chunk.broken[jet]
             elif jet in wrong:
                 reason = _what_is_wrong(source, chunk, jet, int(entries[jet]))
-            else:
-                reason = f"{place} {chunk.labels.fault(jet)}: leave labels out with labelled=False"
+            elif labels is not None:
+                reason = f"{place} {labels.fault(jet)}: leave labels out with labelled=False"
             if on_error == "raise":
                 raise RinoError(f"{reason}, or skip such jets with on_error='skip'")
             tally.bad(reason)
@@ -219,12 +247,12 @@ class Selection:
         with np.errstate(all="ignore"):  # broken jets, which are not taken, may hold anything
             px, py, pz, e = (_sum_of_jets(component, chunk) for component in chunk.momenta)
             pt2 = px * px + py * py
-            for bounds, value in (
+            values: list[tuple[tuple[float | None, float | None], Callable[[], NDArray[Any]]]] = [
                 (self.pt, lambda: np.sqrt(pt2)),
                 (self.eta, lambda: np.arcsinh(pz / np.sqrt(pt2))),
                 (self.mass, lambda: np.sqrt(np.maximum(e * e - pt2 - pz * pz, 0.0))),
-            ):
-                low, high = bounds
+            ]
+            for (low, high), value in values:
                 if low is not None:
                     keep &= value() >= low
                 if high is not None:

@@ -115,7 +115,7 @@ def draw_flow(
                 norm=norm,
                 alpha=0.9,
                 edgecolors="white",
-                linewidths=_edge(share),
+                linewidths=_edge(share).tolist(),
                 zorder=2,
             )
         outside = int(np.sum(np.abs(plane[:, 1:]).max(axis=1) > extent))
@@ -238,7 +238,7 @@ def _scatter_by_subjet(
         c=palette[index[order]],
         alpha=0.85,
         edgecolors="white",
-        linewidths=_edge(constituents[order, 0] / jet_pt),
+        linewidths=_edge(constituents[order, 0] / jet_pt).tolist(),
         zorder=2,
     )
     axes.scatter(
@@ -246,7 +246,7 @@ def _scatter_by_subjet(
         subjets[:, 2],
         s=_area(subjets[:, 0] / jet_pt) + 30,
         facecolors="none",
-        edgecolors=palette[:-1],
+        edgecolors=palette[:-1].tolist(),
         linewidths=1.3,
         zorder=3,
     )

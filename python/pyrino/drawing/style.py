@@ -6,7 +6,7 @@ import base64
 import functools
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pyrino.errors import RinoError
 
@@ -61,13 +61,15 @@ def figure_to_data_uri(figure: Figure) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(figure_to_svg(figure).encode()).decode("ascii")
 
 
-def new_figure(width: float, height: float, layout: str = "constrained") -> Figure:
+def new_figure(
+    width: float, height: float, layout: Literal["constrained", "compressed", "tight", "none"] = "constrained"
+) -> Figure:
     """A white figure of so many inches that notebooks show."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
+    figure = Figure(figsize=(width, height), layout=layout, facecolor="white")  # type: ignore[arg-type]  # their types lack "none"
     # IPython shows a figure by itself only once pyplot was imported; this shows it without.
-    figure._repr_png_ = functools.partial(figure_to_png, figure)
+    figure._repr_png_ = functools.partial(figure_to_png, figure)  # type: ignore[attr-defined]  # IPython looks for it
     return figure
 
 

@@ -450,7 +450,11 @@ def _separation(
     some = [None if w is None else w[which] for w, which in zip(weights, chosen, strict=True)]
     counts = [len(part) for part in rows]
     return boosted_trees(
-        np.concatenate(rows), np.repeat([0, 1], counts), weights=_joined(*counts, *some), seed=seed, threads=threads
+        np.concatenate(rows),
+        np.repeat([0, 1], counts),
+        weights=_joined(counts[0], counts[1], *some),
+        seed=seed,
+        threads=threads,
     )["auc"]
 
 

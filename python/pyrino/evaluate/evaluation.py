@@ -277,7 +277,7 @@ def evaluation_of(
         Of the classes; `names` are the targets of a regression.
     """
     metrics: dict[str, Any]
-    how = {"n": resamplings, "weights": weights}
+    how: dict[str, Any] = {"n": resamplings, "weights": weights}
     confusion, aucs = None, {}
     if task == "binary":
         metrics = tagger_metrics(predicted, truth, seed, **how)

@@ -233,22 +233,22 @@ def fix_working_point(
     if len(chosen) != 1:
         raise RinoError(f"{len(chosen)} of {', '.join(given)} are given: give one, for example signal_efficiency=0.5")
     curve = roc_curve(scores, labels, weights=weights)
+    ((name, value),) = chosen.items()
     if threshold is not None:
         if isinstance(threshold, bool) or not isinstance(threshold, (int, float, np.number)) or not 0 <= threshold <= 1:
             raise RinoError(f"threshold = {threshold!r}; scores are numbers between 0 and 1: give one of them")
         cut = float(threshold)
     else:
-        if signal_efficiency is not None:
-            check_efficiency(signal_efficiency)
-            # The tolerance keeps a point that reaches the efficiency exactly from being missed by rounding.
-            place = int(np.searchsorted(curve.signal_efficiency, signal_efficiency * (1 - 1e-12)))
+        check_efficiency(value, name)
+        # The tolerance keeps a point that reaches the efficiency exactly from being missed by rounding.
+        if name == "signal_efficiency":
+            place = int(np.searchsorted(curve.signal_efficiency, value * (1 - 1e-12)))
         else:
-            check_efficiency(background_efficiency, "background_efficiency")
-            place = int(np.searchsorted(curve.background_efficiency, background_efficiency * (1 + 1e-12), "right")) - 1
+            place = int(np.searchsorted(curve.background_efficiency, value * (1 + 1e-12), "right")) - 1
         cut = _between(curve.thresholds, place)
     point = WorkingPoint(
         cut,
-        *(f"{name} = {value:g}" for name, value in chosen.items()),
+        f"{name} = {value:g}",
         Efficiency(0, 0, 0),
         Efficiency(0, 0, 0),
         int(np.sum(labels)),
@@ -265,7 +265,7 @@ def sample_digest(jets: Jets, labels: NDArray[Any], weights: NDArray[np.float64]
     found = hashlib.sha256(f"{len(jets)} {jets.n_constituents}".encode())
     columns = [("<i8", jets.offsets), *(("<f8", p) for p in (jets.px, jets.py, jets.pz, jets.e)), ("<i8", labels)]
     for kind, column in [*columns, *([] if weights is None else [("<f8", weights)])]:
-        found.update(np.ascontiguousarray(column, dtype=kind))
+        found.update(np.ascontiguousarray(column, dtype=kind).data)
     return found.hexdigest()
 
 

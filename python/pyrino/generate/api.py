@@ -177,7 +177,7 @@ def _domain(name: str, mpi: bool | None) -> Domain:
     _known("domain", name, DOMAINS)
     if mpi is None:
         return DOMAINS[name]
-    overlay = {"overlay_mean": 0.0} if mpi else {}
+    overlay: dict[str, Any] = {"overlay_mean": 0.0} if mpi else {}
     return dataclasses.replace(DOMAINS[name], multiparton_interactions=bool(mpi), **overlay)
 
 

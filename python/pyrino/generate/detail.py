@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from .clustering import FoundJets, find_jets, n_subjettiness, soft_drop_masses
 from .domains import Domain, ImpactParameters
 from .events import EventBatch
 from .particles import Particles, transverse
-from .truth import impact_parameters, inside, nearest
+from .truth import Truth, impact_parameters, inside, nearest
 
 __all__ = ["Detail", "detail_of", "jet_detail", "track_columns"]
 
@@ -53,7 +54,7 @@ class Detail:
     def concatenate(parts: list[Detail]) -> Detail:
         """Of all jets of several."""
 
-        def joined(name: str) -> object:
+        def joined(name: str) -> Any:
             values = [getattr(part, name) for part in parts]
             return Particles.concatenate(values) if isinstance(values[0], Particles) else np.concatenate(values)
 
@@ -77,7 +78,7 @@ def detail_of(jets: FoundJets, batch: EventBatch, first_event: int, generated: P
         Radius; the acceptance.
     """
     j = len(jets.counts)
-    truth = batch.truth
+    truth = cast(Truth, batch.truth)
     hard, branching = truth.hard, truth.branching
     if batch.families is not None and batch.families.decayed:
         hard = batch.families.heads
@@ -109,7 +110,7 @@ def detail_of(jets: FoundJets, batch: EventBatch, first_event: int, generated: P
 
 def jet_detail(
     p4: NDArray[np.float64], counts: NDArray[np.int64], constituents: Particles, detail: Detail, domain: Domain
-) -> tuple[dict[str, NDArray], list[tuple[NDArray[np.int32], dict[str, NDArray]]]]:
+) -> tuple[dict[str, NDArray[Any]], list[tuple[NDArray[np.int32], dict[str, NDArray[Any]]]]]:
     """Columns of jets and lists beside those of `jet_columns`.
 
     Parameters
@@ -133,7 +134,7 @@ def jet_detail(
     _, eta, phi = transverse(p4)
     flavour = np.abs(detail.quarks.pdg)
     jet_of_quark = np.repeat(np.arange(len(counts)), detail.quark_counts)
-    jets = {f"jet_tau{n + 1}": taus[:, n].astype(np.float32) for n in range(taus.shape[1])}
+    jets: dict[str, NDArray[Any]] = {f"jet_tau{n + 1}": taus[:, n].astype(np.float32) for n in range(taus.shape[1])}
     jets |= _generated_jets(detail, domain)
     jets |= {
         "truth_event": detail.event.astype(np.int64),
@@ -150,8 +151,9 @@ def jet_detail(
     particles = _momenta("genpart", detail.generated)
     particles["genpart_jet_deta"] = ((part_eta - eta[jet]) * np.where(eta[jet] < 0.0, -1.0, 1.0)).astype(np.float32)
     particles["genpart_jet_dphi"] = (np.remainder(part_phi - phi[jet] + np.pi, 2.0 * np.pi) - np.pi).astype(np.float32)
+    vertex = cast("NDArray[np.float64]", detail.generated.vertex)
     for i, name in enumerate("xyzt"):
-        particles[f"genpart_{name}"] = detail.generated.vertex[:, i].astype(np.float32)
+        particles[f"genpart_{name}"] = vertex[:, i].astype(np.float32)
     particles["genpart_pid"] = detail.generated.pdg
     squared = detail.quarks.p4[:, 3] ** 2 - (detail.quarks.p4[:, :3] ** 2).sum(axis=1)
     quarks = _momenta("truth_quark", detail.quarks)
@@ -166,15 +168,17 @@ def jet_detail(
 _AXES = ("px", "py", "pz", "energy")
 
 
-def _momenta(prefix: str, particles: Particles) -> dict[str, NDArray]:
+def _momenta(prefix: str, particles: Particles) -> dict[str, NDArray[Any]]:
     return {f"{prefix}_{name}": particles.p4[:, i].astype(np.float32) for i, name in enumerate(_AXES)}
 
 
-def _generated_jets(detail: Detail, domain: Domain) -> dict[str, NDArray]:
+def _generated_jets(detail: Detail, domain: Domain) -> dict[str, NDArray[Any]]:
     counts = detail.generated_counts
     there = counts > 0
     jet = np.repeat(np.arange(len(counts)), counts)
-    p4 = np.stack([np.bincount(jet, detail.generated.p4[:, i], len(counts)) for i in range(4)], axis=1)
+    p4 = np.stack(
+        [np.bincount(jet, detail.generated.p4[:, i], len(counts)) for i in range(4)], axis=1, dtype=np.float64
+    )
     pt, eta, phi = transverse(p4)
     groomed = np.zeros(len(counts))
     groomed[there] = soft_drop_masses(detail.generated.p4, counts[there], domain.soft_drop_z)
@@ -185,7 +189,7 @@ def _generated_jets(detail: Detail, domain: Domain) -> dict[str, NDArray]:
 
 def track_columns(
     particles: Particles, domain: Domain, resolution: ImpactParameters, rng: np.random.Generator
-) -> dict[str, NDArray]:
+) -> dict[str, NDArray[Any]]:
     """Columns of constituents beside those of `jet_columns`: impact parameters, and the PDG code ``part_pid``.
 
     The impact parameters are exact, with errors of 0, in a domain without a detector.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ def make_unit(unit: Unit, report: Callable[[int], None]) -> UnitResult:
     rng = np.random.default_rng(digest("numpy", domain.name, unit.process, unit.seed, unit.index))
     pool = soft_pool(domain, unit.process, unit.seed, detailed) if domain.overlay_mean > 0.0 else None
 
-    found: list[tuple[NDArray, NDArray, Particles]] = []  # jets' p4, counts, constituents
+    found: list[tuple[NDArray[Any], NDArray[Any], Particles]] = []  # jets' p4, counts, constituents
     details: list[Detail] = []
     done = events = 0
     while done < unit.jets:

@@ -13,7 +13,7 @@ import dataclasses
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from .detail import track_columns
 from .domains import PROCESSES, VARIATIONS, Domain, ImpactParameters
 from .events import EventBatch, EventSource, Scattering, pythia_settings
 from .particles import Particles, transverse
-from .truth import delta_r
+from .truth import Truth, delta_r
 from .unit import Unit, UnitResult, digest, jet_columns, observe, pythia_seed, soft_pool, truncated, versions
 
 __all__ = ["make_resimulated_unit"]
@@ -52,8 +52,8 @@ def make_resimulated_unit(unit: Unit, report: Callable[[int], None]) -> UnitResu
     streams = [np.random.default_rng(digest("numpy", *names))]
     streams += [np.random.default_rng(digest("numpy", *names, name)) for name in list(VARIATIONS)[1:]]
 
-    chosen: list[tuple[NDArray, NDArray, Particles]] = []  # p4, counts, constituents of (jet, variation)
-    truths: list[dict[str, NDArray]] = []
+    chosen: list[tuple[NDArray[Any], NDArray[Any], Particles]] = []  # p4, counts, constituents of (jet, variation)
+    truths: list[dict[str, NDArray[Any]]] = []
     wide = dataclasses.replace(domain, pt_min=0.5 * domain.pt_min, pt_max=np.inf, max_abs_eta=np.inf)
     done = events = 0
     while done < unit.jets:
@@ -61,7 +61,7 @@ def make_resimulated_unit(unit: Unit, report: Callable[[int], None]) -> UnitResu
         batches = [source.next(domain.batch_events) for _ in range(_BATCHES)]
         nominal = [observe(batch, domain, pool, streams[0])[1:] for batch in batches]
         seen = [_joined(nominal, [batch.size for batch in batches])]
-        scattering = _concatenated([batch.scattering for batch in batches])
+        scattering = _concatenated([cast(Scattering, batch.scattering) for batch in batches])
         for i, (name, extra) in enumerate(list(VARIATIONS.items())[1:], start=1):
             seed = 1 + digest("shower", *names, name, events) % 900_000_000
             batch = _showered(scattering, domain, unit.process, seed, extra)
@@ -100,11 +100,13 @@ def _concatenated(parts: list[Scattering]) -> Scattering:
 
 def _partons(batches: list[EventBatch]) -> tuple[Particles, NDArray[np.int32]]:
     """Outgoing partons of the hard processes of several batches, with running event numbers, and their branchings."""
-    parts, first = [], 0
+    parts, branchings, first = [], [], 0
     for batch in batches:
-        parts.append(dataclasses.replace(batch.truth.hard, event=batch.truth.hard.event + first))
+        truth = cast(Truth, batch.truth)
+        parts.append(dataclasses.replace(truth.hard, event=truth.hard.event + first))
+        branchings.append(truth.branching)
         first += batch.size
-    return Particles.concatenate(parts), np.concatenate([batch.truth.branching for batch in batches])
+    return Particles.concatenate(parts), np.concatenate(branchings)
 
 
 def _showered(scattering: Scattering, domain: Domain, process: str, seed: int, extra: list[str]) -> EventBatch:
@@ -119,7 +121,7 @@ def _showered(scattering: Scattering, domain: Domain, process: str, seed: int, e
         source = EventSource(lines, process, vertices=True, truth=True)
         batch = source.next(number)
     # Which of the hard processes an event is of: they come in order, and some may be left out.
-    mine, theirs = scattering.p4[:, :2, 3], batch.scattering.p4[:, :2, 3]
+    mine, theirs = scattering.p4[:, :2, 3], cast(Scattering, batch.scattering).p4[:, :2, 3]
     event = np.empty(batch.size, np.int64)
     at = 0
     for i, energies in enumerate(theirs):
@@ -191,7 +193,10 @@ def _truth(partons: Particles, branching: NDArray[np.int32], first_event: int) -
 
 
 def _result(
-    unit: Unit, chosen: list[tuple[NDArray, NDArray, Particles]], truths: list[dict[str, NDArray]], pythia: str
+    unit: Unit,
+    chosen: list[tuple[NDArray[Any], NDArray[Any], Particles]],
+    truths: list[dict[str, NDArray[Any]]],
+    pythia: str,
 ) -> UnitResult:
     domain, showers = unit.domain, len(VARIATIONS)
     # From the order (round, variation, jet) to (round, jet, variation), which is (jet, variation).

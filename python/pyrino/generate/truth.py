@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,7 +157,7 @@ def impact_parameters(
     """
     pt, eta, _ = transverse(particles.p4)
     px, py, pz, _ = particles.p4.T
-    x, y, z, _ = particles.vertex.T
+    x, y, z, _ = cast("NDArray[np.float64]", particles.vertex).T
     d0 = (x * py - y * px) / pt
     dz = z - (x * px + y * py) / pt * (pz / pt)
     noise = rng.standard_normal((len(pt), 2))

@@ -6,6 +6,7 @@ import hashlib
 import platform
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,10 +69,10 @@ class UnitResult:
     """
 
     counts: NDArray[np.int32]
-    jets: dict[str, NDArray]
-    constituents: dict[str, NDArray]
+    jets: dict[str, NDArray[Any]]
+    constituents: dict[str, NDArray[Any]]
     versions: dict[str, str]
-    lists: list[tuple[NDArray[np.int32], dict[str, NDArray]]] = field(default_factory=list)
+    lists: list[tuple[NDArray[np.int32], dict[str, NDArray[Any]]]] = field(default_factory=list)
 
 
 def digest(*names: object) -> int:
@@ -130,7 +131,7 @@ def truncated(
 
 def jet_columns(
     p4: NDArray[np.float64], counts: NDArray[np.int64], constituents: Particles, domain: Domain
-) -> tuple[NDArray[np.int32], dict[str, NDArray], dict[str, NDArray]]:
+) -> tuple[NDArray[np.int32], dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
     """JetClass's columns of jets.
 
     `jet_pt`, `jet_eta`, `jet_phi`, `jet_energy` and `jet_sdmass` are those of the jet as clustered;

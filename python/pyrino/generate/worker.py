@@ -30,6 +30,7 @@ def _main() -> None:
 
     while True:
         unit = connection.recv()
+        message: tuple[str, object]
         try:
             message = ("done", make_unit(unit, lambda jets: connection.send(("jets", jets))))
         except Exception as error:  # the caller must hear of every failure

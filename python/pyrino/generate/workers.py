@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from ..errors import RinoError
 
@@ -36,7 +36,7 @@ class _Worker:
             raise RinoError(
                 "cannot start worker processes: sys.executable is empty; generate with `python -m pyrino generate`"
             )
-        self.unit: Unit | None = None
+        self.unit: Unit
         self.errors: IO[bytes] = tempfile.TemporaryFile()
         self.connection, theirs = Pipe()
         try:
@@ -144,7 +144,7 @@ class Workers:
         for worker in self._workers:
             hand_out(worker)
         while busy:
-            for connection in wait(list(busy)):
+            for connection in cast("list[Connection]", wait(list(busy))):
                 worker = busy[connection]
                 try:
                     kind, content = connection.recv()

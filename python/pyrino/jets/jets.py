@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,6 +37,10 @@ __all__ = ["Jets"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+#: None where there are none; who has labelled jets, or jets of files, need not look. Named as typeshed does.
+MaybeNone: TypeAlias = Any
+#: In the class below `_core` is an attribute.
+_Core = _core.Jets
 
 
 class Jets:
@@ -76,7 +80,7 @@ class Jets:
 
     __slots__ = ("_core", "_extras", "_offsets", "_p4", "_values")
 
-    _core: _core.Jets
+    _core: _Core
     _offsets: Integers | None
     _p4: Floats | None
     _extras: Mapping[str, Floats] | None
@@ -95,20 +99,21 @@ class Jets:
             raise RinoError(f"p4 has shape {momenta.shape}: give (T, 4) = px, py, pz, E in GeV")
         rounding = half_rounding(given.dtype)
         if rounding:  # then it is a copy
-            momenta[:, 3] = not_below_momentum(*momenta.T, rounding)
+            px, py, pz, e = momenta.T
+            momenta[:, 3] = not_below_momentum(px, py, pz, e, rounding)
         bounds = to_int64(offsets, "offsets")
         self._set(_complete(unit_checked(_core.Jets.from_p4(momenta, bounds)), labels, extras), read_only(momenta))
         # The copy that C++ keeps of the offsets is for its own safety; Python shows the array that was given.
         if isinstance(offsets, np.ndarray) and np.may_share_memory(bounds, offsets):
             self._offsets = read_only(bounds)
 
-    def _set(self, core: _core.Jets, p4: Floats | None) -> None:
+    def _set(self, core: _Core, p4: Floats | None) -> None:
         self._core = core
         self._p4 = p4
         self._offsets = self._extras = self._values = None
 
     @classmethod
-    def _wrap(cls, core: _core.Jets, p4: Floats | None = None) -> Jets:
+    def _wrap(cls, core: _Core, p4: Floats | None = None) -> Jets:
         """The face of jets that C++ made; nothing is copied. `p4`, where given, is what `core` looks at."""
         jets = cls.__new__(cls)
         jets._set(core, p4)
@@ -144,7 +149,7 @@ class Jets:
             raise RinoError(f"px, py, pz and E have shapes {[c.shape for c in columns]}: give four of one shape (T,)")
         rounding = half_rounding(*(column.dtype for column in given))
         if rounding:
-            columns[3] = not_below_momentum(*columns, rounding)
+            columns[3] = not_below_momentum(columns[0], columns[1], columns[2], columns[3], rounding)
         core = unit_checked(_core.Jets.from_columns(columns, to_int64(offsets, "offsets")))
         return cls._wrap(_complete(core, labels, extras))
 
@@ -170,8 +175,8 @@ class Jets:
             If fields are missing or ambiguous, hold something else than one number per constituent, or `Jets`
             would not take the numbers.
         """
-        momentum, offsets, extras = awkward_jets(array)
-        return cls.from_columns(*momentum, offsets, labels, extras)
+        (px, py, pz, e), offsets, extras = awkward_jets(array)
+        return cls.from_columns(px, py, pz, e, offsets, labels, extras)
 
     @classmethod
     def from_numpy(
@@ -215,7 +220,8 @@ class Jets:
         rows: Any = array[chosen]  # padding may be masked
         kind = coordinates.lower() if isinstance(coordinates, str) else coordinates
         if kind == "ptetaphim":
-            rows = np.stack(from_pt_eta_phi_mass(*to_float64(rows, "padded").T, offsets), axis=1)
+            pt, eta, phi, mass = to_float64(rows, "padded").T
+            rows = np.stack(from_pt_eta_phi_mass(pt, eta, phi, mass, offsets), axis=1)
         elif kind != "pxpypze":
             raise RinoError(f"coordinates = {coordinates!r} is not known: choose 'pxpypze' or 'ptetaphim'")
         more = {}
@@ -310,7 +316,7 @@ class Jets:
         return self._core.e()
 
     @property
-    def labels(self) -> Integers | None:
+    def labels(self) -> Integers | MaybeNone:
         """(n,) class numbers, or None."""
         return self._core.labels()
 
@@ -329,7 +335,7 @@ class Jets:
         return self._values
 
     @property
-    def origins(self) -> Origins | None:
+    def origins(self) -> Origins | MaybeNone:
         """File and entry that each jet was read from; they stay with it through selections, views and transforms."""
         found = self._core.origins()
         return None if found is None else Origins(tuple(found[0]), *found[1:])
@@ -439,7 +445,7 @@ class Jets:
         for j in range(len(self)):
             yield self[j]
 
-    def __getitem__(self, index: Any) -> Jets:
+    def __getitem__(self, index: int | slice | ArrayLike | tuple[Any, ...]) -> Jets:
         """One jet (a `Jets` of length 1), a slice, the jets of a boolean mask (n,), or those of an index array or list.
 
         A single jet and a slice of step 1 share the momenta, all else is copied. ``jets[index, ...]`` is the same, as
@@ -484,9 +490,10 @@ class Jets:
         """Whether momenta, offsets, labels, extras and values are the same, number by number; origins may differ."""
         if not isinstance(other, Jets):
             return NotImplemented
-        if not np.array_equal(self.offsets, other.offsets) or (self.labels is None) != (other.labels is None):
+        mine, theirs = self.labels, other.labels
+        if not np.array_equal(self.offsets, other.offsets) or (mine is None) != (theirs is None):
             return False
-        if self.labels is not None and not np.array_equal(self.labels, other.labels):
+        if mine is not None and theirs is not None and not np.array_equal(mine, theirs):
             return False
         return (
             all(np.array_equal(getattr(self, c), getattr(other, c)) for c in ("px", "py", "pz", "e"))

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 
@@ -101,6 +101,11 @@ class Method:
     charts: ClassVar[Mapping[str, Sequence[str]]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
+    if TYPE_CHECKING:  # the networks
+        encoder: Encoder
+
+        def __getattr__(self, name: str) -> Any: ...
+
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         if not cls.name:
@@ -117,7 +122,7 @@ class Method:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe.copy()
         #: The method's numbers, an object of `Options`.
-        self.options = None
+        self.options: Any = None
         if self.Options is not None and dataclasses.fields(self.Options):
             numbers = recipe.sections()[section_of(self.name)]
             self.options = self.Options(**numbers)
@@ -162,7 +167,9 @@ class Method:
 
         The sequences of the first view stand before those of the second, each in the order of the jets.
         """
-        batch = self._networks["encoder"]._core.inputs_of_views(self._cores(self.views(jets, step)), self._dtype, 1)
+        batch = cast(Encoder, self._networks["encoder"])._core.inputs_of_views(
+            self._cores(self.views(jets, step)), self._dtype, 1
+        )
         batch.labels = self.labels(jets)
         return batch
 
@@ -214,7 +221,7 @@ class Method:
 
     def products(self) -> Mapping[str, Encoder]:
         """The encoders that leave by name, "encoder" first: what `pretrain` saves, `Trainer.encoder` copies."""
-        return {"encoder": self._networks["encoder"]}
+        return {"encoder": cast(Encoder, self._networks["encoder"])}
 
     # --- what it may use ---
 

@@ -73,7 +73,8 @@ class Teacher:
     @torch.no_grad()
     def update(self, step: _core.Step) -> None:
         """Follow the student by a step."""
-        mine, theirs = list(self.module.parameters()), list(self.student.parameters())
+        mine: list[torch.Tensor] = list(self.module.parameters())
+        theirs: list[torch.Tensor] = list(self.student.parameters())
         if mine:
             torch._foreach_lerp_(mine, theirs, 1 - self.momentum(step))
         for buffer, other in zip(self.module.buffers(), self.student.buffers(), strict=True):

@@ -124,14 +124,13 @@ def compare_distributions(
     columns = _columns(samples, dict(zip(names, weights, strict=True)))
     across, down = _grid(len(columns))
     figure = new_figure(3.3 * across, 3.2 * down + 0.5)
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)
+    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06)
     cells = figure.add_gridspec(down, across)
     chosen = set(log)
     top = None
     for i, (variable, values) in enumerate(columns.items()):
-        above, below = (
-            cells[divmod(i, across)].subgridspec(2, 1, height_ratios=(2.6, 1), hspace=0.0).subplots(sharex=True)
-        )
+        halves = cells[divmod(i, across)].subgridspec(2, 1, height_ratios=(2.6, 1), hspace=0.0)
+        above, below = halves.subplots(sharex=True, squeeze=False)[:, 0]
         top = top or above
         edges = binning(np.concatenate([x for x, _ in values.values()]))
         _shapes(above, values, edges, _unit(labels, variable), variable in chosen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ __all__ = ["training_curves"]
 
 
 def training_curves(
-    history: Mapping[str, Sequence[float]] | Sequence[Mapping[str, float]],
+    history: Mapping[str, Sequence[float] | NDArray[Any]] | Sequence[Mapping[str, float]],
     n_prototypes: int | None = None,
     method: About | None = None,
 ) -> Figure:
@@ -65,7 +65,7 @@ def training_curves(
     across = min(len(panels), 3 if len(panels) != 4 else 2)
     down = -(-len(panels) // across)
     figure = new_figure(3.4 * across, 2.5 * down)
-    figure.get_layout_engine().set(h_pad=0.1)
+    figure.set_layout_engine("constrained", h_pad=0.1)
     grid = figure.subplots(down, across, squeeze=False)
     for axes in list(grid.flat)[len(panels) :]:
         axes.remove()
@@ -121,7 +121,9 @@ def _draw_ln_k(axes: Axes, n_prototypes: int) -> None:
     ln_k = math.log(n_prototypes)
     axes.axhline(ln_k, color=INK, linewidth=1, linestyle=(0, (3, 2)), label="ln K")
     if ln_k > 0:
-        scale = axes.secondary_yaxis("right", functions=(lambda y: y / ln_k, lambda share: share * ln_k))
+        scale = axes.secondary_yaxis(
+            "right", functions=(lambda y: np.divide(y, ln_k), lambda share: np.multiply(share, ln_k))
+        )
         scale.set_ylabel("of ln K", fontsize=8.5, color=MUTED, labelpad=2)
         scale.tick_params(labelsize=8, colors=MUTED, length=3)
         scale.spines["right"].set_color("#a8a8a8")
@@ -144,7 +146,7 @@ def _mark_skipped(axes: Axes, at: NDArray[np.float64], *, named: bool) -> None:
 
 
 def _columns(
-    history: Mapping[str, Sequence[float]] | Sequence[Mapping[str, float]],
+    history: Mapping[str, Sequence[float] | NDArray[Any]] | Sequence[Mapping[str, float]],
 ) -> dict[str, NDArray[np.float64]]:
     if not len(history):
         raise RinoError("the history is empty: train at least one step")

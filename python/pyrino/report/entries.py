@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from pyrino.errors import RinoError
 from pyrino.evaluate.embeddings import principal_components
 from pyrino.evaluate.metrics import combine_seeds, score_histogram, tagger_metrics, thin_roc
-from pyrino.report.schema import PrincipalPlane, Sample, Strategy, Tagger
+from pyrino.report.schema import Histogram, PcaGroup, PrincipalPlane, Roc, Sample, Strategy, Tagger
 
 __all__ = ["installed_versions", "pca_entry", "tagger_entry"]
 
@@ -65,8 +65,8 @@ def tagger_entry(
         "sample": sample,
         "n_jets": int(rows.shape[1]),
         "metrics": combine_seeds([tagger_metrics(row, labels, seed) for row in rows]),
-        "roc": thin_roc(rows[0], labels),
-        "histogram": score_histogram(rows[0], labels),
+        "roc": cast(Roc, thin_roc(rows[0], labels)),
+        "histogram": cast(Histogram, score_histogram(rows[0], labels)),
     }
 
 
@@ -91,7 +91,7 @@ def pca_entry(embeddings: Mapping[tuple[str, str], ArrayLike], most: int = 1000,
         raise RinoError(f"most = {most}: keep at least 1 jet of each class and domain")
     points, explained = principal_components(list(embeddings.values()))
     rng = np.random.default_rng(seed)
-    groups = []
+    groups: list[PcaGroup] = []
     for (name, domain), xy in zip(embeddings, points, strict=True):
         kept = rng.permutation(len(xy))[:most]
         groups.append({"class": name, "domain": domain, "points": np.round(xy[kept], 4).tolist()})

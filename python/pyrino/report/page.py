@@ -161,7 +161,8 @@ def _probes_table(probes: Sequence[Probe]) -> Table:
                     for measurement, wins in zip(pair, mark_best(pair), strict=True)
                 ]
                 if both:
-                    change = None if None in pair else difference(*pair)
+                    before, after = pair
+                    change = None if before is None or after is None else difference(before, after)
                     cells.append(Cell("–" if change is None else signed(change)))
             rows.append(Row(method, cells))
         groups.append(Group(sample, rows))

@@ -352,10 +352,10 @@ def check_result(result: Mapping[str, Any]) -> Result:
             raise RinoError(f"{where} is empty: give the supervised and the pretrained taggers")
         seen: set[tuple[str, str]] = set()
         for j, tagger in enumerate(transfer["taggers"]):
-            place = (tagger["strategy"], tagger["sample"])
-            if place in seen:
-                raise RinoError(f"{where}[{j}] is a second {place[0]} on the {place[1]}; combine seeds into one entry")
-            seen.add(place)
+            which = (tagger["strategy"], tagger["sample"])
+            if which in seen:
+                raise RinoError(f"{where}[{j}] is a second {which[0]} on the {which[1]}; combine seeds into one entry")
+            seen.add(which)
             for name in ("accuracy", "auc"):
                 if name not in tagger["metrics"]:
                     raise RinoError(f"{where}[{j}]['metrics'] lacks {name!r}: use pyrino.evaluate.tagger_metrics")

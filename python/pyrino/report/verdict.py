@@ -16,7 +16,7 @@ import numpy as np
 
 from pyrino.errors import RinoError
 from pyrino.evaluate.metrics import Measurement
-from pyrino.report.schema import Probe, Tagger, Transfer
+from pyrino.report.schema import Probe, Sample, Strategy, Tagger, Transfer
 
 __all__ = [
     "Difference",
@@ -34,6 +34,9 @@ __all__ = [
 
 #: A difference is called measured from this many of its errors on.
 SIGNIFICANCE = 2.0
+
+#: Of pretrained taggers, that of the verdict first.
+_HEADS: tuple[Strategy, ...] = ("mlp", "linear")
 
 Outcome = Literal["helps", "no difference", "mixed", "hurts", "not compared"]
 
@@ -130,7 +133,7 @@ def verdict(transfer: Transfer, probes: Sequence[Probe] = ()) -> Verdict:
     taggers = {(tagger["strategy"], tagger["sample"]): tagger for tagger in transfer["taggers"]}
     target = transfer["target"]
     scratch = taggers.get(("supervised", "target"))
-    head = next((head for head in ("mlp", "linear") if (head, "target") in taggers), None)
+    head = next((head for head in _HEADS if (head, "target") in taggers), None)
     if scratch is None or head is None:
         missing = "the network from scratch" if scratch is None else "a pretrained network"
         return Verdict("not compared", f"No verdict: {missing} was not tested on {target}.", [])
@@ -172,17 +175,17 @@ def _beside(first: Transfer, other: Transfer) -> Verdict:
     a, b = ({(tagger["strategy"], tagger["sample"]): tagger for tagger in t["taggers"]} for t in (first, other))
     target = first["target"]
     both = a.keys() & b.keys()
-    head = next((head for head in ("mlp", "linear") if (head, "target") in both), None)
+    head = next((head for head in _HEADS if (head, "target") in both), None)
     if head is None:
         return Verdict(
             "not compared", f"The recipe {names[1]} beside {names[0]}: not both were tested on {target}.", []
         )
 
-    def change(strategy: str, sample: str) -> str:
-        one, two = a[strategy, sample], b[strategy, sample]  # type: ignore[index]
+    def change(strategy: Strategy, sample: Sample) -> str:
+        one, two = a[strategy, sample], b[strategy, sample]
         return f"{_points(_of(two, one, 'accuracy'))} in accuracy, {signed(_of(two, one, 'auc'))} in AUC"
 
-    mine, theirs = b[head, "target"], a[head, "target"]  # type: ignore[index]
+    mine, theirs = b[head, "target"], a[head, "target"]
     accuracy, auc = _of(mine, theirs, "accuracy"), _of(mine, theirs, "auc")
     headline = (
         f"The recipe {names[1]} beside {names[0]} on {target}: {_change_of_accuracy(accuracy)}, {_change_of_auc(auc)}."

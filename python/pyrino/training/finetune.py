@@ -31,6 +31,7 @@ from pyrino.training.watch import Watch
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
+    from typing_extensions import TypeIs
 
 __all__ = ["finetune", "train_supervised"]
 
@@ -124,8 +125,9 @@ def finetune(
     recipe = encoder.recipe if recipe is None else recipe
     recipe._core.check_tasks()
     kind = recipe.finetune.head if head is None else head
+    folder = None if out is None else Path(out)
     run = _Run(
-        out, group, seed, signal, threads, resume, overwrite, progress, tensorboard, checkpoint_minutes, callback
+        folder, group, seed, signal, threads, resume, overwrite, progress, tensorboard, checkpoint_minutes, callback
     )
     return run(
         lambda mine: Tagger(_copy_with(encoder, mine), kind, seed),
@@ -165,8 +167,9 @@ def train_supervised(
     """
     recipe._core.check_tasks()
     kind = recipe.supervised.head if head is None else head
+    folder = None if out is None else Path(out)
     run = _Run(
-        out, group, seed, signal, threads, resume, overwrite, progress, tensorboard, checkpoint_minutes, callback
+        folder, group, seed, signal, threads, resume, overwrite, progress, tensorboard, checkpoint_minutes, callback
     )
     return run(
         lambda mine: Tagger(encoder_of(mine, seed).to(device), kind, seed),
@@ -195,7 +198,6 @@ class _Run:
     callback: Callable[[dict[str, float]], object] | None
 
     def __post_init__(self) -> None:
-        self.out = None if self.out is None else Path(self.out)
         if self.out is None and (self.resume or self.tensorboard):
             raise RinoError(f"{'resume' if self.resume else 'tensorboard'}=True needs a folder: give out=")
 
@@ -234,7 +236,7 @@ class _Run:
                     threads=self.threads,
                     group=ranks,
                 )
-                if going_on_:
+                if going_on_ and out is not None:
                     trainer.restore(out / CHECKPOINT)
                     history = ranks.each(lambda: History.load(out / HISTORY))
                     history.truncate(trainer.step_number // trainer.steps_per_epoch)
@@ -262,7 +264,7 @@ class _Run:
 
         with Watch(
             trainer,
-            tensorboard=self.out / "tensorboard" if self.tensorboard else None,
+            tensorboard=self.out / "tensorboard" if self.out is not None and self.tensorboard else None,
             progress=self.progress,
             failed=None if self.out is None else self.out / "failed",
             rank=ranks.rank,
@@ -324,7 +326,7 @@ class _Run:
         return jets, held, recipe
 
 
-def _are_paths(train: object) -> bool:
+def _are_paths(train: object) -> TypeIs[str | os.PathLike[str] | Sequence[str | os.PathLike[str]]]:
     """Whether users named files, not gave jets."""
     one = (str, os.PathLike)
     return isinstance(train, one) or (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from pyrino._arguments import checked
 from pyrino.errors import RinoError
@@ -14,7 +15,7 @@ __all__ = ["load"]
 
 
 @checked
-def load(path: str | os.PathLike[str]) -> Encoder | Tagger:
+def load(path: str | os.PathLike[str]) -> Any:  # which of two the file says, and who names it knows
     """Read any encoder or tagger that `save`, `pretrain` or `finetune` wrote; it is in evaluation mode.
 
     Parameters

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, overload
 
 import numpy as np
 import torch
@@ -24,16 +24,25 @@ from pyrino.training.history import HISTORY, History
 from pyrino.training.task import Labelled, classes_of, jets_of_task
 
 if TYPE_CHECKING:
-    import awkward as ak
-    import dask_awkward as dak
     from numpy.typing import NDArray
+    from typing_extensions import Unpack
 
+    from pyrino.data.stream import JetStream
     from pyrino.inference import Collection
 
 #: A working point, or its file, or the folder of a tagger that has one.
 Point = WorkingPoint | str | os.PathLike[str]
 
 __all__ = ["Tagger", "predict"]
+
+
+class PredictOptions(TypedDict, total=False):
+    """What `predict` takes beside a tagger and jets."""
+
+    prior: float | None
+    working_point: Point | None
+    batch_size: int
+    threads: int
 
 
 class Tagger(torch.nn.Module):
@@ -55,7 +64,7 @@ class Tagger(torch.nn.Module):
     lies in [-1, 1].
     """
 
-    _file = "tagger.safetensors"
+    _file: ClassVar[str] = "tagger.safetensors"
 
     #: Of the targets of a regression, [targets] float64, as training sets them; None for other tasks.
     mean: np.ndarray | None = None
@@ -112,6 +121,12 @@ class Tagger(torch.nn.Module):
         outputs = self.head(self.encoder(tokens, constituents=False).jets)
         return outputs.squeeze(-1) if self.task == "binary" else outputs
 
+    @overload
+    def predict(self, jets: Jets, **options: Unpack[PredictOptions]) -> NDArray[Any]: ...
+    @overload
+    def predict(self, jets: JetStream, **options: Unpack[PredictOptions]) -> Iterator[tuple[Jets, NDArray[Any]]]: ...
+    @overload
+    def predict(self, jets: Any, **options: Unpack[PredictOptions]) -> Any: ...
     @checked
     def predict(
         self,
@@ -253,10 +268,11 @@ class Tagger(torch.nn.Module):
         """Jets, what is true of them as `Evaluation` has it, and weights."""
         recipe = self.encoder.recipe.replace(**{"finetune.weight": weight})
         jets = jets_of_task(test, recipe, signal, "test")
+        truth: NDArray[Any]
         if self.task == "regression":
             truth = np.stack([jets.values[name] for name in self.targets], axis=1)
         elif self.task == "multiclass":
-            truth = np.array([self.labels.index(label) for label in jets.labels.tolist()], dtype=np.int64)
+            truth = np.array([self.labels.index(label) for label in np.asarray(jets.labels).tolist()], dtype=np.int64)
         else:
             truth = np.asarray(jets.labels)
         return jets, truth, jets.values[weight] if weight else None
@@ -331,6 +347,18 @@ class Tagger(torch.nn.Module):
         return tagger.eval()
 
 
+@overload
+def predict(
+    tagger: Tagger | str | os.PathLike[str], jets: Jets, *, empty: str = ..., **options: Unpack[PredictOptions]
+) -> NDArray[Any]: ...
+@overload
+def predict(
+    tagger: Tagger | str | os.PathLike[str], jets: JetStream, *, empty: str = ..., **options: Unpack[PredictOptions]
+) -> Iterator[tuple[Jets, NDArray[Any]]]: ...
+@overload
+def predict(
+    tagger: Tagger | str | os.PathLike[str], jets: Any, *, empty: str = ..., **options: Unpack[PredictOptions]
+) -> Any: ...
 def predict(
     tagger: Tagger | str | os.PathLike[str],
     jets: Collection,
@@ -340,7 +368,7 @@ def predict(
     batch_size: int = 1024,
     threads: int = 1,
     empty: str = "raise",
-) -> NDArray[np.float64] | ak.Array | dak.Array:
+) -> Any:
     """What a tagger says, of the kind that the jets are of: scores, probabilities, numbers, whether jets pass.
 
     Parameters

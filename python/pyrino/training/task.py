@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pyrino._columns import as_array
 from pyrino.data.labelled_stream import is_signal
@@ -16,7 +17,7 @@ from pyrino.recipe import Recipe
 
 __all__ = ["Labelled", "balanced", "classes_of", "columns_of_task", "jets_of_task", "with_classes"]
 
-Labelled = tuple[Jets, Sequence[int] | np.ndarray]
+Labelled = tuple[Jets, ArrayLike]
 
 
 def columns_of_task(recipe: Recipe) -> list[str]:
@@ -169,10 +170,10 @@ def _of_classes(jets: Jets, array: np.ndarray, recipe: Recipe, what: str) -> Jet
         array = np.array([numbers[name] for name in array.tolist()], dtype=np.int64)
     array = _whole(array, "labels")
     known = np.array([label for label, _ in pairs])
-    wrong = np.flatnonzero(~np.isin(array, known))
-    if len(wrong):
+    others = np.flatnonzero(~np.isin(array, known))
+    if len(others):
         raise RinoError(
-            f"the label of jet {wrong[0]} is {array[wrong[0]]}, which is none of finetune.classes "
+            f"the label of jet {others[0]} is {array[others[0]]}, which is none of finetune.classes "
             f"({', '.join(map(str, recipe.finetune.classes))}): add it, or leave such jets out"
         )
     if what == "train" and len(np.unique(array)) < 2:

@@ -144,7 +144,7 @@ class Watch:
         for message in self._lost:
             warnings.warn(message, RinoWarning, stacklevel=level_of_caller())
         if self._failed is not None and isinstance(error, RinoError) and _GIVEN_UP in str(error):
-            raise RinoError(self._save_batch(error)) from error
+            raise RinoError(self._save_batch(error, self._failed)) from error
 
     def step(self, report: Mapping[str, float]) -> None:
         """Show one step, as `Trainer.step` reports it."""
@@ -190,7 +190,7 @@ class Watch:
             }[part]
             self._lost.append(f"{what} ({type(error).__name__}: {error}). Training goes on")
             with suppress(Exception):
-                if part == "_log":
+                if part == "_log" and self._log is not None:
                     self._log.close()
             setattr(self, part, None)
 
@@ -219,9 +219,9 @@ class Watch:
             "jets are streamed, pack their files (pyrino pack) or give more reader threads (--reader-threads)"
         ]
 
-    def _save_batch(self, error: RinoError) -> str:
+    def _save_batch(self, error: RinoError, folder: Path) -> str:
         number = self._trainer.step_number
-        file = self._failed / f"step_{number}_rank_{self._rank}.parquet"
+        file = folder / f"step_{number}_rank_{self._rank}.parquet"
         try:
             save_batch(Jets._wrap(self._trainer._core.batch()), file)
         except Exception as failure:  # the error that ended the run is the one to read
@@ -269,7 +269,7 @@ class _Log:
         self._about = trainer._about()
         self._every = -(-len(trainer) // _SCALARS), -(-len(trainer) // _SNAPSHOTS)
         self._budgets = _Budget(), _Budget()
-        self._events: _EventFile | None = None
+        self._events: _EventFile
 
     def open(self) -> None:
         """Begin the file; what an earlier one has of steps that are still to be done does not count any more."""
@@ -310,7 +310,7 @@ class _Log:
         values = {name: value for name, value in report.items() if name not in ("step", "seconds", "waited")}
         values["waited"] = report["waited"] / report["seconds"]
         values["speed/jets_per_second"] = pace.rate
-        return values | self._about.derived(report)
+        return {**values, **self._about.derived(report)}
 
     def _add(self, values: Mapping[str, float], step: int) -> None:
         """Scalars in one event: SummaryWriter's own takes seven times as long."""
