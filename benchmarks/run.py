@@ -22,6 +22,7 @@ PROGRAMS = {
     "views": [str(HERE.parent / "build" / "cpp" / "benchmarks" / "benchmark_views")],
     "views_python": [sys.executable, str(HERE / "views.py")],
     "step": [sys.executable, str(HERE / "step.py")],
+    "particle_transformer": [sys.executable, str(HERE / "particle_transformer.py")],
     "method_overhead": [sys.executable, str(HERE / "method_overhead.py")],
     "threads": [sys.executable, str(HERE / "threads.py")],
     "ranks": [sys.executable, str(HERE / "ranks.py")],

@@ -9,6 +9,7 @@ they are: those that repeat kinematics, such as a file's own delta-eta, are of t
 from __future__ import annotations
 
 import inspect
+import textwrap
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -35,12 +36,47 @@ __all__ = [
     "translate",
 ]
 
-# The defaults live in C++.
-_SMEAR = _core.SmearOptions()
-_TRANSLATE = _core.TranslateOptions()
-_BOOST = _core.BoostJetOptions()
-_SPLIT = _core.SplitCollinearOptions()
-_DROP = _core.DropSoftOptions()
+#: What parameters are that all transforms share.
+_SHARED = {
+    "jets": "The jets.",
+    "seed": "From 0 to 2^63 - 1.",
+    "first_jet": "Number of the batch's first jet in the stream.",
+    "threads": "Number of threads.",
+}
+
+#: Their types in words, where an annotation is none.
+_TYPES = {"ArrayLike | None": "array_like, optional", "int | None": "int, optional"}
+
+#: Stands for the default that C++ has.
+_ITS: Any = object()
+
+#: How the numbers of each transform are read.
+_READ: dict[str, dict[str, Callable[[Any, str], float]]] = {}
+
+_Transform = TypeVar("_Transform", bound=Callable[..., Jets])
+
+
+def _documented(**meanings: str) -> Callable[[_Transform], _Transform]:
+    """Give a transform the defaults of C++'s options, and its docstring their meanings and those of its own."""
+
+    def documented(function: _Transform) -> _Transform:
+        numbers = _core.transform_numbers(function.__name__)
+        _READ[function.__name__] = {n.name: _int64 if isinstance(n.value, int) else _float for n in numbers}
+        defaults, known = function.__kwdefaults__, {**_SHARED, **meanings}
+        for number in numbers:
+            if number.name in defaults:
+                defaults[number.name] = number.value
+            unit = f" [{number.unit}]" if number.unit else ""
+            known[number.name] = f"{number.meaning[:1].upper()}{number.meaning[1:]}{unit}."
+        section = "Parameters\n----------\n"
+        for name, parameter in inspect.signature(function).parameters.items():
+            text = textwrap.indent(textwrap.fill(known[name], 112), "    ")
+            section += f"{name} : {_TYPES.get(parameter.annotation, parameter.annotation)}\n{text}\n"
+        if function.__doc__:  # python -OO has none
+            function.__doc__ = inspect.cleandoc(function.__doc__).replace("\nRaises\n", f"\n{section}\nRaises\n")
+        return function
+
+    return documented
 
 
 class Augmentation:
@@ -109,7 +145,7 @@ class Augmentation:
         size = len(_core_of(jets))
         for k, (transform, accepted) in enumerate(zip(self.transforms, self._accepted, strict=True)):
             given = {"seed": draws.step(k).seed, "first_jet": first_jet, "threads": threads}
-            jets = transform(jets, **{name: given[name] for name in accepted})
+            jets = transform(jets, **{name: value for name, value in given.items() if name in accepted})
             if not isinstance(jets, Jets) or len(jets) != size:
                 what = f"{len(jets)} jets" if isinstance(jets, Jets) else type(jets).__name__
                 raise RinoError(
@@ -125,7 +161,8 @@ class Augmentation:
             if isinstance(transform, (Augmentation, _Named)):
                 turns = transform.turning is not None
             elif function is translate:
-                turns = given.get("max_rapidity", _TRANSLATE.max_rapidity) != 0 or given.get("rapidity") is not None
+                given = {**translate.__kwdefaults__, **given}
+                turns = given["max_rapidity"] != 0 or given.get("rapidity") is not None
             else:
                 turns = function in (rotate, boost_along_beam, boost_jet, boost_to_pt)
             if turns:
@@ -136,15 +173,16 @@ class Augmentation:
         return f"Augmentation([{', '.join(getattr(t, '__name__', repr(t)) for t in self.transforms)}])"
 
 
+@_documented()
 def smear(
     jets: Jets,
     *,
     seed: int,
-    stochastic: float = _SMEAR.stochastic,
-    constant: float = _SMEAR.constant,
-    eta: float = _SMEAR.eta,
-    phi: float = _SMEAR.phi,
-    soft: float = _SMEAR.soft,
+    stochastic: float = _ITS,
+    constant: float = _ITS,
+    eta: float = _ITS,
+    phi: float = _ITS,
+    soft: float = _ITS,
     first_jet: int = 0,
     threads: int = 1,
 ) -> Jets:
@@ -153,31 +191,19 @@ def smear(
     pT is multiplied by a log-normal number of mean 1 and standard deviation sigma(pT)/pT, which is normal where that is
     small and leaves pT above 0 where it is not; directions get normal noise. Constituents keep their order.
 
-    Parameters
-    ----------
-    jets : Jets
-        The jets.
-    seed : int
-        From 0 to 2^63 - 1.
-    stochastic, constant : float
-        a in sqrt(GeV) and b of sigma(pT)/pT = sqrt(a^2 / pT + b^2), at most 10.
-    eta, phi : float
-        Resolution of the pseudorapidity and, in radians, of the azimuth.
-    soft : float
-        Lambda in GeV of JetCLR's distortion (arXiv:2108.04253; 0.1 there): Lambda / pT in quadrature with `eta` and
-        with `phi`, at most pi.
-    first_jet, threads : int
-        Number of the first jet in the stream; number of threads.
-
     Raises
     ------
     RinoError
         If a number is negative or not finite, or an angular resolution above pi.
     """
-    options = _options(_core.SmearOptions(), stochastic=stochastic, constant=constant, eta=eta, phi=phi, soft=soft)
-    return Jets._wrap(_core.smear(_core_of(jets), options, _draws(seed, first_jet), _threads(threads)))
+    numbers = {"stochastic": stochastic, "constant": constant, "eta": eta, "phi": phi, "soft": soft}
+    return _drawn("smear", jets, numbers, seed, first_jet, threads)
 
 
+@_documented(
+    angle="In radians, one for all or (n,) one per jet.",
+    seed="From 0 to 2^63 - 1, in place of `angle`: angles are uniform in [0, 2 pi).",
+)
 def rotate(
     jets: Jets, angle: ArrayLike | None = None, *, seed: int | None = None, first_jet: int = 0, threads: int = 1
 ) -> Jets:
@@ -185,17 +211,6 @@ def rotate(
 
     All distances in the plane, those of the clustering, stay. The jet's mass does to first order in them only: this is
     no Lorentz transformation (JetCLR, arXiv:2108.04253, with pseudorapidity, the same for massless constituents).
-
-    Parameters
-    ----------
-    jets : Jets
-        The jets.
-    angle : array_like, optional
-        In radians, one for all or (n,) one per jet.
-    seed : int, optional
-        From 0 to 2^63 - 1, in place of `angle`: angles are uniform in [0, 2 pi).
-    first_jet, threads : int
-        Number of the first jet in the stream; number of threads.
 
     Raises
     ------
@@ -205,17 +220,23 @@ def rotate(
     core = _core_of(jets)
     if _given("angle", seed, angle) and angle is not None:
         return Jets._wrap(_core.rotate(core, _per_jet(angle, "angle", len(jets)), _threads(threads)))
-    return Jets._wrap(_core.rotate(core, _draws(seed, first_jet), _threads(threads)))
+    return _drawn("rotate", jets, {}, seed, first_jet, threads)
 
 
+@_documented(
+    rapidity="Shift, one for all or (n,) one per jet; 0 where it is left out and `phi` is not.",
+    phi="Shift in radians, one for all or (n,) one per jet; 0 where it is left out and `rapidity` is not.",
+    seed="From 0 to 2^63 - 1, in place of the shifts: they are uniform in [-max_rapidity, max_rapidity] x "
+    "[-max_phi, max_phi].",
+)
 def translate(
     jets: Jets,
     rapidity: ArrayLike | None = None,
     phi: ArrayLike | None = None,
     *,
     seed: int | None = None,
-    max_rapidity: float = _TRANSLATE.max_rapidity,
-    max_phi: float = _TRANSLATE.max_phi,
+    max_rapidity: float = _ITS,
+    max_phi: float = _ITS,
     first_jet: int = 0,
     threads: int = 1,
 ) -> Jets:
@@ -223,20 +244,6 @@ def translate(
 
     Every pT, every mass and all distances in the plane stay. (JetCLR, arXiv:2108.04253, shifts pseudorapidities, which
     is the same for massless constituents and changes the masses of jets of massive ones.)
-
-    Parameters
-    ----------
-    jets : Jets
-        The jets.
-    rapidity, phi : array_like, optional
-        Shifts, phi in radians; one for all or (n,) one per jet. One that is left out is 0.
-    seed : int, optional
-        From 0 to 2^63 - 1, in place of the shifts: they are uniform in [-max_rapidity, max_rapidity] x
-        [-max_phi, max_phi].
-    max_rapidity, max_phi : float
-        The box of random shifts.
-    first_jet, threads : int
-        Number of the first jet in the stream; number of threads.
 
     Raises
     ------
@@ -248,33 +255,23 @@ def translate(
         shifts = ((rapidity, "rapidity"), (phi, "phi"))
         dy, dphi = (_per_jet(0.0 if shift is None else shift, name, len(jets)) for shift, name in shifts)
         return Jets._wrap(_core.translate(core, dy, dphi, _threads(threads)))
-    options = _options(_core.TranslateOptions(), max_rapidity=max_rapidity, max_phi=max_phi)
-    return Jets._wrap(_core.translate(core, options, _draws(seed, first_jet), _threads(threads)))
+    return _drawn("translate", jets, {"max_rapidity": max_rapidity, "max_phi": max_phi}, seed, first_jet, threads)
 
 
+@_documented(
+    rapidity="The shift, one for all or (n,) one per jet.",
+    seed="From 0 to 2^63 - 1, in place of `rapidity`: shifts are uniform in [-max_rapidity, max_rapidity].",
+)
 def boost_along_beam(
     jets: Jets,
     rapidity: ArrayLike | None = None,
     *,
     seed: int | None = None,
-    max_rapidity: float = _TRANSLATE.max_rapidity,
+    max_rapidity: float = _ITS,
     first_jet: int = 0,
     threads: int = 1,
 ) -> Jets:
     """Jets boosted along the beam: rapidities are shifted; every pT, azimuth and mass stays.
-
-    Parameters
-    ----------
-    jets : Jets
-        The jets.
-    rapidity : array_like, optional
-        The shift, one for all or (n,) one per jet.
-    seed : int, optional
-        From 0 to 2^63 - 1, in place of `rapidity`: shifts are uniform in [-max_rapidity, max_rapidity].
-    max_rapidity : float
-        Bound of random shifts.
-    first_jet, threads : int
-        Number of the first jet in the stream; number of threads.
 
     Raises
     ------
@@ -284,34 +281,24 @@ def boost_along_beam(
     core = _core_of(jets)
     if _given("rapidity", seed, rapidity) and rapidity is not None:
         return Jets._wrap(_core.boost_along_beam(core, _per_jet(rapidity, "rapidity", len(jets)), _threads(threads)))
-    bound = _float(max_rapidity, "max_rapidity")
-    return Jets._wrap(_core.boost_along_beam(core, bound, _draws(seed, first_jet), _threads(threads)))
+    return _drawn("boost_along_beam", jets, {"max_rapidity": max_rapidity}, seed, first_jet, threads)
 
 
+@_documented(
+    factor="Of the jet's pT, above 0; one for all or (n,) one per jet.",
+    seed="From 0 to 2^63 - 1, in place of `factor`: the factors' logarithms are uniform between those of the bounds.",
+)
 def boost_jet(
     jets: Jets,
     factor: ArrayLike | None = None,
     *,
     seed: int | None = None,
-    min_factor: float = _BOOST.min_factor,
-    max_factor: float = _BOOST.max_factor,
+    min_factor: float = _ITS,
+    max_factor: float = _ITS,
     first_jet: int = 0,
     threads: int = 1,
 ) -> Jets:
     """Every jet boosted along its own axis so that its pT is multiplied by a factor; its mass and direction stay.
-
-    Parameters
-    ----------
-    jets : Jets
-        The jets.
-    factor : array_like, optional
-        Of the jet's pT, above 0; one for all or (n,) one per jet.
-    seed : int, optional
-        From 0 to 2^63 - 1, in place of `factor`: the factors' logarithms are uniform between those of the bounds.
-    min_factor, max_factor : float
-        Bounds of random factors.
-    first_jet, threads : int
-        Number of the first jet in the stream; number of threads.
 
     Raises
     ------
@@ -321,10 +308,11 @@ def boost_jet(
     core = _core_of(jets)
     if _given("factor", seed, factor) and factor is not None:
         return Jets._wrap(_core.boost_jet(core, _per_jet(factor, "factor", len(jets)), _threads(threads)))
-    options = _options(_core.BoostJetOptions(), min_factor=min_factor, max_factor=max_factor)
-    return Jets._wrap(_core.boost_jet(core, options, _draws(seed, first_jet), _threads(threads)))
+    numbers = {"min_factor": min_factor, "max_factor": max_factor}
+    return _drawn("boost_jet", jets, numbers, seed, first_jet, threads)
 
 
+@_documented()
 def boost_to_pt(jets: Jets, reference_pt: float, *, threads: int = 1) -> Jets:
     """Every jet boosted along its own axis to one transverse momentum in GeV; its mass and direction stay.
 
@@ -333,16 +321,16 @@ def boost_to_pt(jets: Jets, reference_pt: float, *, threads: int = 1) -> Jets:
     RinoError
         If `reference_pt` is not positive, or a jet cannot be boosted.
     """
-    pt = _float(reference_pt, "reference_pt")
-    return Jets._wrap(_core.boost_to_pt(_core_of(jets), pt, _threads(threads)))
+    return _drawn("boost_to_pt", jets, {"reference_pt": reference_pt}, threads=threads)
 
 
+@_documented()
 def split_collinear(
     jets: Jets,
     *,
     seed: int,
-    probability: float = _SPLIT.probability,
-    min_fraction: float = _SPLIT.min_fraction,
+    probability: float = _ITS,
+    min_fraction: float = _ITS,
     first_jet: int = 0,
     threads: int = 1,
 ) -> Jets:
@@ -351,34 +339,22 @@ def split_collinear(
     The sum of the daughters is the parent to rounding; they stand in its place. Extras are copied to both: which of
     them are additive is not known here.
 
-    Parameters
-    ----------
-    jets : Jets
-        The jets.
-    seed : int
-        From 0 to 2^63 - 1.
-    probability : float
-        Of each constituent to split.
-    min_fraction : float
-        z is uniform in [min_fraction, 1 - min_fraction]; above 0, at most 0.5.
-    first_jet, threads : int
-        Number of the first jet in the stream; number of threads.
-
     Raises
     ------
     RinoError
         If a number is out of range.
     """
-    options = _options(_core.SplitCollinearOptions(), probability=probability, min_fraction=min_fraction)
-    return Jets._wrap(_core.split_collinear(_core_of(jets), options, _draws(seed, first_jet), _threads(threads)))
+    numbers = {"probability": probability, "min_fraction": min_fraction}
+    return _drawn("split_collinear", jets, numbers, seed, first_jet, threads)
 
 
+@_documented()
 def drop_soft(
     jets: Jets,
     *,
     seed: int,
-    scale: float = _DROP.scale,
-    min_pt: float = _DROP.min_pt,
+    scale: float = _ITS,
+    min_pt: float = _ITS,
     first_jet: int = 0,
     threads: int = 1,
 ) -> Jets:
@@ -386,52 +362,27 @@ def drop_soft(
 
     Of a jet that would lose all, the hardest constituent stays.
 
-    Parameters
-    ----------
-    jets : Jets
-        The jets.
-    seed : int
-        From 0 to 2^63 - 1.
-    scale : float
-        A constituent is lost with the probability exp(-pT / scale), in GeV; 0 loses none.
-    min_pt : float
-        Constituents below this pT in GeV are always lost.
-    first_jet, threads : int
-        Number of the first jet in the stream; number of threads.
-
     Raises
     ------
     RinoError
         If a number is negative or not finite.
     """
-    options = _options(_core.DropSoftOptions(), scale=scale, min_pt=min_pt)
-    return Jets._wrap(_core.drop_soft(_core_of(jets), options, _draws(seed, first_jet), _threads(threads)))
+    return _drawn("drop_soft", jets, {"scale": scale, "min_pt": min_pt}, seed, first_jet, threads)
 
 
+@_documented()
 def mask_constituents(jets: Jets, fraction: float, *, seed: int, first_jet: int = 0, threads: int = 1) -> Jets:
     """A random part of every jet's constituents removed; at least one stays.
-
-    Parameters
-    ----------
-    jets : Jets
-        The jets.
-    fraction : float
-        Of n constituents, ``fraction * n`` are removed, rounded up or down at random so that it is the fraction on
-        average, and n - 1 at most.
-    seed : int
-        From 0 to 2^63 - 1.
-    first_jet, threads : int
-        Number of the first jet in the stream; number of threads.
 
     Raises
     ------
     RinoError
         Unless the fraction is in [0, 1].
     """
-    part = _float(fraction, "fraction")
-    return Jets._wrap(_core.mask_constituents(_core_of(jets), part, _draws(seed, first_jet), _threads(threads)))
+    return _drawn("mask_constituents", jets, {"fraction": fraction}, seed, first_jet, threads)
 
 
+@_documented()
 def hardest(jets: Jets, n: int, *, threads: int = 1) -> Jets:
     """The n constituents of highest pT of every jet, in descending pT; all of a jet that has fewer.
 
@@ -440,16 +391,13 @@ def hardest(jets: Jets, n: int, *, threads: int = 1) -> Jets:
     RinoError
         If n is below 1.
     """
-    return Jets._wrap(_core.hardest(_core_of(jets), _int64(n, "n"), _threads(threads)))
+    return _drawn("hardest", jets, {"n": n}, threads=threads)
 
 
-_Options = TypeVar("_Options")
-
-
-def _options(options: _Options, **values: Any) -> _Options:
-    for name, value in values.items():
-        setattr(options, name, _float(value, name))
-    return options
+def _drawn(name: str, jets: Jets, numbers: dict[str, Any], seed: Any = 0, first_jet: Any = 0, threads: Any = 1) -> Jets:
+    """Jets after the transform of this name, by these of its numbers."""
+    read = {key: number(numbers[key], key) for key, number in _READ[name].items()}
+    return Jets._wrap(_core.transform(_core_of(jets), name, read, _draws(seed, first_jet), _threads(threads)))
 
 
 def _draws(seed: Any, first_jet: Any) -> _core.Draws:
@@ -501,15 +449,14 @@ class _Named:
         return repr(self.text)
 
 
-def _accepted(transform: Any, position: int) -> tuple[str, ...]:
-    """Which of the arguments of a random transform it has."""
+def _accepted(transform: Any, position: int) -> frozenset[str]:
+    """The names of its arguments."""
     if not callable(transform):
         raise RinoError(
             f"transform {position} is of type {type(transform).__name__}: give a function of jets, for example "
             "functools.partial(pyrino.smear, constant=0.05)"
         )
     try:
-        parameters = inspect.signature(transform).parameters
+        return frozenset(inspect.signature(transform).parameters)
     except ValueError:  # builtins may have none
-        return ()
-    return tuple(name for name in ("seed", "first_jet", "threads") if name in parameters)
+        return frozenset()

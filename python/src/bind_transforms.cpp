@@ -1,4 +1,5 @@
 #include <cstdint>
+#include <map>
 #include <span>
 #include <string>
 #include <utility>
@@ -8,17 +9,13 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <rino/core/fields.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/views/transforms/boost.hpp>
 #include <rino/views/transforms/boost_along_beam.hpp>
 #include <rino/views/transforms/draws.hpp>
-#include <rino/views/transforms/drop_soft.hpp>
-#include <rino/views/transforms/hardest.hpp>
-#include <rino/views/transforms/mask_constituents.hpp>
 #include <rino/views/transforms/named.hpp>
 #include <rino/views/transforms/rotate.hpp>
-#include <rino/views/transforms/smear.hpp>
-#include <rino/views/transforms/split_collinear.hpp>
 #include <rino/views/transforms/translate.hpp>
 
 #include "bindings.hpp"
@@ -34,6 +31,20 @@ using PerJet = py::array_t<double, py::array::c_style | py::array::forcecast>;
 
 std::span<const double> span(const PerJet& values) {
   return {values.data(), static_cast<std::size_t>(values.size())};
+}
+
+/// Binds a transform by numbers of the jets' own.
+void def_per_jet(py::module_& m, const char* name, const char* numbers,
+                 Jets (*transform)(const Jets&, std::span<const double>, int)) {
+  using namespace py::literals;
+  m.def(
+      name,
+      [transform](const Jets& jets, const PerJet& values, int threads) {
+        const std::span<const double> each = span(values);
+        const py::gil_scoped_release released;
+        return transform(jets, each, threads);
+      },
+      "jets"_a, py::arg(numbers), "threads"_a);
 }
 
 /// An augmentation in words.
@@ -62,31 +73,6 @@ void bind_transforms(py::module_& m) {
       .def_readonly("seed", &Draws::seed)
       .def_readonly("first_jet", &Draws::first_jet);
 
-  // The structs hold the defaults; pyrino.transforms reads them from here.
-  py::class_<rino::SmearOptions>(m, "SmearOptions")
-      .def(py::init<>())
-      .def_readwrite("stochastic", &rino::SmearOptions::stochastic)
-      .def_readwrite("constant", &rino::SmearOptions::constant)
-      .def_readwrite("eta", &rino::SmearOptions::eta)
-      .def_readwrite("phi", &rino::SmearOptions::phi)
-      .def_readwrite("soft", &rino::SmearOptions::soft);
-  py::class_<rino::TranslateOptions>(m, "TranslateOptions")
-      .def(py::init<>())
-      .def_readwrite("max_rapidity", &rino::TranslateOptions::max_rapidity)
-      .def_readwrite("max_phi", &rino::TranslateOptions::max_phi);
-  py::class_<rino::BoostJetOptions>(m, "BoostJetOptions")
-      .def(py::init<>())
-      .def_readwrite("min_factor", &rino::BoostJetOptions::min_factor)
-      .def_readwrite("max_factor", &rino::BoostJetOptions::max_factor);
-  py::class_<rino::SplitCollinearOptions>(m, "SplitCollinearOptions")
-      .def(py::init<>())
-      .def_readwrite("probability", &rino::SplitCollinearOptions::probability)
-      .def_readwrite("min_fraction", &rino::SplitCollinearOptions::min_fraction);
-  py::class_<rino::DropSoftOptions>(m, "DropSoftOptions")
-      .def(py::init<>())
-      .def_readwrite("scale", &rino::DropSoftOptions::scale)
-      .def_readwrite("min_pt", &rino::DropSoftOptions::min_pt);
-
   m.def("changes_frame", &rino::changes_frame, "text"_a);
   m.def(
       "named",
@@ -99,25 +85,17 @@ void bind_transforms(py::module_& m) {
       .def("__call__", &NamedAugmentation::operator(), "jets"_a, "draws"_a, "threads"_a, unlocked)
       .def(py::pickle([](const NamedAugmentation& self) { return self.texts; },
                       [](const std::vector<std::string>& texts) { return NamedAugmentation(texts); }));
-  m.def("hardest", &rino::hardest<double>, "jets"_a, "n"_a, "threads"_a, unlocked);
-  m.def("boost_to_pt", &rino::boost_to_pt<double>, "jets"_a, "reference_pt"_a, "threads"_a, unlocked);
-  m.def("smear", &rino::smear<double>, "jets"_a, "options"_a, "draws"_a, "threads"_a, unlocked);
-  m.def("split_collinear", &rino::split_collinear<double>, "jets"_a, "options"_a, "draws"_a, "threads"_a, unlocked);
-  m.def("drop_soft", &rino::drop_soft<double>, "jets"_a, "options"_a, "draws"_a, "threads"_a, unlocked);
-  m.def("mask_constituents", &rino::mask_constituents<double>, "jets"_a, "fraction"_a, "draws"_a, "threads"_a,
-        unlocked);
+  m.def("transform_numbers", &rino::transform_numbers, "name"_a);
+  m.def(
+      "transform",
+      [](const Jets& jets, const std::string& name, const std::map<std::string, rino::FieldValue>& numbers,
+         const Draws& draws,
+         int threads) { return rino::named_transform<double>(name, numbers, name)(jets, draws, threads); },
+      "jets"_a, "name"_a, "numbers"_a, "draws"_a, "threads"_a, unlocked);
 
-  m.def(
-      "rotate",
-      [](const Jets& jets, const PerJet& angles, int threads) {
-        const std::span<const double> values = span(angles);
-        const py::gil_scoped_release released;
-        return rino::rotate(jets, values, threads);
-      },
-      "jets"_a, "angles"_a, "threads"_a);
-  m.def(
-      "rotate", [](const Jets& jets, const Draws& draws, int threads) { return rino::rotate(jets, draws, threads); },
-      "jets"_a, "draws"_a, "threads"_a, unlocked);
+  def_per_jet(m, "rotate", "angles", rino::rotate);
+  def_per_jet(m, "boost_along_beam", "rapidities", rino::boost_along_beam);
+  def_per_jet(m, "boost_jet", "factors", rino::boost_jet);
   m.def(
       "translate",
       [](const Jets& jets, const PerJet& rapidities, const PerJet& phis, int threads) {
@@ -127,38 +105,4 @@ void bind_transforms(py::module_& m) {
         return rino::translate(jets, y, x, threads);
       },
       "jets"_a, "rapidities"_a, "phis"_a, "threads"_a);
-  m.def(
-      "translate",
-      [](const Jets& jets, const rino::TranslateOptions& options, const Draws& draws, int threads) {
-        return rino::translate(jets, options, draws, threads);
-      },
-      "jets"_a, "options"_a, "draws"_a, "threads"_a, unlocked);
-  m.def(
-      "boost_along_beam",
-      [](const Jets& jets, const PerJet& rapidities, int threads) {
-        const std::span<const double> values = span(rapidities);
-        const py::gil_scoped_release released;
-        return rino::boost_along_beam(jets, values, threads);
-      },
-      "jets"_a, "rapidities"_a, "threads"_a);
-  m.def(
-      "boost_along_beam",
-      [](const Jets& jets, double max_rapidity, const Draws& draws, int threads) {
-        return rino::boost_along_beam(jets, max_rapidity, draws, threads);
-      },
-      "jets"_a, "max_rapidity"_a, "draws"_a, "threads"_a, unlocked);
-  m.def(
-      "boost_jet",
-      [](const Jets& jets, const PerJet& factors, int threads) {
-        const std::span<const double> values = span(factors);
-        const py::gil_scoped_release released;
-        return rino::boost_jet(jets, values, threads);
-      },
-      "jets"_a, "factors"_a, "threads"_a);
-  m.def(
-      "boost_jet",
-      [](const Jets& jets, const rino::BoostJetOptions& options, const Draws& draws, int threads) {
-        return rino::boost_jet(jets, options, draws, threads);
-      },
-      "jets"_a, "options"_a, "draws"_a, "threads"_a, unlocked);
 }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <vector>
 
 #include <ATen/ATen.h>
@@ -24,12 +25,16 @@ struct Matrix {
   at::Tensor tensor() const { return at::tensor(values, at::kDouble).view({rows, columns}); }
 };
 
-inline at::Tensor normal(at::IntArrayRef shape, std::uint64_t seed) {
-  return at::empty(shape, at::kDouble).normal_(0.0, 1.0, rino::make_generator(at::kCPU, seed));
+inline at::Tensor normal(at::IntArrayRef shape, std::uint64_t seed, at::ScalarType type = at::kDouble) {
+  return at::empty(shape, type).normal_(0.0, 1.0, rino::make_generator(at::kCPU, seed));
 }
 
+/// Infinite for tensors of unequal shapes.
 inline double largest_difference(const at::Tensor& a, const at::Tensor& b) {
-  return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
+  if (a.sizes() != b.sizes()) {
+    return std::numeric_limits<double>::infinity();
+  }
+  return a.numel() == 0 ? 0.0 : (a.detach().to(at::kDouble) - b.detach().to(at::kDouble)).abs().max().item<double>();
 }
 
 /// Central differences of a scalar function at x, the step at which truncation and rounding balance.

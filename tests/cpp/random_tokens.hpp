@@ -7,14 +7,11 @@
 #include <ATen/ATen.h>
 
 #include <rino/core/random.hpp>
-#include <rino/nn/module.hpp>
 #include <rino/tokens/tokens.hpp>
 
-using Lengths = std::vector<std::int64_t>;
+#include "numeric.hpp"
 
-inline at::Tensor normal(at::IntArrayRef shape, std::uint64_t seed, at::ScalarType type = at::kDouble) {
-  return at::empty(shape, type).normal_(0.0, 1.0, rino::make_generator(at::kCPU, seed));
-}
+using Lengths = std::vector<std::int64_t>;
 
 inline std::int64_t total(const Lengths& lengths) {
   std::int64_t sum = 0;

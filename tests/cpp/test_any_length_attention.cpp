@@ -133,10 +133,6 @@ void backward(const Names& names, const char* gradient, const c10::OperatorHandl
   call.replace(*stack, results);
 }
 
-double largest_difference(const at::Tensor& a, const at::Tensor& b) {
-  return (a - b).abs().max().item<double>();
-}
-
 constexpr Names kEfficient{"cu_seqlens_q", "cu_seqlens_k"};
 constexpr Names kFlash{"cum_seq_q", "cum_seq_k"};
 

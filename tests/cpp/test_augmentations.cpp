@@ -176,7 +176,7 @@ std::vector<std::pair<std::string, Transform<Scalar>>> all_transforms() {
       {"translate",
        [](const J& jets, const Draws& d, int t) { return rino::translate(jets, rino::TranslateOptions{}, d, t); }},
       {"boost_along_beam",
-       [](const J& jets, const Draws& d, int t) { return rino::boost_along_beam(jets, 2.0, d, t); }},
+       [](const J& jets, const Draws& d, int t) { return rino::boost_along_beam(jets, {2.0}, d, t); }},
       {"boost_jet",
        [](const J& jets, const Draws& d, int t) { return rino::boost_jet(jets, rino::BoostJetOptions{}, d, t); }},
       {"split_collinear",
@@ -263,7 +263,7 @@ TEMPLATE_TEST_CASE("transformed jets are jets: finite, E >= |p|, none empty", "[
     CHECK_NOTHROW(rino::drop_soft(jets, {.min_pt = 1e300}, {}).check());
     CHECK_NOTHROW(rino::mask_constituents(jets, 1.0, {}).check());
     CHECK_NOTHROW(rino::split_collinear(jets, {.probability = 1.0, .min_fraction = 1e-4}, {}).check());
-    CHECK_NOTHROW(rino::boost_along_beam(jets, 8.0, {}).check());
+    CHECK_NOTHROW(rino::boost_along_beam(jets, {8.0}, {}).check());
   }
 }
 
@@ -529,7 +529,7 @@ TEST_CASE("a boost along the beam keeps pT to the last bit and shifts rapidities
   CHECK(worst < 1e-12);
   CHECK(worst_mass < 1e-14);
 
-  const Jets<double> drawn = rino::boost_along_beam(single_particles(5000, 20.0, 0.4, 0.2, 0.0), 2.0, {.seed = 6});
+  const Jets<double> drawn = rino::boost_along_beam(single_particles(5000, 20.0, 0.4, 0.2, 0.0), {2.0}, {.seed = 6});
   std::vector<double> uniform;
   for (Index i = 0; i < drawn.constituents(); ++i) {
     uniform.push_back((rino::rapidity(drawn.constituent(i)) - 0.4 + 2.0) / 4.0);
@@ -758,8 +758,8 @@ TEST_CASE("a transform in words is the function of its name with these numbers",
       {"drop_soft scale=2 min_pt=0.5", rino::drop_soft(jets, {2.0, 0.5}, draws)},
       {"mask_constituents fraction=0.4", rino::mask_constituents(jets, 0.4, draws)},
       {"boost_jet min_factor=0.9 max_factor=1.5", rino::boost_jet(jets, {0.9, 1.5}, draws)},
-      {"boost_along_beam max_rapidity=0.3", rino::boost_along_beam(jets, 0.3, draws)},
-      {"boost_along_beam", rino::boost_along_beam(jets, 1.0, draws)},
+      {"boost_along_beam max_rapidity=0.3", rino::boost_along_beam(jets, {0.3}, draws)},
+      {"boost_along_beam", rino::boost_along_beam(jets, {}, draws)},
       {"boost_to_pt reference_pt=750", rino::boost_to_pt(jets, 750.0)},
       {"hardest n=5", rino::hardest(jets, 5)},
   };
@@ -802,7 +802,7 @@ TEST_CASE("options that do not fit are named", "[augmentations][errors]") {
     CHECK(says(error_of([&] { rino::smear(jets, {.soft = bad}, {}); }), "soft term", value, "GeV"));
     CHECK(says(error_of([&] { rino::translate(jets, {.max_rapidity = bad}, {}); }), "max_rapidity", value));
     CHECK(says(error_of([&] { rino::translate(jets, {.max_phi = bad}, {}); }), "max_phi", value));
-    CHECK(says(error_of([&] { rino::boost_along_beam(jets, bad, {}); }), "max_rapidity", value));
+    CHECK(says(error_of([&] { rino::boost_along_beam(jets, {.max_rapidity = bad}, {}); }), "max_rapidity", value));
     CHECK(says(error_of([&] { rino::boost_jet(jets, {.min_factor = bad}, {}); }), "factors run from", value));
     CHECK(says(error_of([&] { rino::boost_jet(jets, {.max_factor = bad}, {}); }), "factors run from", value));
     CHECK(

@@ -81,10 +81,6 @@ std::vector<at::Tensor> gradients_of(const at::Tensor& jets, const at::Tensor& c
   return torch::autograd::grad({value}, inputs, {}, std::nullopt, false, true);
 }
 
-double largest_difference(const at::Tensor& a, const at::Tensor& b) {
-  return a.numel() == 0 ? 0.0 : (a - b).abs().max().item<double>();
-}
-
 /// Outputs and all gradients of the fused kernels against those of the tree of modules, relative to the largest.
 double difference_to_modules(const JetEncoderOptions& options, const Lengths& lengths, at::ScalarType type, bool firsts,
                              rino::simd::Target target) {

@@ -430,6 +430,8 @@ std::vector<at::Tensor> results_of(JetEncoder& encoder, const Tokens& tokens, En
   return results;
 }
 
+using ::largest_difference;
+
 double largest_difference(const std::vector<at::Tensor>& got, const std::vector<at::Tensor>& expected) {
   double worst = 0;
   for (std::size_t i = 0; i < expected.size(); ++i) {

@@ -37,9 +37,7 @@ using rino::ProjectionHead;
 using rino::ProjectionHeadOptions;
 using rino::Tokens;
 
-double largest_difference(const at::Tensor& a, const at::Tensor& b) {
-  return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
-}
+using ::largest_difference;
 
 /// The state of LibTorch's global generator, which must stay as it is.
 at::Tensor global_state() {

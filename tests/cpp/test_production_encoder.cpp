@@ -31,11 +31,6 @@ using rino::JetEncoderOptions;
 using rino::Pooling;
 using rino::Tokens;
 
-double largest_difference(const at::Tensor& a, const at::Tensor& b) {
-  REQUIRE(a.sizes() == b.sizes());
-  return a.numel() == 0 ? 0.0 : (a.detach().to(at::kDouble) - b.detach().to(at::kDouble)).abs().max().item<double>();
-}
-
 /// The encoder of the production recipe.
 JetEncoderOptions production() {
   JetEncoderOptions options;

@@ -45,6 +45,7 @@
 
 #include "catch.hpp"
 #include "constituent_mean.hpp"
+#include "numeric.hpp"
 
 namespace {
 
@@ -60,10 +61,6 @@ using namespace std::chrono_literals;
 
 at::Tensor global_state() {
   return at::globalContext().defaultGenerator(at::kCPU).get_state().clone();
-}
-
-double largest_difference(const at::Tensor& a, const at::Tensor& b) {
-  return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
 }
 
 at::Tensor values_of(const torch::nn::Module& module) {

@@ -253,6 +253,13 @@ def test_benchmark_of_a_step_compares_losses_and_rates(run_benchmark):
     assert all(0 < row["GFLOP_per_s"] for row in document["rows"])
 
 
+def test_benchmark_of_part_compares_losses(run_benchmark):
+    arguments = ("--presets", "part-nano", "--threads", 1, "--batch", 8)
+    document = run_benchmark("particle_transformer", *arguments)
+    assert len(document["rows"]) == 3 and len(document["figures"]) == 2
+    assert all(check["difference"] <= check["tolerance"] <= 1e-4 for check in document["checks"])
+
+
 @pytest.mark.parametrize(
     ("part", "replacement"),
     [

@@ -357,7 +357,7 @@ def test_a_file_that_vanishes_between_windows_is_named_or_skipped(many, monkeypa
     with open_dataset(many, window=20, threads=1) as dataset:
         dataset.take(1)
         many[3].unlink()
-        with pytest.raises(RinoError, match=f"there is no file {many[3]}; did you mean"):
+        with pytest.raises(RinoError, match=f"there is no file {many[3]}: did you mean"):
             for _ in range(2):
                 list(dataset.batches(10))
     many[3].write_bytes(contents)

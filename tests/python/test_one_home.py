@@ -54,5 +54,13 @@ def test_words_of_a_method_stand_with_it(file):
     assert len(found) <= ALLOWED.get(file, 0), "\n".join(found)
 
 
+@pytest.mark.parametrize("file", FILES)
+def test_a_remedy_stands_behind_a_colon(file):
+    remedy = re.compile(r"[;.] (give|choose|use|read|write|leave|set|name|check|make|look)\b")
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    said = [(number, line) for number, line in enumerate(lines, 1) if re.search(r"RinoError\(|require\(|fail\(", line)]
+    assert not [f"{number}: {line.strip()}" for number, line in said if re.search(remedy, line.split('"', 1)[-1])]
+
+
 def test_the_homes_exist():
     assert all((ROOT / home).exists() for home in (*HOMES, *ALLOWED))

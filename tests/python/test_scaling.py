@@ -15,7 +15,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import pyrino as rino
-from pyrino.methods.self_distillation import masked_counts
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -87,15 +86,6 @@ def test_drawn_views_count_with_the_share_of_steps_that_show_them(scaling):
     always = (sum(single) - all_views.student) / 3  # teacher's views and particles are in every one of them
     assert some.student == pytest.approx(always + 0.75 * (all_views.student - always))
     assert some.teacher == all_views.teacher
-
-
-def test_masked_constituents_are_as_many_as_are_drawn(scaling):
-    tokens = rino.tokenize(rino.toy_jets(300, seed=2, multiplicity_mean=8, multiplicity_std=6), ["all"])
-    lengths = np.diff(tokens.offsets)
-    assert lengths.min() == 1
-    _, counts = rino.draw_masks(tokens, 0.25)
-    expected = masked_counts(lengths, 0.25)
-    np.testing.assert_array_equal(expected[expected > 0], counts.numpy())
 
 
 def test_operators_and_the_bytes_they_move(scaling):

@@ -479,7 +479,7 @@ def test_layouts_are_replaced_on_request_alone(tmp_path):
 
     register(Lines())
     (tmp_path / "a.lines").write_text(LINES)
-    with pytest.raises(RinoError, match=r"there is a layout 'lines' already; .*replace=True"):
+    with pytest.raises(RinoError, match=r"there is a layout 'lines' already: .*replace=True"):
         register(Others())
     assert len(read_jets(tmp_path)) == 3
     register(Others(), replace=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from functools import partial
 
@@ -207,6 +208,17 @@ def test_transforms_that_lose_jets_are_named(jets, result, words):
 def test_arguments_that_do_not_fit_are_named(jets, call, words):
     with pytest.raises(RinoError, match=words):
         call(jets)
+
+
+@pytest.mark.parametrize("name", [name for name in transforms.__all__ if name != "Augmentation"])
+def test_defaults_and_docs_are_those_of_cpp(name):
+    parameters = inspect.signature(getattr(rino, name)).parameters
+    text = getattr(rino, name).__doc__
+    assert [line.partition(" : ")[0] for line in text.splitlines() if " : " in line] == list(parameters)
+    for number in rino._core.transform_numbers(name):
+        assert f"    {number.meaning[:1].upper()}{number.meaning[1:9]}" in text
+        default = parameters[number.name].default
+        assert default == (inspect.Parameter.empty if number.source == "no default" else number.value)
 
 
 def test_all_transforms_are_names_of_the_package():

@@ -35,6 +35,9 @@ inline constexpr const char* kOwnChoice = "own choice";
 /// The source of the production recipe, and of the defaults of its parts in recipes that do not have them.
 inline constexpr const char* kProductionSource = "public configuration of RINO's successor";
 
+/// The source of a number that has none, and has to be given.
+inline constexpr const char* kNoDefault = "no default";
+
 /// What a field's value looks like outside C++: enumerations and resolutions travel by their names.
 using FieldValue = std::variant<bool, std::int64_t, double, std::string, std::vector<std::string>>;
 

@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <numbers>
 #include <numeric>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -28,7 +29,9 @@ inline constexpr std::uint64_t kOrder = 21;  ///< of jets in memory
 /// The standard's distributions differ between libraries; the ones here do not.
 class Random {
  public:
-  explicit Random(std::initializer_list<std::uint64_t> key) {
+  explicit Random(std::initializer_list<std::uint64_t> key) : Random(std::span(key.begin(), key.size())) {}
+
+  explicit Random(std::span<const std::uint64_t> key) {
     for (const std::uint64_t part : key) {
       state_ = mix(state_ ^ mix(part + kGamma));
     }

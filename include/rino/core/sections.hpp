@@ -25,6 +25,17 @@ struct SectionEntry {
   FieldValue value;
 };
 
+/// The numbers of a config struct.
+template <typename Config>
+std::vector<SectionEntry> entries_of(const std::string& section, const Config& config = {}) {
+  std::vector<SectionEntry> entries;
+  for_each_field<Config>([&]<typename Type>(const Field<Config, Type>& field) {
+    entries.push_back(
+        {section, field.name, field.unit, field.meaning, field.source, FieldCodec<Type>::encode(config.*field.member)});
+  });
+  return entries;
+}
+
 /// Config structs by the names of their sections, in order; what type each is only those who asked for it know. So a
 /// recipe holds sections of methods it has never heard of. A copy shares nothing.
 class Sections {
@@ -145,10 +156,9 @@ class Sections {
     std::unique_ptr<Base> clone() const override { return std::make_unique<Of>(config); }
 
     void append(std::vector<SectionEntry>& all, const std::string& section) const override {
-      for_each_field<Config>([&]<typename Type>(const Field<Config, Type>& field) {
-        all.push_back({section, field.name, field.unit, field.meaning, field.source,
-                       FieldCodec<Type>::encode(config.*field.member)});
-      });
+      for (SectionEntry& entry : entries_of(section, config)) {
+        all.push_back(std::move(entry));
+      }
     }
 
     bool set(std::string_view section, std::string_view name, const FieldValue& value) override {

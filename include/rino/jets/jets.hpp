@@ -141,11 +141,12 @@ class Jets {
             columns_[2].data[i * columns_[2].stride], columns_[3].data[i * columns_[3].stride]};
   }
 
-  /// The sum of jet j's constituents (E-scheme).
-  FourMomentum<Scalar> four_momentum(Index j) const {
-    FourMomentum<Scalar> sum = FourMomentum<Scalar>::Zero();
+  /// The sum of jet j's constituents (E-scheme), summed as `Real`.
+  template <std::floating_point Real = Scalar>
+  FourMomentum<Real> four_momentum(Index j) const {
+    FourMomentum<Real> sum = FourMomentum<Real>::Zero();
     for (Index i = begin(j); i < end(j); ++i) {
-      sum += constituent(i);
+      sum += constituent(i).template cast<Real>();
     }
     return sum;
   }

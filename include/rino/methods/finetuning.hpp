@@ -299,10 +299,7 @@ class FineTuning final : public Method {
     phase.optimizer.eps = options.eps;
     phase.optimizer.weight_decay = options.weight_decay;
     phase.optimizer.clip = options.clip;
-    phase.warmup = options.warmup;
-    phase.warmup_start = options.warmup_start;
-    phase.warmup_shape = options.warmup_shape;
-    phase.final_lr = options.final_lr;
+    phase.rise_as(options);
     return phase;
   }
 

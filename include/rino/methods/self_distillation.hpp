@@ -10,8 +10,6 @@
 #include <vector>
 
 #include <ATen/ATen.h>
-#include <torch/nn/cloneable.h>
-#include <torch/nn/pimpl.h>
 
 #include <rino/core/error.hpp>
 #include <rino/core/placement.hpp>
@@ -24,7 +22,9 @@
 #include <rino/losses/ibot.hpp>
 #include <rino/losses/koleo.hpp>
 #include <rino/losses/sinkhorn.hpp>
+#include <rino/methods/encoder_with_heads.hpp>
 #include <rino/methods/self_distillation_options.hpp>
+#include <rino/methods/self_distillation_presets.hpp>
 #include <rino/nn/encoder.hpp>
 #include <rino/nn/encoders.hpp>
 #include <rino/nn/flat_parameters.hpp>
@@ -41,53 +41,6 @@
 #include <rino/views/resolution.hpp>
 
 namespace rino {
-
-/// Encoder and projection heads: what student and teacher are made of.
-class EncoderWithHeadsImpl : public torch::nn::Cloneable<EncoderWithHeadsImpl> {
- public:
-  /// @param jets       whether there is a head for jets.
-  /// @param particles  and one for constituents, of the same sizes.
-  EncoderWithHeadsImpl(std::shared_ptr<Encoder> encoder, const ProjectionHeadOptions& head_options, bool jets,
-                       bool particles)
-      : encoder(std::move(encoder)), head_options(head_options), jets(jets), particles(particles) {
-    reset();
-  }
-
-  void reset() override {
-    encoder = std::dynamic_pointer_cast<Encoder>(encoder->module()->clone());  // a clone's own, not the original's
-    register_module("encoder", encoder->module());
-    ProjectionHeadOptions sizes = head_options;
-    if (jets) {
-      sizes.inputs = encoder->outputs();
-      head = register_module("head", ProjectionHead(sizes));
-    }
-    if (particles) {
-      sizes.inputs = encoder->width();
-      particle_head = register_module("particle_head", ProjectionHead(sizes));
-    }
-  }
-
-  /// The networks that there are, by name.
-  Modules networks() const {
-    Modules all{{"encoder", encoder->module()}};
-    if (jets) {
-      all.emplace_back("head", head.ptr());
-    }
-    if (particles) {
-      all.emplace_back("particle_head", particle_head.ptr());
-    }
-    return all;
-  }
-
-  std::shared_ptr<Encoder> encoder;
-  ProjectionHeadOptions head_options;
-  bool jets;
-  bool particles;
-  ProjectionHead head{nullptr};
-  ProjectionHead particle_head{nullptr};
-};
-
-TORCH_MODULE(EncoderWithHeads);
 
 /// Self-distillation along the renormalisation-group flow: a student learns to assign every view of a jet to the
 /// prototypes to which its teacher, a moving average of itself, assigned another view of the same jet; and, where
@@ -271,7 +224,7 @@ class SelfDistillation final : public Method {
     const SelfDistillationOptions& o = options_;
     require(o.dino >= 0 && o.ibot >= 0 && o.gram >= 0 && o.koleo >= 0, "the weights dino, ibot, gram and koleo are ",
             o.dino, ", ", o.ibot, ", ", o.gram, " and ", o.koleo, ": choose 0 for off or positive numbers");
-    require(o.dino > 0 || o.ibot > 0, "neither dino nor ibot has a weight: there is nothing to learn: give one");
+    require(o.dino > 0 || o.ibot > 0, "neither dino nor ibot has a weight, so that nothing is learned: give one");
     require(o.mask_fraction > 0 && o.mask_fraction < 1, "mask_fraction is ", o.mask_fraction,
             ": choose a share above 0 and below 1");
     require(!views_.teacher.empty() || (o.dino == 0 && o.koleo == 0),
@@ -424,15 +377,12 @@ class SelfDistillation final : public Method {
   std::optional<Teacher> average_;
 };
 
-/// The method as the registry lists it, with the recipes of the paper, of its successor, and ours for demonstrations.
+/// The method as the registry lists it.
 inline MethodEntry self_distillation_entry() {
-  using Names = std::vector<std::string>;
-  const std::string workshop = "arXiv:2509.07486";
-  const std::string production = kProductionSource;
   MethodEntry entry;
   entry.name = "self-distillation";
   entry.summary = "a student assigns all views of a jet to the prototypes to which its teacher assigned other ones";
-  entry.source = workshop;
+  entry.source = "arXiv:2509.07486";
   entry.add_sections = [](Sections& sections) {
     sections.add<ViewSetOptions>("views").add<ProjectionHeadOptions>("head").add<SelfDistillationOptions>("loss");
   };
@@ -445,148 +395,7 @@ inline MethodEntry self_distillation_entry() {
         sections.get<SelfDistillationOptions>("loss"),
         static_cast<std::uint64_t>(sections.get<TrainingOptions>("training").seed));
   };
-  const auto size = [](int width, int heads, int layers, int feedforward, int prototypes, int hidden1, int hidden2,
-                       double encoder_lr) {
-    return std::vector<std::pair<std::string, FieldValue>>{
-        {"encoder.width", width},        {"encoder.heads", heads},
-        {"encoder.layers", layers},      {"encoder.feedforward", feedforward},
-        {"head.prototypes", prototypes}, {"finetune.hidden1", hidden1},
-        {"finetune.hidden2", hidden2},   {"finetune.encoder_lr", encoder_lr}};
-  };
-  entry.presets = {
-      {"nano", "", "the paper's smallest", workshop, {}},
-      {"lite", "nano", "the paper's second", workshop, size(64, 4, 4, 256, 32, 16, 8, 1e-5)},
-      {"mini", "nano", "the paper's third", workshop, size(128, 8, 6, 512, 64, 32, 16, 1e-6)},
-      {"base", "nano", "the paper's largest", workshop, size(256, 8, 6, 1024, 128, 64, 32, 1e-6)},
-      {"part",
-       "nano",
-       "ParT, for supervised training: pairs of constituents bias attention",
-       kParTSource,
-       {{"jets.max_constituents", 128},
-        {"jets.features", "part-kin"},
-        {"encoder.width", 128},
-        {"encoder.heads", 8},
-        {"encoder.layers", 8},
-        {"encoder.feedforward", 512},
-        {"encoder.class_token", "learned"},
-        {"encoder.embedding", "deep-batch"},
-        {"encoder.block", "normformer"},
-        {"encoder.class_layers", 2},
-        {"encoder.pairs", "batch"},
-        {"finetune.head_lr", 5e-3},
-        {"finetune.encoder_lr", 1e-4},
-        {"finetune.positive_weight", 1.0},
-        {"finetune.batch_size", 512},
-        {"supervised.head", "linear"},
-        {"supervised.lr", 1e-3},
-        {"supervised.epochs", 20}}},
-      {"part-nano",
-       "part",
-       "ParT at the width of nano",
-       kOwnChoice,
-       {{"encoder.width", 32},
-        {"encoder.heads", 4},
-        {"encoder.layers", 4},
-        {"encoder.feedforward", 128},
-        {"encoder.pair_width", 32}}},
-      {"rino",
-       "nano",
-       "the production recipe: DINO and iBOT, teacher at 6, 8 and 16 subjets",
-       production,
-       {{"jets.max_constituents", 90},
-        {"jets.features", "logarithmic"},
-        {"jets.normalization", "production"},
-        {"views.teacher", Names{"6", "8", "16"}},
-        {"views.student", Names{"2", "3", "4", "all"}},
-        {"views.student_drawn", 3},
-        {"encoder.width", 256},
-        {"encoder.heads", 16},
-        {"encoder.layers", 8},
-        {"encoder.feedforward", 1024},
-        {"encoder.dropout", 0.0},
-        {"encoder.class_token", "learned"},
-        {"encoder.registers", 4},
-        {"encoder.norm", "rms"},
-        {"encoder.embedding_norm", true},
-        {"encoder.feedforward_kind", "swiglu"},
-        {"encoder.layer_scale", 0.01},
-        {"encoder.positions", "polar"},
-        {"head.prototypes", 2048},
-        {"head.hidden_layers", 2},
-        {"head.hidden_width", 1024},
-        {"head.bottleneck", 256},
-        {"loss.ibot", 1.0},
-        {"loss.koleo", 0.1},
-        {"loss.teacher_temperature_end", 0.04},
-        {"loss.momentum_start", 0.995},
-        {"loss.momentum_end", 0.997},
-        {"optimizer.lr", 3e-3},
-        {"optimizer.weight_decay", 0.05},
-        {"optimizer.layer_decay", 0.9},
-        {"training.batch_size", 3000},
-        {"training.warmup", 0.2},
-        {"training.warmup_start", 1e-6},
-        {"training.warmup_shape", "cosine"},
-        {"training.final_lr", 0.05},
-        {"training.precision", "bf16"},
-        // The paper's of its largest encoder, which is as wide.
-        {"finetune.hidden1", 64},
-        {"finetune.hidden2", 32},
-        {"finetune.encoder_lr", 1e-6}}},
-      {"rino-mixed",
-       "rino",
-       "rino with views of both roles between each other: teacher 2, 4, 8, 16, student 3, 6, all",
-       production,
-       {{"views.teacher", Names{"2", "4", "8", "16"}}, {"views.student", Names{"3", "6", "all"}}}},
-      {"rino-swapped",
-       "rino",
-       "rino with the roles swapped: teacher 2, 3, 4, student 6, 8, 16, all",
-       production,
-       {{"views.teacher", Names{"2", "3", "4"}}, {"views.student", Names{"6", "8", "16", "all"}}}},
-      {"rino-no-positions", "rino", "rino without the table of positions", production, {{"encoder.positions", "none"}}},
-      {"rino-dino", "rino", "rino with views of jets alone, no masked constituents", production, {{"loss.ibot", 0.0}}},
-      {"rino-ibot",
-       "rino",
-       "rino with masked constituents alone, no views, no class token; the embedding is the mean of registers and "
-       "constituents",
-       production,
-       // KoLeo acts on the embeddings of views, of which there are none here.
-       {{"loss.dino", 0.0}, {"loss.koleo", 0.0}, {"encoder.class_token", "none"}, {"encoder.pooling", "all"}}},
-      {"rino-cambridge", "rino", "rino with views by Cambridge/Aachen", production, {{"jets.algorithm", "cambridge"}}},
-      {"rino-antikt", "rino", "rino with views by anti-kT", production, {{"jets.algorithm", "antikt"}}},
-      {"rino-slow-teacher",
-       "rino",
-       "rino with a teacher of 0.04 -> 0.07 in temperature and of momentum up to 0.999",
-       production,
-       {{"loss.teacher_temperature_end", 0.07}, {"loss.momentum_end", 0.999}}},
-      {"demo",
-       "nano",
-       "nano with the views, class token and boost that carry over to another domain, for minutes on two cores",
-       kOwnChoice,
-       {{"jets.boost_to_pt", 750.0},
-        {"views.teacher", Names{"4", "8", "16"}},
-        {"views.student", Names{"2", "3", "all"}},
-        {"views.student_drawn", 2},
-        {"encoder.class_token", "learned"},
-        {"encoder.dropout", 0.0},
-        {"head.hidden_layers", 2},
-        {"head.hidden_width", 128},
-        {"head.bottleneck", 32},
-        {"head.prototypes", 256},
-        {"loss.koleo", 0.1},
-        {"optimizer.lr", 2e-3},
-        {"training.batch_size", 256},
-        {"training.epochs", 24},
-        {"finetune.batch_size", 256},
-        {"finetune.probe_epochs", 4},
-        {"finetune.epochs", 8},
-        {"finetune.encoder_lr", 1e-3},
-        {"finetune.positive_weight", 1.0},
-        {"supervised.lr", 1e-3},
-        {"supervised.epochs", 12},
-        {"supervised.patience", 4}}},
-      {"study", "demo", "the same for hours", kOwnChoice, {{"training.epochs", 50}}},
-  };
+  entry.presets = self_distillation_presets();
   entry.parts = {{"dino", "cross-entropy"}, {"koleo", "KoLeo"}, {"ibot", "iBOT"}, {"gram", "Gram"}};
   entry.charts = {
       {.title = "teacher entropy [nats]",

@@ -36,11 +36,17 @@ struct Phase {
     Phase phase;
     phase.epochs = options.epochs;
     phase.optimizer = optimizer;
-    phase.warmup = options.warmup;
-    phase.warmup_start = options.warmup_start;
-    phase.warmup_shape = options.warmup_shape;
-    phase.final_lr = options.final_lr;
+    phase.rise_as(options);
     return phase;
+  }
+
+  /// Learning rates rise and fall as options of any kind say.
+  template <typename Options>
+  void rise_as(const Options& options) {
+    warmup = options.warmup;
+    warmup_start = options.warmup_start;
+    warmup_shape = options.warmup_shape;
+    final_lr = options.final_lr;
   }
 
   bool trains(const std::string& network) const {

@@ -33,6 +33,7 @@
 #include <rino/train/best_weights.hpp>
 #include <rino/train/checkpoint.hpp>
 #include <rino/train/course.hpp>
+#include <rino/train/epoch_losses.hpp>
 #include <rino/train/jet_source.hpp>
 #include <rino/train/jet_weights.hpp>
 #include <rino/train/loader.hpp>
@@ -164,8 +165,8 @@ class Trainer {
   const Step& clock() const { return clock_; }
 
   /// Mean loss of the best whole epoch so far and its number, from 0; infinity and -1 before the first.
-  double best_loss() const { return best_loss_; }
-  std::int64_t best_epoch() const { return best_epoch_; }
+  double best_loss() const { return epochs_.best; }
+  std::int64_t best_epoch() const { return epochs_.best_epoch; }
 
   /// Learning rate of a step.
   double learning_rate(std::int64_t step) const { return course_.learning_rate(step); }
@@ -186,7 +187,7 @@ class Trainer {
   double validation_loss() const { return validation_.last; }
   double best_validation_loss() const { return validation_.best; }
   /// Mean loss over the jets of the last whole epoch; NaN before the first.
-  double epoch_loss() const { return last_epoch_loss_; }
+  double epoch_loss() const { return epochs_.last; }
 
   /// One step. On a GPU it waits once: after the backward pass loss, norm of the gradient and metrics come back in one
   /// transfer, before anything is changed; what follows runs while the next step begins on the CPU.
@@ -258,11 +259,11 @@ class Trainer {
     for (const auto& [name, tensor] : named_state()) {
       file.tensors.emplace_back(name, tensor.detach().to(at::kCPU).clone());
     }
-    file.tensors.emplace_back(
-        "trainer.progress",
-        at::tensor({static_cast<double>(clock_.number), epoch_loss_, epoch_steps_, best_loss_,
-                    static_cast<double>(best_epoch_), static_cast<double>(skipped_), static_cast<double>(in_a_row_)},
-                   at::kDouble));
+    file.tensors.emplace_back("trainer.progress",
+                              at::tensor({static_cast<double>(clock_.number), epochs_.sum, epochs_.weight, epochs_.best,
+                                          static_cast<double>(epochs_.best_epoch), static_cast<double>(skipped_),
+                                          static_cast<double>(in_a_row_)},
+                                         at::kDouble));
     file.tensors.emplace_back("trainer.data", fingerprint());
     const auto of_all = [this](const std::vector<std::int64_t>& position) {
       return ranks_.gather(at::tensor(position, at::kLong).unsqueeze(0).to(placement_.device())).cpu();
@@ -332,10 +333,10 @@ class Trainer {
     }
     const at::Tensor progress = file.at("trainer.progress");
     clock_.number = static_cast<std::int64_t>(progress[0].item<double>());
-    epoch_loss_ = progress[1].item<double>();
-    epoch_steps_ = progress[2].item<double>();
-    best_loss_ = progress[3].item<double>();
-    best_epoch_ = static_cast<std::int64_t>(progress[4].item<double>());
+    epochs_.sum = progress[1].item<double>();
+    epochs_.weight = progress[2].item<double>();
+    epochs_.best = progress[3].item<double>();
+    epochs_.best_epoch = static_cast<std::int64_t>(progress[4].item<double>());
     skipped_ = static_cast<std::int64_t>(progress[5].item<double>());
     in_a_row_ = static_cast<std::int64_t>(progress[6].item<double>());
     prepare_phase();
@@ -403,19 +404,12 @@ class Trainer {
 
   void advance(const StepReport& report) {
     if (!report.skipped) {
-      const double share = static_cast<double>(share_.jets_of(clock_.number)) / static_cast<double>(share_.batch());
-      epoch_loss_ += share * report.loss;
-      epoch_steps_ += share;
+      epochs_.add(report.loss,
+                  static_cast<double>(share_.jets_of(clock_.number)) / static_cast<double>(share_.batch()));
     }
     ++clock_.number;
     if (clock_.number % clock_.steps_per_epoch == 0) {
-      last_epoch_loss_ = epoch_loss_ / epoch_steps_;
-      if (last_epoch_loss_ < best_loss_) {  // never of an epoch without a finite step
-        best_loss_ = last_epoch_loss_;
-        best_epoch_ = clock_.number / clock_.steps_per_epoch - 1;
-      }
-      epoch_loss_ = 0;
-      epoch_steps_ = 0;
+      epochs_.end(clock_.number / clock_.steps_per_epoch - 1);
       end_epoch();
     }
   }
@@ -579,11 +573,7 @@ class Trainer {
   Jets<double> jets_;  // of the last step
   std::int64_t skipped_ = 0;
   std::int64_t in_a_row_ = 0;
-  double epoch_loss_ = 0;
-  double epoch_steps_ = 0;  // a smaller one counts less
-  double last_epoch_loss_ = std::numeric_limits<double>::quiet_NaN();
-  double best_loss_ = std::numeric_limits<double>::infinity();
-  std::int64_t best_epoch_ = -1;
+  EpochLosses epochs_;
   std::optional<FlatParameters> trained_;
   std::optional<AdamW> optimizer_;
   at::Tensor average_;                     // [P] of the trained values

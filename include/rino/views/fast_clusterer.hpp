@@ -28,6 +28,9 @@ namespace rino {
 template <typename T>
 concept FastAlgorithm = ClusteringAlgorithm<T> && (T::exponent == 1.0 || T::exponent == 0.0 || T::exponent == -1.0);
 
+/// Radii below this are not known to FastClusterer.
+inline constexpr double kSmallestFastRadius = 1e-3;
+
 /// Clusters many jets at once, one in each lane of the machine's vectors, and takes the views on the way, without a
 /// history: when the number of objects or the distance is what a resolution asks for, those that stand are the view.
 ///
@@ -36,8 +39,8 @@ concept FastAlgorithm = ClusteringAlgorithm<T> && (T::exponent == 1.0 || T::expo
 /// pT, or at |y| > 16) a jet is not `decided`, and FastJet should be asked. Results do not depend on the instruction
 /// set, nor on what jets are clustered together.
 ///
-/// Jets are put in with `add`, clustered with `run`, read, and forgotten with `clear`. One object serves one thread;
-/// its memory does not depend on the number of jets.
+/// Jets are put in with `add`, clustered with `run`, read, and forgotten with `clear`; or all of a range by a call. One
+/// object serves one thread; its memory does not depend on the number of jets.
 template <FastAlgorithm Algorithm>
 class FastClusterer {
  public:
@@ -45,8 +48,8 @@ class FastClusterer {
 
   /// Jets of more constituents do not fit.
   static constexpr Index kMostConstituents = detail::kt::kCapacity;
-  /// Radii below this are not known.
-  static constexpr double kSmallestRadius = 1e-3;
+  /// Jets of a range that are put in order together: enough to find some of like multiplicity.
+  static constexpr Index kRange = 128;
 
   /// @param resolutions  views to make; if there are none the clustering goes on to the end, for `history`.
   explicit FastClusterer(double radius, const std::vector<Resolution>& resolutions = {},
@@ -146,6 +149,41 @@ class FastClusterer {
             sort_exactly(group, lane, s);
           }
         }
+      }
+    }
+  }
+
+  /// Clusters jets first .. last-1: visit(j, place) for those that are decided, while they can be read in their places;
+  /// leave(j) for the others, and for those of more than kMostConstituents.
+  template <typename Scalar, typename Visit, typename Leave>
+  void operator()(const Jets<Scalar>& jets, Index first, Index last, const Visit& visit, const Leave& leave) {
+    for (Index begin = first; begin < last; begin += kRange) {
+      order_.clear();
+      for (Index j = begin; j < std::min(begin + kRange, last); ++j) {
+        if (jets.multiplicity(j) <= kMostConstituents) {
+          order_.push_back(j);
+        } else {
+          leave(j);
+        }
+      }
+      // Jets that are clustered at once take as long as the one of most constituents.
+      std::sort(order_.begin(), order_.end(),
+                [&](Index a, Index b) { return jets.multiplicity(a) > jets.multiplicity(b); });
+      for (auto done = order_.begin(); done != order_.end();) {
+        clear();
+        const auto some = static_cast<int>(std::min<std::ptrdiff_t>(order_.end() - done, places()));
+        for (int place = 0; place < some; ++place) {
+          add(place, jets, done[place]);
+        }
+        run();
+        for (int place = 0; place < some; ++place) {
+          if (decided(place)) {
+            visit(done[place], place);
+          } else {
+            leave(done[place]);
+          }
+        }
+        done += some;
       }
     }
   }
@@ -293,11 +331,7 @@ class FastClusterer {
 
   template <typename Scalar>
   void cuts(detail::kt::Group& group, int lane, const Jets<Scalar>& jets, Index j) {
-    FourMomentum<double> sum = FourMomentum<double>::Zero();
-    for (Index i = jets.begin(j); i < jets.end(j); ++i) {
-      sum += jets.constituent(i).template cast<double>();
-    }
-    const double jet_pt = pt(sum);
+    const double jet_pt = pt(jets.template four_momentum<double>(j));
     sorted_cuts_.clear();
     for (const Resolution& scale : scales_) {
       const double q = scale.kind() == Resolution::Kind::kt ? scale.value() : scale.value() * jet_pt;
@@ -381,6 +415,7 @@ class FastClusterer {
   std::vector<Memory> memory_;
   std::array<detail::kt::Group, kGroups> groups_{};
   std::vector<std::pair<double, std::int32_t>> sorted_cuts_;
+  std::vector<Index> order_;
 };
 
 }  // namespace rino

@@ -5,7 +5,6 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <numeric>
 #include <vector>
 
 #include <rino/core/error.hpp>
@@ -41,39 +40,15 @@ void write_splitting_scales(const Jets<Scalar>& jets, std::int64_t first, std::i
     return;
   }
   FastClusterer<Kt> fast(options.radius, {}, options.target.value_or(simd::best_target()));
-  constexpr Index kJets = 128;
-  std::vector<Index> order;
   std::vector<double> largest;
-  for (Index begin = first; begin < last; begin += kJets) {
-    order.resize(static_cast<std::size_t>(std::min(kJets, last - begin)));
-    std::iota(order.begin(), order.end(), begin);
-    // Jets that are clustered at once take as long as the one of most constituents.
-    std::sort(order.begin(), order.end(),
-              [&](Index a, Index b) { return jets.multiplicity(a) > jets.multiplicity(b); });
-    const auto fits = std::find_if(order.begin(), order.end(),
-                                   [&](Index j) { return jets.multiplicity(j) <= fast.kMostConstituents; });
-    std::for_each(order.begin(), fits, [&](Index j) { by_reference(j, j + 1); });
-    for (auto done = fits; done != order.end();) {
-      fast.clear();
-      const auto some = static_cast<int>(std::min<std::ptrdiff_t>(order.end() - done, fast.places()));
-      for (int place = 0; place < some; ++place) {
-        fast.add(place, jets, done[place]);
-      }
-      fast.run();
-      for (int place = 0; place < some; ++place) {
-        if (!fast.decided(place)) {
-          by_reference(done[place], done[place] + 1);
-          continue;
-        }
-        largest.clear();
-        fast.for_each_step(place, [&](Index, Index, double distance) {
-          largest.push_back(largest.empty() ? distance : std::max(largest.back(), distance));
-        });
-        write(done[place], largest);
-      }
-      done += some;
-    }
-  }
+  const auto by_fast = [&](Index j, int place) {
+    largest.clear();
+    fast.for_each_step(place, [&](Index, Index, double distance) {
+      largest.push_back(largest.empty() ? distance : std::max(largest.back(), distance));
+    });
+    write(j, largest);
+  };
+  fast(jets, first, last, by_fast, [&](Index j) { by_reference(j, j + 1); });
 }
 
 }  // namespace detail
@@ -94,8 +69,7 @@ std::vector<double> splitting_scales(const Jets<Scalar>& jets, std::int64_t most
   require(most >= 1 && most <= 100000, "the number of splitting scales is ", most, ": give 1 to 100000");
   // A view generator knows which options go together.
   const ViewGenerator<Scalar, Kt> checked({particles()}, options);
-  const bool with_fast =
-      options.backend != ViewBackend::fastjet && options.radius >= FastClusterer<Kt>::kSmallestRadius;
+  const bool with_fast = takes_fast(options);
   std::vector<double> scales(static_cast<std::size_t>(jets.size() * most), 0.0);
   const int threads = ReferenceClusterer<Kt>::kThreadSafe ? options.threads : 1;
   parallel_for(jets.size(), threads, [&](std::int64_t first, std::int64_t last) {

@@ -1,56 +1,33 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <concepts>
 #include <cstdint>
-#include <limits>
-#include <optional>
-#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <rino/core/error.hpp>
-#include <rino/core/named_enum.hpp>
 #include <rino/core/parallel.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/jets/kinematics.hpp>
 #include <rino/simd/target.hpp>
 #include <rino/views/algorithm.hpp>
 #include <rino/views/clustering_history.hpp>
+#include <rino/views/detail/view_pieces.hpp>
 #include <rino/views/fast_clusterer.hpp>
 #include <rino/views/plain_clusterer.hpp>
 #include <rino/views/reference_clusterer.hpp>
 #include <rino/views/resolution.hpp>
+#include <rino/views/view_options.hpp>
 
 namespace rino {
 
-/// What does the clustering. The views are the same. In programs without FastJet the plain clusterer stands for it.
-enum class ViewBackend {
-  automatic,  ///< FastClusterer where it knows the algorithm and the radius, else FastJet
-  fast,       ///< FastClusterer; FastJet for the few jets that it leaves undecided or that have too many constituents
-  fastjet,    ///< FastJet, one jet at a time: the reference
-};
-
-template <>
-inline constexpr std::array enum_names<ViewBackend> = {
-    std::pair{ViewBackend::automatic, std::string_view("auto")},
-    std::pair{ViewBackend::fast, std::string_view("fast")},
-    std::pair{ViewBackend::fastjet, std::string_view("fastjet")},
-};
-
-/// How views are made.
-struct ViewOptions {
-  /// R of the clustering distances, in (0, 1000].
-  double radius = 0.8;
-  /// Number of threads, 1 or more; the views do not depend on it. A backend that is not thread-safe uses one.
-  int threads = 1;
-  ViewBackend backend = ViewBackend::automatic;
-  /// The instruction set of the fast backend; none: the widest of this machine. The views do not depend on it.
-  std::optional<simd::Target> target = std::nullopt;
-};
+/// Whether the options have FastClusterer do the clustering, where it knows the algorithm.
+inline bool takes_fast(const ViewOptions& options) {
+  return options.backend != ViewBackend::fastjet && options.radius >= kSmallestFastRadius;
+}
 
 /// Makes the views of jets at several resolutions; each jet is clustered once for all of them (E-scheme).
 ///
@@ -125,7 +102,7 @@ class ViewGenerator {
     };
     each_worker([&](std::size_t w, Index begin, Index end) {
       for (std::size_t v = 0; v < all.size(); ++v) {
-        targets[w][v].row = known_rows(resolutions_[v], jets, begin, end);
+        targets[w][v].row = detail::known_rows(resolutions_[v], jets, begin, end);
       }
     });
     make_room(jets, all, apart, targets);
@@ -159,38 +136,12 @@ class ViewGenerator {
 
  private:
   static constexpr bool kFast = FastAlgorithm<Algorithm> && std::is_same_v<Reference, ReferenceClusterer<Algorithm>>;
-  static constexpr double kSmallestFastRadius = 1e-3;
 
-  /// One view of a range of jets.
-  struct Piece {
-    std::array<std::vector<Scalar>, 4> columns;
-    std::vector<std::vector<Scalar>> extras;  ///< in the order of Jets::extras()
+  using Piece = detail::ViewPiece<Scalar>;
+  using Target = detail::ViewTarget<Scalar>;
+  using Draft = detail::ViewDraft<Scalar>;
 
-    /// px, py, pz, E, extras.
-    std::vector<Scalar>& column(std::size_t c) { return c < 4 ? columns[c] : extras[c - 4]; }
-    std::size_t width() const { return 4 + extras.size(); }
-  };
-
-  /// Where a worker writes a view: into rows `row` .. of a piece, which has its size or grows.
-  struct Target {
-    Piece* piece = nullptr;
-    Index row = 0;
-    bool grows = true;
-    std::vector<Index> counts;  ///< [jets of the worker]
-  };
-
-  /// Where the rows of some jets are written that are not clustered in their order: jet k's begin at begins[k].
-  /// If their number is not known before, they are written apart first.
-  struct Draft {
-    std::vector<Index> begins;
-    std::vector<Index> counts;
-    bool apart = false;
-    Piece rows;
-  };
-
-  bool is_fast() const {
-    return kFast && options_.backend != ViewBackend::fastjet && options_.radius >= kSmallestFastRadius;
-  }
+  bool is_fast() const { return kFast && takes_fast(options_); }
   simd::Target target() const { return options_.target.value_or(simd::best_target()); }
 
   static void check(const Resolution& resolution) {
@@ -210,36 +161,10 @@ class ViewGenerator {
       case Resolution::Kind::kt:
         return exclusive(resolution.value());
       case Resolution::Kind::fraction:
-        return exclusive(resolution.value() * jet_pt(jets, j));
+        return exclusive(resolution.value() * pt(jets.template four_momentum<double>(j)));
       default:
         return history.constituents();
     }
-  }
-
-  /// Whether the rows of a view are known before clustering.
-  static bool is_known(const Resolution& resolution) {
-    return resolution.kind() == Resolution::Kind::subjets || resolution.kind() == Resolution::Kind::particles;
-  }
-
-  /// The rows of a view of jets first .. last-1, where they are known before clustering, else 0.
-  static Index known_rows(const Resolution& resolution, const Jets<Scalar>& jets, Index first, Index last) {
-    Index rows = 0;
-    if (resolution.kind() == Resolution::Kind::subjets) {
-      for (Index j = first; j < last; ++j) {
-        rows += std::min(static_cast<Index>(resolution.value()), jets.multiplicity(j));
-      }
-    } else if (resolution.kind() == Resolution::Kind::particles && first < last) {
-      rows = jets.end(last - 1) - jets.begin(first);
-    }
-    return rows;
-  }
-
-  static double jet_pt(const Jets<Scalar>& jets, Index j) {
-    FourMomentum<double> sum = FourMomentum<double>::Zero();
-    for (Index i = jets.begin(j); i < jets.end(j); ++i) {
-      sum += jets.constituent(i).template cast<double>();
-    }
-    return pt(sum);
   }
 
   /// Calls visit(j, history) for jets first .. last-1, with histories that serve the resolutions: clustered, unless
@@ -271,7 +196,7 @@ class ViewGenerator {
                  std::vector<std::vector<Target>>& targets) const {
     for (std::size_t v = 0; v < all.size(); ++v) {
       all[v].extras.resize(jets.extras().size());
-      const bool shared = targets.size() > 1 && is_known(resolutions_[v]);
+      const bool shared = targets.size() > 1 && detail::is_known(resolutions_[v]);
       Index rows = 0;
       for (std::size_t w = 0; w < targets.size(); ++w) {
         Target& target = targets[w][v];
@@ -289,7 +214,7 @@ class ViewGenerator {
     if (targets.size() > 1) {
       each_column(jets, targets.size(), [&](std::size_t v, std::size_t c) {
         std::vector<Scalar>& column = all[v].column(c);
-        column.resize(is_known(resolutions_[v]) ? column.capacity() : 0);
+        column.resize(detail::is_known(resolutions_[v]) ? column.capacity() : 0);
       });
     }
   }
@@ -323,22 +248,13 @@ class ViewGenerator {
         const Index size = count(resolutions_[v], history, jets, j);
         Target& target = targets[v];
         if (target.grows) {
-          resize(*target.piece, target.row + size);
+          target.piece->resize(target.row + size);
         }
         write(history, jets, j, size, target.row, subjets, *target.piece);
         target.row += size;
         target.counts.push_back(size);
       }
     });
-  }
-
-  static void resize(Piece& piece, Index rows) {
-    for (std::vector<Scalar>& column : piece.columns) {
-      column.resize(static_cast<std::size_t>(rows));
-    }
-    for (std::vector<Scalar>& column : piece.extras) {
-      column.resize(static_cast<std::size_t>(rows));
-    }
   }
 
   /// The `size` subjets of jet j into rows row .. row+size-1.
@@ -374,98 +290,42 @@ class ViewGenerator {
   /// As make_pieces, by FastClusterer: some jets at a time, those of like multiplicity together.
   template <FastAlgorithm Known>
   void make_pieces_fast(const Jets<Scalar>& jets, Index first, Index last, std::vector<Target>& targets) const {
-    constexpr Index kJets = 128;
     FastClusterer<Known> fast(options_.radius, resolutions_, target());
     std::vector<Draft> drafts(targets.size());
-    std::vector<Index> order;
     std::vector<Index> others;
     std::vector<Index> subjets;
-    for (Index begin = first; begin < last; begin += kJets) {
-      const Index end = std::min(begin + kJets, last);
+    for (Index begin = first; begin < last; begin += fast.kRange) {
+      const Index end = std::min(begin + fast.kRange, last);
       for (std::size_t v = 0; v < drafts.size(); ++v) {
-        prepare(resolutions_[v], jets, begin, end, drafts[v], targets[v]);
+        drafts[v].prepare(resolutions_[v], jets, begin, end, targets[v]);
       }
-      order.clear();
+      // size = written(v, row, piece) for the views of jet j.
+      const auto each_view = [&](Index j, const auto& written) {
+        for (std::size_t v = 0; v < drafts.size(); ++v) {
+          Draft& draft = drafts[v];
+          const auto k = static_cast<std::size_t>(j - begin);
+          draft.counts[k] = written(v, draft.begins[k], draft.apart ? draft.rows : *targets[v].piece);
+        }
+      };
+      const auto decided = [&](Index j, int place) {
+        each_view(j, [&](std::size_t v, Index row, Piece& piece) {
+          write(fast, place, v, jets, j, row, subjets, piece);
+          return fast.size(place, v);
+        });
+      };
       others.clear();
-      for (Index j = begin; j < end; ++j) {
-        (jets.multiplicity(j) <= fast.kMostConstituents ? order : others).push_back(j);
-      }
-      std::sort(order.begin(), order.end(),
-                [&](Index a, Index b) { return jets.multiplicity(a) > jets.multiplicity(b); });
-      for (std::size_t done = 0; done < order.size(); done += static_cast<std::size_t>(fast.places())) {
-        fast.clear();
-        const auto some = static_cast<int>(std::min(order.size() - done, static_cast<std::size_t>(fast.places())));
-        for (int place = 0; place < some; ++place) {
-          fast.add(place, jets, order[done + static_cast<std::size_t>(place)]);
-        }
-        fast.run();
-        for (int place = 0; place < some; ++place) {
-          const Index j = order[done + static_cast<std::size_t>(place)];
-          if (!fast.decided(place)) {
-            others.push_back(j);
-            continue;
-          }
-          for (std::size_t v = 0; v < drafts.size(); ++v) {
-            Draft& draft = drafts[v];
-            write(fast, place, v, jets, j, draft.begins[static_cast<std::size_t>(j - begin)], subjets,
-                  draft.apart ? draft.rows : *targets[v].piece);
-            draft.counts[static_cast<std::size_t>(j - begin)] = fast.size(place, v);
-          }
-        }
-      }
+      fast(jets, begin, end, decided, [&](Index j) { others.push_back(j); });
       for (const Index j : others) {
         for_each_history(jets, j, j + 1, resolutions_, [&](Index, const ClusteringHistory& history) {
-          for (std::size_t v = 0; v < drafts.size(); ++v) {
-            Draft& draft = drafts[v];
+          each_view(j, [&](std::size_t v, Index row, Piece& piece) {
             const Index size = count(resolutions_[v], history, jets, j);
-            write(history, jets, j, size, draft.begins[static_cast<std::size_t>(j - begin)], subjets,
-                  draft.apart ? draft.rows : *targets[v].piece);
-            draft.counts[static_cast<std::size_t>(j - begin)] = size;
-          }
+            write(history, jets, j, size, row, subjets, piece);
+            return size;
+          });
         });
       }
       for (std::size_t v = 0; v < drafts.size(); ++v) {
-        finish(drafts[v], targets[v]);
-      }
-    }
-  }
-
-  /// Makes rows for jets first .. last-1: in the target if their number is known, else enough of them apart.
-  static void prepare(const Resolution& resolution, const Jets<Scalar>& jets, Index first, Index last, Draft& draft,
-                      Target& target) {
-    const bool some = resolution.kind() == Resolution::Kind::subjets;
-    const Index most = some ? static_cast<Index>(resolution.value()) : std::numeric_limits<Index>::max();
-    draft.apart = !is_known(resolution);
-    Index rows = draft.apart ? 0 : target.row;
-    draft.counts.resize(static_cast<std::size_t>(last - first));
-    draft.begins.clear();
-    for (Index j = first; j < last; ++j) {
-      draft.begins.push_back(rows);
-      rows += std::min(most, jets.multiplicity(j));
-    }
-    if (!draft.apart) {
-      target.row = rows;
-      if (target.grows) {
-        resize(*target.piece, rows);
-      }
-    } else if (rows > static_cast<Index>(draft.rows.columns[0].size())) {
-      draft.rows.extras.resize(target.piece->extras.size());
-      resize(draft.rows, rows);
-    }
-  }
-
-  /// What was written apart goes to the end of the target, without gaps.
-  static void finish(Draft& draft, Target& target) {
-    target.counts.insert(target.counts.end(), draft.counts.begin(), draft.counts.end());
-    if (!draft.apart) {
-      return;
-    }
-    for (std::size_t c = 0; c < draft.rows.width(); ++c) {
-      const std::vector<Scalar>& from = draft.rows.column(c);
-      std::vector<Scalar>& to = target.piece->column(c);
-      for (std::size_t k = 0; k < draft.begins.size(); ++k) {
-        const auto row = from.begin() + draft.begins[k];
-        to.insert(to.end(), row, row + draft.counts[k]);
+        drafts[v].finish(targets[v]);
       }
     }
   }
@@ -492,12 +352,12 @@ class ViewGenerator {
         for (const std::vector<Piece>& pieces : apart) {
           rows += pieces[v].columns[0].size();
         }
-        for (std::size_t c = 0; c < all[v].width() && !is_known(resolutions_[v]); ++c) {
+        for (std::size_t c = 0; c < all[v].width() && !detail::is_known(resolutions_[v]); ++c) {
           all[v].column(c).reserve(rows);
         }
       }
       each_column(jets, targets.size(), [&](std::size_t v, std::size_t c) {
-        for (std::size_t w = 0; w < apart.size() && !is_known(resolutions_[v]); ++w) {
+        for (std::size_t w = 0; w < apart.size() && !detail::is_known(resolutions_[v]); ++w) {
           const std::vector<Scalar>& from = apart[w][v].column(c);
           all[v].column(c).insert(all[v].column(c).end(), from.begin(), from.end());
         }

@@ -6,7 +6,7 @@ import argparse
 import difflib
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,10 @@ __all__ = [
     "reading_of",
     "signal_labels",
 ]
+
+
+#: The arguments of `read_jets` that are options; which columns and labels are read is for the command to say.
+_READING = ("layout", "on_error", *(f.name for f in fields(Selection) if f.name not in ("columns", "labelled")))
 
 
 @dataclass(frozen=True)
@@ -133,20 +137,8 @@ def add_reading(parser: argparse.ArgumentParser, *, limit: bool = True) -> None:
 
 def reading_of(args: argparse.Namespace) -> dict[str, Any]:
     """What the options of `add_reading` say, as arguments of `read_jets` and `open_dataset`."""
-    return {
-        "layout": args.layout,
-        "pt": args.pt,
-        "eta": args.eta,
-        "mass": args.mass,
-        "label": args.label,
-        "constituent_pt": args.constituent_pt,
-        "hardest": args.hardest,
-        "fraction": args.fraction,
-        "seed": args.fraction_seed,
-        "drop_empty": args.drop_empty,
-        "scale": args.scale,
-        "on_error": args.on_error,
-    }
+    said = vars(args) | {"seed": args.fraction_seed}
+    return {name: said[name] for name in _READING}
 
 
 def _end(text: str) -> float | None:

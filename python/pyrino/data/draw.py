@@ -1,6 +1,6 @@
 """Random numbers that are functions of their keys: no state, the same on every machine and with every NumPy.
 
-SplitMix64, for arrays of keys (include/rino/core/random.hpp; Steele, Lea, Flood 2014, doi:10.1145/2714064.2660195).
+Those of C++ (include/rino/core/random.hpp), for arrays of keys.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pyrino import _core
 
 __all__ = ["Purpose", "order", "uniform"]
 
@@ -22,9 +24,6 @@ class Purpose(IntEnum):
     TURNS = 4
     WINDOW = 5
     ASIDE = 6
-
-
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
 def uniform(*key: int | NDArray[np.int64]) -> NDArray[np.float64]:
@@ -41,16 +40,5 @@ def order(count: int, *key: int) -> NDArray[np.int64]:
 
 
 def _bits(*key: int | NDArray[np.int64]) -> NDArray[np.uint64]:
-    state = np.zeros(1, dtype=np.uint64)
-    with np.errstate(over="ignore"):  # wraps around by design
-        for part in key:
-            state = _mix(
-                state ^ _mix(np.asarray(part % 2**64 if isinstance(part, int) else part).astype(np.uint64) + _GAMMA)
-            )
-        return _mix(state + _GAMMA)
-
-
-def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    parts = (np.atleast_1d(part % 2**64 if isinstance(part, int) else part).astype(np.uint64) for part in key)
+    return _core.random_bits(np.stack(np.broadcast_arrays(*parts), axis=-1))

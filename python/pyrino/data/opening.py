@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from pyrino.data.dataset import Dataset
@@ -104,15 +105,8 @@ def open_jets(
     path: PathLike | Iterable[PathLike],
     *,
     stream: bool | None = None,
-    window: int = 131072,
-    shuffle_seed: int = 0,
-    threads: int = 2,
-    rank: int = 0,
-    world_size: int = 1,
-    layout: str | None = None,
-    on_error: str = "raise",
     labelled: bool | None = False,
-    **selection: Any,
+    **arguments: Any,
 ) -> Jets | Dataset:
     """Jets of files, without labels unless they are asked for, in memory where they are few, else as a stream.
 
@@ -127,19 +121,12 @@ def open_jets(
     Other parameters and errors are those of `open_dataset`.
     """
     files = find_files(path)
-    dataset = Dataset(
-        files,
-        Selection.of(labelled=labelled, **selection),
-        layout=layout,
-        on_error=on_error,
-        seed=shuffle_seed,
-        window=window,
-        threads=threads,
-        rank=rank,
-        world_size=world_size,
-    )
+    options = {name: arguments.pop(name) for name in signature(open_dataset).parameters if name in arguments}
+    reading = {name: options[name] for name in signature(read_jets).parameters if name in options}
+    selection = Selection.of(labelled=labelled, **arguments)
+    dataset = Dataset(files, selection, seed=options.pop("shuffle_seed", 0), **options)
     if stream or (stream is None and dataset._total() > IN_MEMORY):
         _LOG.info("streaming %r", dataset)
         return dataset
     dataset.close()
-    return read_jets([str(f) for f in files], layout=layout, on_error=on_error, labelled=labelled, **selection)
+    return read_jets([str(f) for f in files], labelled=labelled, **reading, **arguments)

@@ -94,7 +94,7 @@ class Source:
             if self.path is None:
                 cause = f" ({error.__cause__})" if error.__cause__ else ""
                 raise RinoError(f"{self} cannot be found{cause}: check the URL and the network") from error
-            raise RinoError(f"there is no file {self}; {_nearest(self.path)}") from error
+            raise RinoError(f"there is no file {self}: {_nearest(self.path)}") from error
         except Exception as error:  # protocols raise errors of every kind
             raise RinoError(
                 f"{self} cannot be opened ({error}): check the path, its rights and the protocol"

@@ -11,7 +11,7 @@ import numpy as np
 from pyrino.flops import Flops, embedding_size, encoder_flops, head_flops, input_flops, own_rows
 from pyrino.methods.collapse import CollapseAlarm
 from pyrino.methods.description import About, Alarm, listed
-from pyrino.nn import tokenize
+from pyrino.nn import draw_masks, tokenize
 
 if TYPE_CHECKING:
     from pyrino.jets import Jets
@@ -101,7 +101,7 @@ class AboutSelfDistillation(About):
             forward = encoder_flops(self.recipe, lengths, features, jets_only=jets_only)
             inputs = input_flops(self.recipe, lengths, features)
             rows = float((lengths + own_rows(self.recipe)).sum())
-            heads = len(lengths) if jets_only else float(masked_counts(lengths, loss.mask_fraction).sum())
+            heads = len(lengths) if jets_only else int(draw_masks(tokens, loss.mask_fraction)[1].sum())
             found.student += share * (both * forward - inputs)
             found.student_rows += share * rows
             found.heads += share * both * heads * head_flops(self.recipe)
@@ -119,8 +119,3 @@ class AboutSelfDistillation(About):
         """How often each prototype is assigned, in units of 1/K: 1 is an equal share."""
         names = ("prototype_usage", "particle_prototype_usage")
         return {name: snapshot[name] * len(snapshot[name]) for name in names if name in snapshot}
-
-
-def masked_counts(lengths: np.ndarray, fraction: float) -> np.ndarray:
-    """Constituents that iBOT masks: whole ones of a share, at least one and not all; none of a jet of one."""
-    return np.where(lengths > 1, np.clip(np.floor(fraction * lengths), 1, np.maximum(lengths - 1, 1)), 0)

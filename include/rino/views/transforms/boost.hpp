@@ -5,11 +5,13 @@
 #include <concepts>
 #include <cstdint>
 #include <span>
+#include <tuple>
 #include <vector>
 
 #include <Eigen/Core>
 
 #include <rino/core/error.hpp>
+#include <rino/core/fields.hpp>
 #include <rino/jets/four_momentum.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/views/transforms/detail/rebuild.hpp>
@@ -63,10 +65,7 @@ namespace detail {
 template <std::floating_point Scalar, typename Target>
 Jets<Scalar> boost_to_momentum(const Jets<Scalar>& jets, int threads, const Target& target) {
   return move_constituents(jets, threads, [&](std::int64_t j, const auto& write) {
-    Eigen::Vector3d jet = Eigen::Vector3d::Zero();
-    for (std::int64_t i = jets.begin(j); i < jets.end(j); ++i) {
-      jet += jets.constituent(i).template head<3>().template cast<double>();
-    }
+    const Eigen::Vector3d jet = jets.template four_momentum<double>(j).template head<3>();
     const double momentum = target(j, jet);
     const Eigen::Vector3d axis = jet / std::hypot(jet[0], jet[1], jet[2]);
     double plus = 0.0;
@@ -127,6 +126,14 @@ Jets<Scalar> boost_jet(const Jets<Scalar>& jets, std::span<const double> factors
 struct BoostJetOptions {
   double min_factor = 0.5;
   double max_factor = 2.0;
+
+  static constexpr auto fields() {
+    using Self = BoostJetOptions;
+    return std::tuple{
+        Field{"min_factor", &Self::min_factor, "", "least random factor"},
+        Field{"max_factor", &Self::max_factor, "", "greatest random factor"},
+    };
+  }
 };
 
 /// Every jet boosted along its own axis by a random factor, its logarithm uniform between those of the two bounds.

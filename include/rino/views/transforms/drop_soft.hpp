@@ -4,8 +4,10 @@
 #include <concepts>
 #include <cstdint>
 #include <span>
+#include <tuple>
 #include <utility>
 
+#include <rino/core/fields.hpp>
 #include <rino/core/random.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/jets/kinematics.hpp>
@@ -16,10 +18,16 @@ namespace rino {
 
 /// How soft constituents are lost.
 struct DropSoftOptions {
-  /// A constituent is lost with the probability exp(-pT / scale), scale in GeV; 0 loses none.
   double scale = 0.5;
-  /// Constituents below this pT, in GeV, are lost always.
   double min_pt = 0.0;
+
+  static constexpr auto fields() {
+    using Self = DropSoftOptions;
+    return std::tuple{
+        Field{"scale", &Self::scale, "GeV", "a constituent is lost with probability exp(-pT / scale); 0 loses none"},
+        Field{"min_pt", &Self::min_pt, "GeV", "constituents below this pT are always lost"},
+    };
+  }
 };
 
 /// Soft constituents dropped at random, the softer the more likely, as a detector's efficiency falls (this is not the

@@ -34,10 +34,7 @@ template <std::floating_point Scalar>
 Jets<Scalar> rotate(const Jets<Scalar>& jets, std::span<const double> angles, int threads = 1) {
   detail::require_per_jet(angles, jets.size(), "the angle of rotation");
   return detail::move_constituents(jets, threads, [&](std::int64_t j, const auto& write) {
-    FourMomentum<double> jet = FourMomentum<double>::Zero();
-    for (std::int64_t i = jets.begin(j); i < jets.end(j); ++i) {
-      jet += jets.constituent(i).template cast<double>();
-    }
+    const FourMomentum<double> jet = jets.template four_momentum<double>(j);
     const double jet_rapidity = rapidity(jet);
     const double jet_phi = phi(jet);
     const double jet_cosine = std::cos(jet_phi);

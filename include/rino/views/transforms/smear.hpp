@@ -6,11 +6,13 @@
 #include <cstdint>
 #include <limits>
 #include <numbers>
+#include <tuple>
 #include <utility>
 
 #include <Eigen/Core>
 
 #include <rino/core/error.hpp>
+#include <rino/core/fields.hpp>
 #include <rino/core/random.hpp>
 #include <rino/jets/four_momentum.hpp>
 #include <rino/jets/jets.hpp>
@@ -21,16 +23,25 @@ namespace rino {
 
 /// The resolution of a detector, per constituent. The terms of one quantity add in quadrature; 0 switches one off.
 struct SmearOptions {
-  /// Stochastic term a of sigma(pT)/pT = sqrt(a^2/pT + b^2), in sqrt(GeV).
   double stochastic = 0.1;
-  /// Constant term b of it.
   double constant = 0.02;
-  /// Resolution of the pseudorapidity.
   double eta = 0.005;
-  /// Resolution of the azimuth, in radians.
   double phi = 0.005;
-  /// JetCLR's Lambda_soft in GeV: soft / pT is one more term of both angles' resolutions.
   double soft = 0.0;
+
+  static constexpr auto fields() {
+    using Self = SmearOptions;
+    return std::tuple{
+        Field{"stochastic", &Self::stochastic, "sqrt(GeV)",
+              "term a of sigma(pT)/pT = sqrt(a^2 / pT + b^2), at most 10"},
+        Field{"constant", &Self::constant, "", "term b of sigma(pT)/pT"},
+        Field{"eta", &Self::eta, "", "resolution of the pseudorapidity"},
+        Field{"phi", &Self::phi, "rad", "resolution of the azimuth"},
+        Field{"soft", &Self::soft, "GeV",
+              "Lambda of JetCLR's distortion (arXiv:2108.04253; 0.1 there): Lambda / pT in quadrature with eta and "
+              "with phi, at most pi"},
+    };
+  }
 };
 
 /// The constituents' pT, pseudorapidity and azimuth smeared as a detector does; their masses stay.

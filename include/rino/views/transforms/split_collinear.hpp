@@ -3,10 +3,12 @@
 #include <concepts>
 #include <cstdint>
 #include <span>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include <rino/core/error.hpp>
+#include <rino/core/fields.hpp>
 #include <rino/core/random.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/views/transforms/detail/rebuild.hpp>
@@ -16,10 +18,17 @@ namespace rino {
 
 /// How constituents split.
 struct SplitCollinearOptions {
-  /// Probability of each constituent to split.
   double probability = 0.1;
-  /// The fraction z of the first daughter is uniform in [min_fraction, 1 - min_fraction].
   double min_fraction = 0.05;
+
+  static constexpr auto fields() {
+    using Self = SplitCollinearOptions;
+    return std::tuple{
+        Field{"probability", &Self::probability, "", "of each constituent to split"},
+        Field{"min_fraction", &Self::min_fraction, "",
+              "fraction z of the first daughter is uniform in [min_fraction, 1 - min_fraction]; above 0, at most 0.5"},
+    };
+  }
 };
 
 /// Random constituents split into two collinear ones, as JetCLR does (arXiv:2108.04253): the daughters have z and 1 - z

@@ -4,11 +4,13 @@
 #include <concepts>
 #include <cstdint>
 #include <span>
+#include <tuple>
 #include <vector>
 
 #include <Eigen/Core>
 
 #include <rino/core/error.hpp>
+#include <rino/core/fields.hpp>
 #include <rino/jets/four_momentum.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/views/transforms/boost.hpp>
@@ -65,8 +67,15 @@ Jets<Scalar> translate(const Jets<Scalar>& jets, std::span<const double> rapidit
 /// Half the sides of the box in which a random shift is uniform.
 struct TranslateOptions {
   double max_rapidity = 1.0;
-  /// In radians; pi for all azimuths.
   double max_phi = 1.0;
+
+  static constexpr auto fields() {
+    using Self = TranslateOptions;
+    return std::tuple{
+        Field{"max_rapidity", &Self::max_rapidity, "", "random shifts in rapidity are at most so large"},
+        Field{"max_phi", &Self::max_phi, "rad", "random shifts in phi are at most so large; pi for all azimuths"},
+    };
+  }
 };
 
 /// Every jet moved by a random shift, uniform in [-max_rapidity, max_rapidity] x [-max_phi, max_phi].
