@@ -376,7 +376,7 @@ class _Samples:
     def labelled(self, domain: str, count: int, purpose: int) -> _Sample:
         parts = [self.read(domain, process, count // 2, purpose) for process in ("qcd", "top")]
         jets = Jets.concatenate(parts)
-        return _Sample(jets, (np.asarray(jets.labels) == _TOP).astype(np.int64))
+        return _Sample(jets, (jets.labels == _TOP).astype(np.int64))
 
 
 def _taggers(

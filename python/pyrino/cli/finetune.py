@@ -151,7 +151,7 @@ def _open(
         return jets, None, recipe, f"{how}, targets: {', '.join(recipe.finetune.targets)}"
     if task == "multiclass":
         if not recipe.finetune.classes and isinstance(jets, Jets):
-            named = [f"{number}={classes.name(number)}" for number in np.unique(np.asarray(jets.labels)).tolist()]
+            named = [f"{number}={classes.name(number)}" for number in np.unique(jets.labels).tolist()]
             recipe = recipe.replace(**{"finetune.classes": named})
         return jets, None, recipe, f"{how}, classes: {', '.join(map(str, recipe.finetune.classes))}"
     numbers = [classes.number(text) for text in args.signal]

@@ -241,20 +241,19 @@ def signal_labels(jets: Jets, numbers: Sequence[int], classes: Classes) -> tuple
     RinoError
         If either class is missing.
     """
-    given = np.asarray(jets.labels)
-    labels = np.isin(given, numbers).astype(np.int64)
+    labels = np.isin(jets.labels, numbers).astype(np.int64)
     signal, total = int(labels.sum()), len(labels)
     chosen = ", ".join(classes.name(number) for number in numbers)
     if signal in (0, total):
         raise RinoError(
             f"{'all' if signal else 'none'} of the {total} jets are signal ({chosen}), they are "
-            f"{count_classes(given, classes)}: add files of the other class, or choose another --signal"
+            f"{count_classes(jets.labels, classes)}: add files of the other class, or choose another --signal"
         )
-    background = count_classes(given[labels == 0], classes)
+    background = count_classes(jets.labels[labels == 0], classes)
     return (
         jets,
         labels,
-        f"{total} jets, signal: {count_classes(given[labels == 1], classes)}, background: {background}",
+        f"{total} jets, signal: {count_classes(jets.labels[labels == 1], classes)}, background: {background}",
     )
 
 

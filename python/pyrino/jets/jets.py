@@ -490,10 +490,9 @@ class Jets:
         """Whether momenta, offsets, labels, extras and values are the same, number by number; origins may differ."""
         if not isinstance(other, Jets):
             return NotImplemented
-        mine, theirs = self.labels, other.labels
-        if not np.array_equal(self.offsets, other.offsets) or (mine is None) != (theirs is None):
+        if not np.array_equal(self.offsets, other.offsets) or (self.labels is None) != (other.labels is None):
             return False
-        if mine is not None and theirs is not None and not np.array_equal(mine, theirs):
+        if self.labels is not None and not np.array_equal(self.labels, other.labels):
             return False
         return (
             all(np.array_equal(getattr(self, c), getattr(other, c)) for c in ("px", "py", "pz", "e"))

@@ -272,7 +272,7 @@ class Tagger(torch.nn.Module):
         if self.task == "regression":
             truth = np.stack([jets.values[name] for name in self.targets], axis=1)
         elif self.task == "multiclass":
-            truth = np.array([self.labels.index(label) for label in np.asarray(jets.labels).tolist()], dtype=np.int64)
+            truth = np.array([self.labels.index(label) for label in jets.labels.tolist()], dtype=np.int64)
         else:
             truth = np.asarray(jets.labels)
         return jets, truth, jets.values[weight] if weight else None
