@@ -62,7 +62,8 @@ def _documented(**meanings: str) -> Callable[[_Transform], _Transform]:
     def documented(function: _Transform) -> _Transform:
         numbers = _core.transform_numbers(function.__name__)
         _READ[function.__name__] = {n.name: _int64 if isinstance(n.value, int) else _float for n in numbers}
-        defaults, known = function.__kwdefaults__, {**_SHARED, **meanings}
+        defaults: dict[str, Any] = function.__kwdefaults__ or {}
+        known = {**_SHARED, **meanings}
         for number in numbers:
             if number.name in defaults:
                 defaults[number.name] = number.value
@@ -157,11 +158,12 @@ class Augmentation:
     def turning(self) -> str | None:
         """The first of the transforms that rotates or boosts jets; None if none does that is known here."""
         for transform in self.transforms:
-            function, given = getattr(transform, "func", transform), getattr(transform, "keywords", {})
+            function: Any = getattr(transform, "func", transform)
+            given = getattr(transform, "keywords", {})
             if isinstance(transform, (Augmentation, _Named)):
                 turns = transform.turning is not None
             elif function is translate:
-                given = {**translate.__kwdefaults__, **given}
+                given = {**(translate.__kwdefaults__ or {}), **given}
                 turns = given["max_rapidity"] != 0 or given.get("rapidity") is not None
             else:
                 turns = function in (rotate, boost_along_beam, boost_jet, boost_to_pt)

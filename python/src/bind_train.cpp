@@ -156,14 +156,6 @@ std::shared_ptr<Trainer> make_trainer(const rino::Recipe& recipe, const py::obje
 void bind_train(py::module_& module) {
   using rino::Recipe;
 
-  py::class_<rino::SectionEntry>(module, "RecipeEntry")
-      .def_readonly("section", &rino::SectionEntry::section)
-      .def_readonly("name", &rino::SectionEntry::name)
-      .def_readonly("unit", &rino::SectionEntry::unit)
-      .def_readonly("meaning", &rino::SectionEntry::meaning)
-      .def_readonly("source", &rino::SectionEntry::source)
-      .def_readonly("value", &rino::SectionEntry::value);
-
   py::class_<Recipe>(module, "Recipe")
       .def(py::init<std::string_view>(), "method"_a = "self-distillation")
       .def_static("preset", &Recipe::preset, "name"_a)

@@ -10,6 +10,7 @@
 #include <pybind11/stl.h>
 
 #include <rino/core/fields.hpp>
+#include <rino/core/sections.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/views/transforms/boost.hpp>
 #include <rino/views/transforms/boost_along_beam.hpp>
@@ -85,6 +86,14 @@ void bind_transforms(py::module_& m) {
       .def("__call__", &NamedAugmentation::operator(), "jets"_a, "draws"_a, "threads"_a, unlocked)
       .def(py::pickle([](const NamedAugmentation& self) { return self.texts; },
                       [](const std::vector<std::string>& texts) { return NamedAugmentation(texts); }));
+  // Of recipes, too, which are bound later.
+  py::class_<rino::SectionEntry>(m, "RecipeEntry")
+      .def_readonly("section", &rino::SectionEntry::section)
+      .def_readonly("name", &rino::SectionEntry::name)
+      .def_readonly("unit", &rino::SectionEntry::unit)
+      .def_readonly("meaning", &rino::SectionEntry::meaning)
+      .def_readonly("source", &rino::SectionEntry::source)
+      .def_readonly("value", &rino::SectionEntry::value);
   m.def("transform_numbers", &rino::transform_numbers, "name"_a);
   m.def(
       "transform",
