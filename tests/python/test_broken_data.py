@@ -272,7 +272,7 @@ def test_files_of_all_kinds_under_one_pattern(good, delivered, tmp_path):
 def test_labels_that_one_file_lacks(good, write, delivered):
     columns = {name: values for name, values in columns_of(as_written(20, 4)).items() if not name.startswith("label_")}
     bad = write("b", columns)
-    with pytest.raises(RinoError, match=rf"numbers of JetClass, those of .*{bad.name} absent; .*labelled=False"):
+    with pytest.raises(RinoError, match=rf"numbers of JetClass, those of .*{bad.name} absent: .*labelled=False"):
         delivered([good, bad])
     jets, said = delivered([good, bad], on_error="skip")
     assert sorted(jets) == all_of(good, 30)

@@ -119,7 +119,7 @@ def test_embed_uses_the_tensors_the_module_holds_now(jets, change):
     # Another encoder that never ran with the tensors of before.
     fresh = JetEncoder(tiny(), seed=3).to(encoder.dtype)
     with torch.no_grad():
-        for path, leaf in fresh._places:
+        for path, leaf, _ in fresh._places:
             getattr(fresh.get_submodule(path), leaf).copy_(getattr(encoder.get_submodule(path), leaf))
     after = encoder.embed(jets)
     np.testing.assert_array_equal(after, fresh.embed(jets))

@@ -173,7 +173,7 @@ def test_a_dead_link_is_named_where_a_pattern_or_folder_finds_it(here):
     parquet("d/a.parquet")
     Path("d/b.parquet").symlink_to("gone.parquet")
     for path in ("d/b.parquet", "d/*.parquet", "d", "*/*"):
-        with pytest.raises(RinoError, match=r"d/b.parquet; it is a link to gone.parquet, which is not there"):
+        with pytest.raises(RinoError, match=r"d/b.parquet: it is a link to gone.parquet, which is not there"):
             read_jets(path)
 
 

@@ -260,7 +260,7 @@ def test_jets_without_candidates_are_named_and_left_out_on_request(tmp_path, eve
     bare = events | {"FatJetPFCands": table[(np.arange(EVENTS) != event) | (table.jetIdx != 0)]}
     file = write_events(tmp_path / "a.root", bare)
     first = places(jets).index((event, 0))
-    with pytest.raises(RinoError, match=f"a.root: jet {first} has no constituents; .*drop_empty=True"):
+    with pytest.raises(RinoError, match=f"a.root: jet {first} has no constituents: .*drop_empty=True"):
         read_jets(file)
     kept = read_jets(file, drop_empty=True, columns="jet_in_event")
     assert kept == jets[np.arange(len(jets)) != first]

@@ -341,7 +341,7 @@ def test_damage_is_named_with_its_place_and_remedy(tmp_path, cache):
     jet = int(np.searchsorted(read_jets(cache).offsets, 303, side="right")) - 1
     batch = jet // 16
     message = f"damaged.arrow is damaged: the checksum of part_pz in record batch {batch} \\(jets {16 * batch} to "
-    with pytest.raises(RinoError, match=f"{message}{16 * batch + 15}\\) does not fit; pack it again"):
+    with pytest.raises(RinoError, match=f"{message}{16 * batch + 15}\\) does not fit: pack it again"):
         read_jets(tmp_path / "damaged.arrow")
     with open_file(Source(tmp_path / "damaged.arrow")) as (_, reader):
         for _ in range(2):  # not only the first time

@@ -679,7 +679,7 @@ def test_a_rank_that_is_killed_ends_the_others_with_a_message_that_names_it(file
     assert status == [-signal.SIGKILL if rank == victim else 2 for rank in range(3)]
     (said,) = errors_of(errors)
     named = NAMED.format(rank=victim, ranks=3, host=re.escape(socket.gethostname()), pid=processes[victim].pid)
-    assert re.match(named + "has died.*; go on from the last checkpoint in .*run with --resume$", said)
+    assert re.match(named + "has died.*: go on from the last checkpoint in .*run with --resume$", said)
     assert "Traceback" not in "".join(errors)
 
 

@@ -320,7 +320,7 @@ def test_labels_of_different_meaning_are_not_mixed(tmp_path, jets):
 
 def test_an_absent_file_is_named_with_the_nearest_ones(tmp_path, jets):
     write_parquet(tmp_path / "collisions_qcd.parquet", columns_of(jets))
-    with pytest.raises(RinoError, match=r"no file .*collision_qcd.parquet; did you mean collisions_qcd.parquet\?"):
+    with pytest.raises(RinoError, match=r"no file .*collision_qcd.parquet: did you mean collisions_qcd.parquet\?"):
         read_jets(tmp_path / "collision_qcd.parquet")
     with pytest.raises(RinoError, match=r"check the name"):
         read_jets(tmp_path / "zzzzzz.root")
@@ -480,7 +480,7 @@ def test_jets_without_constituents_are_named_and_left_out_on_request(write, jets
         if isinstance(values, list):
             values[0], values[12], values[39] = values[0][:0], values[12][:0], values[39][:0]
     file = write(columns)
-    with pytest.raises(RinoError, match=f"{file.name}: jet 0 has no constituents; .*drop_empty=True"):
+    with pytest.raises(RinoError, match=f"{file.name}: jet 0 has no constituents: .*drop_empty=True"):
         read_jets(file)
     kept = jets[np.setdiff1d(np.arange(40), [0, 12, 39])]
     assert read_jets(file, drop_empty=True, columns=["part_charge"]) == kept

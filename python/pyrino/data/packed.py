@@ -222,7 +222,7 @@ class PackedReader(Reader):
             raise self._damaged(f"{type(error).__name__}: {reason}") from error
 
     def _damaged(self, what: str) -> RinoError:
-        return RinoError(f"{self._source} is damaged: {what}; {_AGAIN}")
+        return RinoError(f"{self._source} is damaged: {what}: {_AGAIN}")
 
     def close(self) -> None:
         # The mapping ends with the last array in it.

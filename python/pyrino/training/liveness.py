@@ -202,7 +202,7 @@ class Line(ABC):
 
     def _lost(self, peer: _Peer, how: str) -> None:
         self._orphaned = self._orphaned or (peer.rank == 0 and self.verdict is None)
-        self._judge(peer.rank, f"{self._name(peer)} {how}; {self._ranks.remedy}")
+        self._judge(peer.rank, f"{self._name(peer)} {how}: {self._ranks.remedy}")
 
     def _name(self, peer: _Peer) -> str:
         return f"rank {peer.rank} of {len(self._peers)} ({peer.host}, pid {peer.pid})"
@@ -370,7 +370,7 @@ class _Hub(Line):
             self._judge(peer.rank, text if plain or alike else f"{self._name(peer)}: {text}")
         elif failed and not own and waited > _SHORT_SILENCE + _BEAT:
             peer, text, _, _ = failed[0]
-            self._judge(peer.rank, f"{self._name(peer)}: {text} (all ranks answer); {self._ranks.remedy}")
+            self._judge(peer.rank, f"{self._name(peer)}: {text} (all ranks answer): {self._ranks.remedy}")
 
 
 def _silent(seconds: float) -> str:
