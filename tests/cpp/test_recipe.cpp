@@ -83,6 +83,10 @@ FieldValue another(const rino::SectionEntry& entry) {
                                                                         {"jets.relative_to", "kept"},
                                                                         {"encoder.bins", "floor"},
                                                                         {"encoder.masked_token", "learned"},
+                                                                        {"encoder.embedding", "deep"},
+                                                                        {"encoder.block", "normformer"},
+                                                                        {"encoder.pairs", "layer"},
+                                                                        {"supervised.head", "linear"},
                                                                         {"loss.assignment", "centering"},
                                                                         {"training.warmup_shape", "cosine"},
                                                                         {"training.precision", "bf16"},
@@ -355,7 +359,7 @@ TEST_CASE("every preset by its name makes a method, another name is an error", "
     trained += tensor.numel();
   }
   CHECK(trained == 51424 + 6272);
-  CHECK(says(error_of([] { Recipe::preset("nanoo"); }), "'nanoo'", "nano, lite, mini, base, rino, rino-mixed",
+  CHECK(says(error_of([] { Recipe::preset("nanoo"); }), "'nanoo'", "nano, lite, mini, base, part, part-nano, rino",
              "demo, study"));
 }
 

@@ -285,7 +285,7 @@ def _header(source: Source, schema: pa.Schema) -> dict[str, Any]:
     if KEY not in metadata:
         raise RinoError(f"{source} is no packed cache: it is Arrow without {KEY.decode()} in its metadata")
     if digest(metadata[KEY]) != metadata.get(KEY + CHECKSUM):
-        raise RinoError(f"{source} is damaged: the checksum of its description does not fit; {_AGAIN}")
+        raise RinoError(f"{source} is damaged: the checksum of its description does not fit: {_AGAIN}")
     about = json.loads(metadata[KEY])
     if about["version"] != VERSION:
         raise RinoError(
@@ -295,7 +295,7 @@ def _header(source: Source, schema: pa.Schema) -> dict[str, Any]:
     written = {name: ("list", kind) for name, kind in about["constituent_columns"].items()}
     written |= {name: ("one", kind) for name, kind in about["jet_columns"].items()}
     if {field.name: _kind(field.type) for field in schema} != written or len(schema) != len(written):
-        raise RinoError(f"{source} is damaged: its columns are not those of its description; {_AGAIN}")
+        raise RinoError(f"{source} is damaged: its columns are not those of its description: {_AGAIN}")
     return about
 
 
