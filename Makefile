@@ -108,6 +108,9 @@ SOURCES := $(shell find include python/src tests/cpp tests/clang tests/consumer 
 # The second compiler: a clang of 16 or later, the headers of others from where pip put them.
 CLANG = $(shell for v in 16 17 18 19 20 21 22; do command -v clang++-$$v && break; done)
 SITE = $(shell $(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+OTHERS = $(addprefix -isystem $(SITE)/,torch/include torch/include/torch/csrc/api/include fastjet/include cmeel.prefix/include/eigen3)
+# Of no use to anything but lint, and large: not among the requirements.
+TIDY ?= clang-tidy==23.1.4
 lint: APT_NEEDED += $(if $(CLANG),,clang-16)
 lint: deps $(VENV)/.built
 	clang-format --dry-run --Werror $(SOURCES)
@@ -115,8 +118,9 @@ lint: deps $(VENV)/.built
 	ruff format --check .
 	mypy
 	$(or $(CLANG),clang++-16) -std=c++20 -fsyntax-only -DRINO_FASTJET -Wall -Wextra -Wpedantic -Wconversion -Werror -Iinclude \
-	  $(addprefix -isystem $(SITE)/,torch/include torch/include/torch/csrc/api/include fastjet/include cmeel.prefix/include/eigen3) \
-	  tests/clang/everything.cpp
+	  $(OTHERS) tests/clang/everything.cpp
+	$(PIP) install --quiet "$(TIDY)"
+	clang-tidy --quiet tests/clang/everything.cpp -- -std=c++20 -DRINO_FASTJET -DRINO_KERNELS_ELSEWHERE -Iinclude $(OTHERS)
 
 format: deps
 	clang-format -i $(SOURCES)

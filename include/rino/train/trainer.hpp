@@ -331,7 +331,7 @@ class Trainer {
         tensor.copy_(saved_tensor(file, name, tensor.sizes(), tensor.scalar_type()));
       }
     }
-    const at::Tensor progress = file.at("trainer.progress");
+    const at::Tensor& progress = file.at("trainer.progress");
     clock_.number = static_cast<std::int64_t>(progress[0].item<double>());
     epochs_.sum = progress[1].item<double>();
     epochs_.weight = progress[2].item<double>();
