@@ -203,7 +203,7 @@ def test_a_variant_is_one_setting_away_and_differs_in_what_it_says_alone(tmp_pat
 
 def test_every_preset_makes_its_networks():
     mine = [preset.name for preset in Recipe.catalogue() if preset.method == "self-distillation"]
-    assert mine == [*SIZES, "rino", *VARIANTS, "demo", "study"]
+    assert mine == [*SIZES, "part", "part-nano", "rino", *VARIANTS, "demo", "study"]
     for name in mine:
         recipe = Recipe.preset(name)
         assert recipe.name == name
