@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -396,6 +397,40 @@ def test_supervised_training_goes_on_from_a_checkpoint_bit_by_bit(tmp_path: Path
         assert torch.equal(a, b), name
     assert (whole.encoder.state_dict()["pairs.norms.0.running_mean"] != 0).all()
     np.testing.assert_array_equal(rino.Tagger.load(tmp_path).predict(jets), whole.predict(jets))
+
+
+def test_a_program_without_python_runs_it(tmp_path: Path) -> None:
+    program = Path(__file__).resolve().parents[2] / "build" / "cpp" / "examples" / "tagger"
+    if not program.is_file():
+        pytest.skip("the C++ examples are not built, or without toml++")
+    tagger = rino.train_supervised(supervised(), small_jets(100), progress=False)
+    tagger.save(tmp_path / "tagger.safetensors")
+    done = subprocess.run([program, tmp_path / "tagger.safetensors", "6"], capture_output=True, text=True, check=True)
+    found = [float(number) for number in done.stdout.split()]
+    np.testing.assert_allclose(found, tagger.predict(rino.toy_jets(6, seed=1)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kernels", ["auto", "reference"])
+@pytest.mark.parametrize("variant", ["ParT", "ParT without batches"])
+def test_no_jets_single_constituents_and_a_jet_that_is_no_number(variant: str, kernels: str) -> None:
+    encoder = moved(small(variant), kernels=kernels)
+    jets = small_jets(6)
+    for few in (jets[:0], rino.hardest(jets[:1], 1), rino.hardest(jets, 1)):
+        encoder.train().zero_grad()
+        out = encoder(encoder.tokenize(few)).jets
+        assert out.shape == (len(few), encoder.width)
+        out.sum().backward()
+        assert all(bool(p.grad.isfinite().all()) for p in encoder.parameters() if p.grad is not None)
+        assert all(bool(buffer.isfinite().all()) for buffer in encoder.buffers())
+    tokens = encoder.eval().tokenize(jets)
+    features, mask = tokens.padded()
+    momenta = torch.zeros(*mask.shape, 4, dtype=torch.float64).masked_scatter(mask[..., None], tokens.momenta)
+    momenta[2, 0, 0] = torch.nan
+    found = encoder(Tokens.from_padded(features, mask, tokens.jet_features, momenta)).jets.detach()
+    expected = encoder(tokens).jets.detach()
+    assert bool(found[2].isnan().any())
+    others = [0, 1, 3, 4, 5]
+    assert torch.equal(found[others], expected[others])
 
 
 def test_it_learns_to_tell_tops_from_qcd() -> None:

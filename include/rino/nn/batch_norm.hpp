@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <ostream>
 #include <utility>
@@ -111,12 +112,11 @@ class BatchNormImpl : public Leaf<BatchNormImpl> {
       return at::batch_norm(x, weight, bias, running_mean, running_var, false, options.momentum, options.eps, false);
     }
     // Of x, so that its gradient is whole: how the statistics move with it included.
-    const at::Tensor count = at::full({1, 1}, x.size(0), x.options());
-    const at::Tensor all = ranks.gather(count).sum().clamp_min(1);
+    const double all = std::max(rows_of_all(x), 1.0);
     const at::Tensor mean = ranks.gather(x.sum(0, true)).sum(0) / all;
     const at::Tensor apart = x - mean;
     const at::Tensor variance = ranks.gather(apart.square().sum(0, true)).sum(0) / all;
-    average(mean.detach(), variance.detach(), all.item<double>());
+    average(mean.detach(), variance.detach(), all);
     return apart * (variance + options.eps).rsqrt() * weight + bias;
   }
 
@@ -135,6 +135,13 @@ class BatchNormImpl : public Leaf<BatchNormImpl> {
   at::Tensor bias;          ///< [width]
   at::Tensor running_mean;  ///< [width]
   at::Tensor running_var;   ///< [width]
+
+ private:
+  /// Rows of all processes; one alone does not wait for its GPU.
+  double rows_of_all(const at::Tensor& x) const {
+    const auto mine = static_cast<double>(x.size(0));
+    return ranks.alone() ? mine : ranks.sum(at::full({1}, mine, x.options().dtype(at::kDouble))).item<double>();
+  }
 };
 
 TORCH_MODULE(BatchNorm);
