@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -159,14 +159,13 @@ class Augmentation:
         """The first of the transforms that rotates or boosts jets; None if none does that is known here."""
         for transform in self.transforms:
             function: Any = getattr(transform, "func", transform)
-            given = getattr(transform, "keywords", {})
+            name = getattr(function, "__name__", "")
             if isinstance(transform, (Augmentation, _Named)):
                 turns = transform.turning is not None
-            elif function is translate:
-                given = {**(translate.__kwdefaults__ or {}), **given}
-                turns = given["max_rapidity"] != 0 or given.get("rapidity") is not None
+            elif name in _READ and function is globals()[name]:
+                turns = _core.changes_frame(_words(name, getattr(transform, "keywords", {})))
             else:
-                turns = function in (rotate, boost_along_beam, boost_jet, boost_to_pt)
+                turns = False
             if turns:
                 return getattr(function, "__name__", repr(transform).strip("'"))
         return None
@@ -424,6 +423,14 @@ def _given(name: str, seed: Any, *values: Any) -> bool:
         state = "both are" if given else "neither is"
         raise RinoError(f"{name} or a seed to draw it: {state} given: give one of the two")
     return given
+
+
+def _words(name: str, given: Mapping[str, Any]) -> str:
+    """A transform with these arguments in words; a shift in rapidity that is given counts as one that is drawn."""
+    numbers = {number.name: given.get(number.name, number.value) for number in _core.transform_numbers(name)}
+    if name == "translate" and given.get("rapidity") is not None:
+        numbers["max_rapidity"] = 1.0
+    return " ".join([name, *(f"{key}={float(value)!r}" for key, value in numbers.items())])
 
 
 def _per_jet(values: ArrayLike, name: str, size: int) -> NDArray[np.float64]:
