@@ -98,7 +98,8 @@ def count_operators(recipe: rino.Recipe, jets: rino.Jets) -> np.ndarray:
     trainer = rino.Trainer(recipe.replace(batch_size=len(jets), loader_threads=0), jets)
     if trainer._core.precision != recipe.training.precision:
         raise rino.RinoError(
-            "bfloat16, as a GPU computes, is computed on processors with AMX alone: count on one of those"
+            "bfloat16, as a GPU computes, is computed on Intel's processors with AMX and AMD's with AVX512-BF16 alone: "
+            "count on one of those"
         )
     trainer.step()  # what is made once is made
     kept: dict[int, tuple[int, torch.Tensor]] = {}

@@ -2,6 +2,7 @@
 #undef RINO_KERNELS_ELSEWHERE
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <random>
@@ -11,12 +12,12 @@
 
 #include "catch.hpp"
 
-#ifdef RINO_HAS_AMX
+#ifdef RINO_HAS_BF16
 
 namespace {
 
+using rino::bf16::Unit;
 using rino::fused::Index;
-namespace amx = rino::simd::amx;
 
 std::vector<float> normal(Index count, unsigned seed) {
   std::mt19937 engine(seed);
@@ -34,31 +35,55 @@ struct Sizes {
 
 enum class Factor { rows, packed, packed_transposed };
 
+namespace dots {
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,prefer-vector-width=512")
+#define RINO_UNIT avx512_bf16
+#include "bf16_multiply.inc"
+#undef RINO_UNIT
+#pragma GCC pop_options
+}  // namespace dots
+
+namespace tiles {
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,amx-tile,amx-bf16,prefer-vector-width=512")
-void multiply(const Sizes& s, const float* a, bool transposed, const float* b, Factor kind, float scale, float* c,
-              Index c_row, const float* bias, bool accumulate) {
-  const amx::Tiles tiles;
-  const amx::Left<float> left{a, transposed ? 1 : s.depth, transposed ? s.rows : 1};
-  amx::Right<float> right{b, s.columns, amx::kPanel<float>};
-  std::vector<float> packed(static_cast<std::size_t>(amx::packed_size<float>(s.depth, s.columns)));
-  if (kind == Factor::packed) {
-    amx::pack(b, s.depth, s.columns, packed.data());
-  } else if (kind == Factor::packed_transposed) {
-    amx::pack_transposed(b, s.depth, s.columns, packed.data(), scale);
-  }
-  if (kind != Factor::rows) {
-    right = amx::packed<float>(packed.data(), s.depth);
-  }
-  amx::multiply(s.rows, s.columns, s.depth, left, right, c, c_row, bias,
-                accumulate ? amx::Into::accumulate : amx::Into::overwrite);
-}
+#define RINO_UNIT amx
+#include "bf16_multiply.inc"
+#undef RINO_UNIT
 #pragma GCC pop_options
+}  // namespace tiles
+
+void multiply(Unit unit, const Sizes& s, const float* a, bool transposed, const float* b, Factor kind, float scale,
+              float* c, Index c_row, const float* bias, bool accumulate) {
+  if (unit == Unit::dots) {
+    dots::multiply(s, a, transposed, b, kind, scale, c, c_row, bias, accumulate);
+  } else {
+    const rino::simd::amx::Tiles configured;
+    tiles::multiply(s, a, transposed, b, kind, scale, c, c_row, bias, accumulate);
+  }
+}
+
+/// Whether this machine has it; a line says so where it does not.
+bool has(Unit unit) {
+  if (!rino::bf16::runs(unit)) {
+    WARN("not run: this machine has no " << rino::to_string(unit));
+    return false;
+  }
+  return true;
+}
+
+/// bfloat16 nearest to it, the even one of two.
+float rounded(float value) {
+  std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
+  bits += 0x7fffU + ((bits >> 16) & 1U);
+  return std::bit_cast<float>(bits & 0xffff0000U);
+}
 
 }  // namespace
 
 TEST_CASE("products in bfloat16 are those of float32 within its rounding, whatever the sizes and strides", "[bf16]") {
-  if (!rino::bf16::supported()) {
+  const Unit unit = GENERATE(Unit::dots, Unit::tiles);
+  if (!has(unit)) {
     return;
   }
   const Sizes s =
@@ -74,7 +99,7 @@ TEST_CASE("products in bfloat16 are those of float32 within its rounding, whatev
   const Index c_row = s.columns + 16;  // what lies between the rows must stay
   const std::vector<float> before = normal(s.rows * c_row, 4);
   std::vector<float> c = before;
-  multiply(s, a.data(), transposed, b.data(), kind, scale, c.data(), c_row, accumulate ? nullptr : bias.data(),
+  multiply(unit, s, a.data(), transposed, b.data(), kind, scale, c.data(), c_row, accumulate ? nullptr : bias.data(),
            accumulate);
   double worst = 0;
   for (Index m = 0; m < s.rows; ++m) {
@@ -102,7 +127,8 @@ TEST_CASE("products in bfloat16 are those of float32 within its rounding, whatev
 }
 
 TEST_CASE("products of whole numbers up to 256 are exact in bfloat16", "[bf16]") {
-  if (!rino::bf16::supported()) {
+  const Unit unit = GENERATE(Unit::dots, Unit::tiles);
+  if (!has(unit)) {
     return;
   }
   const Sizes s{40, 48, 70};
@@ -115,7 +141,7 @@ TEST_CASE("products of whole numbers up to 256 are exact in bfloat16", "[bf16]")
     }
   }
   std::vector<float> c(static_cast<std::size_t>(s.rows * s.columns));
-  multiply(s, a.data(), false, b.data(), Factor::packed, 1.0F, c.data(), s.columns, nullptr, false);
+  multiply(unit, s, a.data(), false, b.data(), Factor::packed, 1.0F, c.data(), s.columns, nullptr, false);
   bool exact = true;
   for (Index m = 0; m < s.rows; ++m) {
     for (Index n = 0; n < s.columns; ++n) {
@@ -128,6 +154,41 @@ TEST_CASE("products of whole numbers up to 256 are exact in bfloat16", "[bf16]")
     }
   }
   CHECK(exact);
+}
+
+TEST_CASE("products by AVX512-BF16 have the bits of its instruction, said one number at a time", "[bf16]") {
+  if (!has(Unit::dots)) {
+    return;
+  }
+  const Sizes s = GENERATE(Sizes{1, 16, 2}, Sizes{7, 48, 34}, Sizes{29, 32, 600}, Sizes{140, 304, 70});
+  const bool accumulate = GENERATE(false, true);
+  const std::vector<float> a = normal(s.rows * s.depth, 1);
+  const std::vector<float> b = normal(s.depth * s.columns, 2);
+  std::vector<float> c = normal(s.rows * s.columns, 3);
+  std::vector<float> expected = c;
+  multiply(Unit::dots, s, a.data(), false, b.data(), Factor::packed, 1.0F, c.data(), s.columns, nullptr, accumulate);
+  for (Index m = 0; m < s.rows; ++m) {
+    for (Index n = 0; n < s.columns; ++n) {
+      const auto product = [&](Index k, float sum) {
+        return std::fma(rounded(a[static_cast<std::size_t>(m * s.depth + k)]),
+                        rounded(b[static_cast<std::size_t>(k * s.columns + n)]), sum);
+      };
+      float& sum = expected[static_cast<std::size_t>(m * s.columns + n)];
+      sum = accumulate ? sum : 0.0F;
+      for (Index k = 0; k < s.depth; k += 2) {
+        sum = product(k, product(k + 1, sum));  // the second of a pair comes first
+      }
+    }
+  }
+  CHECK(c == expected);
+}
+
+TEST_CASE("a unit for bfloat16 is taken only where it is faster than float32", "[bf16]") {
+  const Unit best = rino::bf16::best_unit();
+  CHECK(rino::bf16::runs(best));
+  CHECK(rino::bf16::supported() == (best != Unit::none));
+  CHECK((best == Unit::tiles) == rino::bf16::runs(Unit::tiles));
+  CHECK((best != Unit::dots || __builtin_cpu_is("amd") != 0));
 }
 
 #endif

@@ -253,14 +253,15 @@ TEST_CASE("fused dropout is that of its rule in blocks of every kind", "[fused]"
 }
 
 TEST_CASE("the products of fused blocks may be bfloat16's", "[fused][bf16]") {
-  if (!rino::bf16::supported()) {
+  const rino::bf16::Unit unit = GENERATE(rino::bf16::Unit::dots, rino::bf16::Unit::tiles);
+  if (!rino::bf16::runs(unit)) {
     return;
   }
   const int kind = GENERATE(range(0, 8));
   const bool firsts = GENERATE(true, false);
-  CAPTURE(kind, firsts);
+  CAPTURE(rino::to_string(unit), kind, firsts);
   rino::fused::EncoderCall call = call_of(shape_of(kind, 64, 4, 2, 112), firsts);
-  call.bf16 = true;
+  call.bf16 = unit;
   const double difference = difference_to_formulas(call, random_lengths(9, 20, /*sorted=*/false), at::kFloat);
   CHECK(difference > 1e-5);
   CHECK(difference < 0.05);

@@ -55,7 +55,7 @@ def test_a_processor_that_is_not_faster_with_it_computes_in_float32_and_says_so(
     if FASTER:
         Trainer(recipe_of("bf16"), jets)
         return
-    with pytest.warns(RinoWarning, match=r"training.precision is 'bf16'.* no AMX.* the run is in float32") as said:
+    with pytest.warns(RinoWarning, match=r"training.precision is 'bf16'.* nor AMD's with AVX512-BF16.* the run is in float32") as said:
         trainer = Trainer(recipe_of("bf16"), jets)
     assert len(said) == 1
     trainer.step()

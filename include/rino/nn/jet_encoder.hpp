@@ -361,7 +361,8 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl>, public Encod
       return "some blocks drop values and others do not";
     }
     if (at::autocast::is_autocast_enabled(at::kCPU) && !wants_bf16(tokens)) {
-      return "autocast is on, and not to the bfloat16 of a processor with AMX";
+      return "autocast is on, and not to bfloat16 on a processor that is fast in it (Intel's with AMX, AMD's with "
+             "AVX512-BF16)";
     }
     return at::tracer::impl::is_dispatch_enabled() ? "the call is traced" : nullptr;
   }
@@ -389,7 +390,7 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl>, public Encod
     call.learned = options.class_token == ClassToken::learned;
     call.firsts = firsts;
     call.workspace = workspace_;
-    call.bf16 = wants_bf16(tokens);
+    call.bf16 = wants_bf16(tokens) ? bf16::best_unit() : bf16::Unit::none;
     if (drops()) {
       Dropout& dropout = blocks->at<TransformerBlockImpl>(0).dropout;
       call.dropout = {dropout->probability, dropout->draw_seed()};

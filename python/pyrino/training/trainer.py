@@ -50,7 +50,8 @@ class Trainer:
     dtype
         "float32" or "float64": of weights, losses and everything that is kept; float64 also where the recipe's
         ``training.precision`` is "float64". With float32 the precision "bf16" lets the encoders compute in bfloat16,
-        on CPUs with AMX and on GPUs; on others it is float32, which is faster there, with a `RinoWarning`.
+        on GPUs and on CPUs that are fast in it (Intel's with AMX, AMD's with AVX512-BF16); on others it is float32,
+        which is faster there, with a `RinoWarning`.
     group
         The processes that train together, each on its part of every batch: a ProcessGroup of ``torch.distributed``
         (Gloo for a CPU, NCCL for CUDA devices) or `Ranks`. None: this one alone, also where torch.distributed was
@@ -141,7 +142,8 @@ class Trainer:
         if recipe.training.precision != self._core.precision and ranks.first:
             warnings.warn(
                 f"training.precision is {recipe.training.precision!r}, which this processor computes more slowly than "
-                f"float32 (it has no AMX): the run is in {self._core.precision}",
+                f"float32 (it is neither Intel's with AMX nor AMD's with AVX512-BF16): the run is in "
+                f"{self._core.precision}",
                 RinoWarning,
                 stacklevel=level_of_caller(),
             )

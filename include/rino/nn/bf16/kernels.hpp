@@ -6,25 +6,46 @@
 namespace rino::bf16 {
 
 /// The fused encoder's kernels with the products of its linear layers in bfloat16; all else, the sums of the products
-/// included, is float32. Only where `supported`, T is float. See `fused::kernels_of`.
+/// included, is float32. Only where the machine `runs` the unit; T is float. See `fused::kernels_of`.
 template <typename T>
-fused::Kernels<T> kernels();
+fused::Kernels<T> kernels(Unit unit);
 
 }  // namespace rino::bf16
 
 #ifndef RINO_KERNELS_ELSEWHERE
-#ifdef RINO_HAS_AMX
+#ifdef RINO_HAS_BF16
 #include <immintrin.h>
 
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,amx-tile,amx-bf16,prefer-vector-width=512")
-#define RINO_SIMD_TARGET amx
 #define RINO_SIMD_BYTES 64
 #define RINO_SIMD_HAS_FMA 1
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,prefer-vector-width=512")
+#define RINO_SIMD_TARGET avx512_bf16
 // clang-format off: each uses those before it
 #include <rino/simd/detail/vector.inc>
 #include <rino/nn/fused/math.inc>
 #include <rino/nn/fused/transpose.inc>
+#include <rino/nn/bf16/rounding.inc>
+#include <rino/nn/bf16/dots.inc>
+#include <rino/nn/bf16/gemm.inc>
+#include <rino/nn/fused/norm.inc>
+#include <rino/nn/fused/attention.inc>
+#include <rino/nn/fused/packed.inc>
+#include <rino/nn/fused/encoder.inc>
+// clang-format on
+#undef RINO_SIMD_TARGET
+#pragma GCC pop_options
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,amx-tile,amx-bf16,prefer-vector-width=512")
+#define RINO_SIMD_TARGET amx
+// clang-format off: each uses those before it
+#include <rino/simd/detail/vector.inc>
+#include <rino/nn/fused/math.inc>
+#include <rino/nn/fused/transpose.inc>
+#include <rino/nn/bf16/rounding.inc>
+#include <rino/nn/bf16/tiles.inc>
 #include <rino/nn/bf16/gemm.inc>
 #include <rino/nn/fused/norm.inc>
 #include <rino/nn/fused/attention.inc>
@@ -73,20 +94,24 @@ inline fused::Kernels<float> kernels_in_tiles() {
 
 }  // namespace rino::simd::amx
 #undef RINO_SIMD_TARGET
+#pragma GCC pop_options
 #undef RINO_SIMD_BYTES
 #undef RINO_SIMD_HAS_FMA
-#pragma GCC pop_options
 #endif
 
 namespace rino::bf16 {
 
 template <typename T>
-fused::Kernels<T> kernels() {
-#ifdef RINO_HAS_AMX
-  return simd::amx::kernels_in_tiles();
-#else
-  return fused::kernels_of<T>(simd::best_target());
+fused::Kernels<T> kernels([[maybe_unused]] Unit unit) {
+#ifdef RINO_HAS_BF16
+  if (unit == Unit::tiles) {
+    return simd::amx::kernels_in_tiles();
+  }
+  if (unit == Unit::dots) {
+    return simd::avx512_bf16::kernels<T>();
+  }
 #endif
+  return fused::kernels_of<T>(simd::best_target());
 }
 
 }  // namespace rino::bf16

@@ -31,8 +31,8 @@ struct EncoderCall {
   bool firsts = false;   ///< jets alone are wanted
   DropoutRule dropout;
   simd::Target target = simd::best_target();
-  int threads = kernel_threads();  ///< they do not change a result
-  bool bf16 = false;               ///< the linear layers' products in bfloat16, where bf16::supported(); only for float
+  int threads = kernel_threads();      ///< they do not change a result
+  bf16::Unit bf16 = bf16::Unit::none;  ///< of the linear layers' products in bfloat16; only for float
   std::shared_ptr<Workspace> workspace = std::make_shared<Workspace>();
 };
 
@@ -59,8 +59,8 @@ inline std::vector<Index> pair_starts(std::span<const Index> lengths, Index own)
 template <typename T>
 Kernels<T> kernels_for(const EncoderCall& call) {
   if constexpr (std::is_same_v<T, float>) {
-    if (call.bf16) {
-      return bf16::kernels<float>();
+    if (call.bf16 != bf16::Unit::none) {
+      return bf16::kernels<float>(call.bf16);
     }
   }
   return kernels_of<T>(call.target);
