@@ -1,9 +1,11 @@
 #pragma once
 
 #include <array>
+#include <cstdlib>
 #include <string_view>
 #include <utility>
 
+#include <rino/core/error.hpp>
 #include <rino/core/named_enum.hpp>
 #include <rino/simd/target.hpp>
 
@@ -22,6 +24,21 @@ enum class Unit {
   tiles,  ///< AMX: Intel from Sapphire Rapids on
 };
 
+}  // namespace rino::bf16
+
+namespace rino {
+
+template <>
+inline constexpr std::array enum_names<bf16::Unit> = {
+    std::pair{bf16::Unit::none, std::string_view("none")},
+    std::pair{bf16::Unit::dots, std::string_view("avx512-bf16")},
+    std::pair{bf16::Unit::tiles, std::string_view("amx-bf16")},
+};
+
+}  // namespace rino
+
+namespace rino::bf16 {
+
 /// Whether this machine has it and the operating system lets this process use it.
 inline bool runs(Unit unit) {
 #ifdef RINO_HAS_BF16
@@ -39,16 +56,28 @@ inline bool runs(Unit unit) {
 }
 
 /// The one that is faster here than float32 is. Intel's processors make as many products of float32 in a cycle as
-/// `dots` makes of bfloat16, AMD's half as many.
+/// `dots` makes of bfloat16, AMD's half as many. The environment variable RINO_BF16 names another: none, avx512-bf16,
+/// amx-bf16.
+///
+/// @throws rino::Error if it names one that there is not, or that this machine has not.
 inline Unit best_unit() {
+  static const Unit best = [] {
+    if (const char* const wanted = std::getenv("RINO_BF16")) {
+      const Unit unit = parse_enum<Unit>(wanted, "RINO_BF16");
+      require(runs(unit), "RINO_BF16 is '", wanted, "', which this machine has not: leave it out, or choose none");
+      return unit;
+    }
 #ifdef RINO_HAS_BF16
-  static const Unit best = runs(Unit::tiles)                                  ? Unit::tiles
-                           : runs(Unit::dots) && __builtin_cpu_is("amd") != 0 ? Unit::dots
-                                                                              : Unit::none;
-  return best;
-#else
-  return Unit::none;
+    if (runs(Unit::tiles)) {
+      return Unit::tiles;
+    }
+    if (runs(Unit::dots) && __builtin_cpu_is("amd") != 0) {
+      return Unit::dots;
+    }
 #endif
+    return Unit::none;
+  }();
+  return best;
 }
 
 /// Whether this machine multiplies matrices of bfloat16 in hardware that the kernels know, faster than those of
@@ -58,14 +87,3 @@ inline bool supported() {
 }
 
 }  // namespace rino::bf16
-
-namespace rino {
-
-template <>
-inline constexpr std::array enum_names<bf16::Unit> = {
-    std::pair{bf16::Unit::none, std::string_view("none")},
-    std::pair{bf16::Unit::dots, std::string_view("avx512-bf16")},
-    std::pair{bf16::Unit::tiles, std::string_view("amx-bf16")},
-};
-
-}  // namespace rino
