@@ -64,3 +64,11 @@ def test_a_remedy_stands_behind_a_colon(file):
 
 def test_the_homes_exist():
     assert all((ROOT / home).exists() for home in (*HOMES, *ALLOWED))
+
+
+def test_one_header_asks_of_which_kind_a_device_is():
+    asks = re.compile(r"is_cuda\(|is_privateuseone\(|kCUDA|kPrivateUse1")
+    files = [*(ROOT / "include").rglob("*.[hi][pn][pc]"), *(ROOT / "python/src").glob("*.[ch]pp")]
+    assert [f.relative_to(ROOT).as_posix() for f in files if asks.search(f.read_text())] == [
+        "include/rino/core/device.hpp"
+    ]

@@ -6,12 +6,14 @@
 
 #include <ATen/ATen.h>
 
+#include <rino/core/device.hpp>
+
 namespace rino {
 
 /// `tensor` (on the CPU) on `device`. To a CUDA device it goes through pinned memory without waiting for the copy:
 /// whoever uses it on that device comes after it by itself.
 inline at::Tensor to_device(const at::Tensor& tensor, at::Device device) {
-  if (!device.is_cuda()) {
+  if (!fetches_pinned(device)) {
     return tensor.to(device);
   }
   return (tensor.is_pinned() ? tensor : tensor.pin_memory()).to(device, /*non_blocking=*/true);
@@ -22,7 +24,7 @@ template <typename Integer>
 at::Tensor index_tensor(std::span<const Integer> values, at::Device device) {
   at::Tensor tensor =
       at::empty({static_cast<std::int64_t>(values.size())},
-                at::TensorOptions(c10::CppTypeToScalarType<Integer>::value).pinned_memory(device.is_cuda()));
+                at::TensorOptions(c10::CppTypeToScalarType<Integer>::value).pinned_memory(fetches_pinned(device)));
   if (!values.empty()) {
     std::memcpy(tensor.mutable_data_ptr<Integer>(), values.data(), values.size_bytes());
   }

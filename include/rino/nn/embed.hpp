@@ -7,6 +7,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <rino/core/device.hpp>
 #include <rino/core/error.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/nn/encoder.hpp>
@@ -56,7 +57,7 @@ inline at::Tensor embed_batch(Encoder& encoder, const Jets<double>& jets, const 
   const at::NoGradGuard no_grad;
   const at::ScalarType type = placement.dtype() == at::kDouble ? at::kDouble : at::kFloat;
   Batch batch = encoder.inputs(jets, {resolution}, type, threads);
-  if (placement.device().is_cuda()) {
+  if (fetches_pinned(placement.device())) {
     batch = batch.pin_memory().to(placement);
   }
   return encoder.embed_jets(batch).to(type);  // which autocast may have changed

@@ -9,6 +9,7 @@
 
 #include <ATen/ATen.h>
 
+#include <rino/core/device.hpp>
 #include <rino/core/error.hpp>
 #include <rino/core/placement.hpp>
 
@@ -43,14 +44,14 @@ struct Packing {
     std::int64_t max_slots;  ///< a run has at most this many slots B*L
   };
   static constexpr Runs kCpuRuns{1.125, 4096};
-  static constexpr Runs kCudaRuns{1.5, std::int64_t{1} << 18};
+  static constexpr Runs kGpuRuns{1.5, std::int64_t{1} << 18};
 
   /// Whether the kernels for sequences of any lengths take these networks: on CUDA in half precision or float32, as
   /// long as no attention weights are dropped and scores have no bias, which they have no backward pass for. In float32
   /// their backward pass would draw other masks than the forward pass drew (pytorch#115590), and in either type from
   /// LibTorch's own generator, which is the same on all processes.
   static bool takes_any_length(const at::TensorOptions& options, bool altered) {
-    return options.device().is_cuda() && options.dtype() != at::kDouble && !altered;
+    return attends_any_length(options.device()) && options.dtype() != at::kDouble && !altered;
   }
 
   std::vector<PackedRun> runs;
@@ -62,7 +63,7 @@ struct Packing {
   /// @param options  device and floating-point type of the network.
   /// @param altered  whether attention weights are dropped or scores have a bias.
   static Packing plan(std::span<const std::int64_t> lengths, const at::TensorOptions& options, bool altered = false) {
-    return plan(lengths, options, altered, options.device().is_cuda() ? kCudaRuns : kCpuRuns);
+    return plan(lengths, options, altered, wants_much_at_once(options.device()) ? kGpuRuns : kCpuRuns);
   }
 
   /// The same with runs of other sizes.

@@ -20,6 +20,7 @@
 #include <torch/nn/pimpl.h>
 #include <torch/types.h>
 
+#include <rino/core/device.hpp>
 #include <rino/core/error.hpp>
 #include <rino/core/named_enum.hpp>
 #include <rino/core/placement.hpp>
@@ -436,9 +437,9 @@ class PairEmbeddingImpl : public torch::nn::Cloneable<PairEmbeddingImpl> {
     require(tokens.momenta.defined(), "the encoder looks at pairs of constituents and the tokens have no momenta",
             ": make them with Encoder.tokenize, or tokenize(..., momenta=True)");
     const TokenPairs pairs(tokens);
-    const std::vector<std::int64_t> pieces = pairs.pieces(piece > 0                   ? piece
-                                                          : tokens.features.is_cuda() ? kCudaPiece
-                                                                                      : kCpuPiece);
+    const std::vector<std::int64_t> pieces = pairs.pieces(piece > 0                                      ? piece
+                                                          : wants_much_at_once(tokens.features.device()) ? kGpuPiece
+                                                                                                         : kCpuPiece);
     std::vector<std::int64_t> bounds;
     std::vector<at::Tensor> features;
     std::vector<at::Tensor> hidden;
@@ -514,7 +515,7 @@ class PairEmbeddingImpl : public torch::nn::Cloneable<PairEmbeddingImpl> {
   }
 
   static constexpr std::int64_t kCpuPiece = std::int64_t{1} << 12;  ///< pairs whose 64 values fit a core's cache
-  static constexpr std::int64_t kCudaPiece = std::int64_t{1} << 21;
+  static constexpr std::int64_t kGpuPiece = std::int64_t{1} << 21;
 };
 
 TORCH_MODULE(PairEmbedding);

@@ -19,6 +19,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <rino/core/device.hpp>
 #include <rino/core/error.hpp>
 #include <rino/core/fields.hpp>
 #include <rino/core/ranks.hpp>
@@ -74,7 +75,7 @@ class Trainer {
         precision_(effective_precision(options.precision, device.type())),
         placement_(at::TensorOptions(device).dtype(options.precision == Precision::float64 ? at::kDouble : type)),
         ranks_(std::move(ranks)),
-        prepare_(method_, std::move(augment), options.weight, device.is_cuda()),
+        prepare_(method_, std::move(augment), options.weight, fetches_pinned(device)),
         losses_(method_, prepare_, precision_, placement_, ranks_) {
     const std::int64_t jets = least(source_->size()) * ranks_.size();
     require(jets >= (method_->takes_all() ? 1 : 2), "there are ", jets, " jets to train on: give two or more");
