@@ -22,6 +22,7 @@ using fused::Gradients;
 using fused::Index;
 using fused::ParameterMap;
 using fused::Parameters;
+using fused::pitch;
 using fused::Problem;
 using fused::Shape;
 using enum fused::BlockTensor;

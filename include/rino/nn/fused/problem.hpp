@@ -52,6 +52,11 @@ enum BlockTensor : int {
   kBlockTensors,
 };
 
+/// Distance between rows of n values: no power of two, which would let few sets of a cache do all the work.
+constexpr Index pitch(Index n) {
+  return n % 64 == 0 ? n + 16 : n;
+}
+
 /// Where every parameter lies: one flat buffer for all gradients. Tensors that the shape has not are of size 0.
 class ParameterMap {
  public:
@@ -177,6 +182,10 @@ struct Saved {
   T* maximum = nullptr;   ///< [layers, heads, rows] of a query's scores
   T* inverse = nullptr;   ///< [layers, heads, rows] 1 / sum of the exponentials
   T* last = nullptr;      ///< [rows or sequences, W] input of the last norm
+  Index kept_from =
+      0;             ///< of this layer and those behind it there is more, for the backward pass not to compute again:
+  T* qkv = nullptr;  ///< [layers - kept_from, rows, pitch(3W)] queries, keys and values
+  T* hidden = nullptr;  ///< [layers - kept_from, rows, pitch(hidden)] what linear1 makes
 };
 
 /// What comes out: jets, with constituents unless `firsts`; or all rows, where they are not null.
