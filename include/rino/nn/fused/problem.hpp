@@ -225,6 +225,39 @@ struct Chunk {
   Index last = 0;   ///< one behind
 };
 
+/// A linear layer, a LayerNorm behind it, then GELU.
+template <typename T>
+struct PairLayer {
+  Index in = 0;
+  Index out = 0;
+  const T* weight = nullptr;  ///< [out, in]
+  const T* bias = nullptr;    ///< [out], as those below
+  const T* norm_weight = nullptr;
+  const T* norm_bias = nullptr;
+};
+
+/// Such layers one behind the other, for rows that are many and narrow.
+template <typename T>
+struct PairLayers {
+  static constexpr Index kMost = 8;
+
+  PairLayer<T> layers[kMost];
+  Index count = 0;
+  double eps = 1e-5;  ///< of the norms
+
+  const PairLayer<T>& at(Index k) const { return layers[k]; }
+};
+
+/// What an instruction set offers for them; features are [pairs, in], what comes out [pairs, out]. Gradients are those
+/// of weight and bias of every layer and of its norm, one behind the other; they are added to.
+template <typename T>
+struct PairKernels {
+  Index (*scratch_size)(const PairLayers<T>&);
+  void (*forward)(const PairLayers<T>&, const T* features, Index first, Index last, T* out, T* scratch);
+  void (*backward)(const PairLayers<T>&, const T* features, const T* d_out, Index first, Index last, T* gradients,
+                   T* scratch);
+};
+
 /// What an instruction set offers. All memory is the caller's.
 template <typename T>
 struct Kernels {
