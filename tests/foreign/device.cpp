@@ -21,6 +21,8 @@
 #include <set>
 #include <sstream>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include <ATen/ATen.h>
@@ -71,7 +73,6 @@ bool waits_for_size(const std::string& name) {
                                            "aten::unique_consecutive",
                                            "aten::bincount",
                                            "aten::equal",
-                                           "aten::repeat_interleave.Tensor",
                                            "aten::linalg_eigh",
                                            "aten::linalg_svd",
                                            "aten::_linalg_eigh.eigenvalues",
@@ -110,8 +111,9 @@ class Arena {
     }
     std::memset(begin_ + place, 0xff, bytes);
     sizes_[place] = {size, device};
-    used_ += size;
-    most_ = std::max(most_, used_);
+    const auto at = static_cast<std::size_t>(device);
+    used_[at] += size;
+    most_[at] = std::max(most_[at], used_[at]);
     return begin_ + kShift + place;
   }
 
@@ -119,14 +121,16 @@ class Arena {
     const std::scoped_lock lock(mutex_);
     const std::size_t place = static_cast<std::size_t>(static_cast<char*>(pointer) - begin_) - kShift;
     const auto [size, device] = sizes_.at(place);
-    used_ -= size;
+    used_[static_cast<std::size_t>(device)] -= size;
     free_[static_cast<std::size_t>(device)][size].push_back(place);
   }
 
-  /// Most bytes in use at once, since it was last asked.
-  std::int64_t most() {
+  /// Most bytes in use at once on each device, since it was last asked.
+  std::vector<std::int64_t> most() {
     const std::scoped_lock lock(mutex_);
-    return static_cast<std::int64_t>(std::exchange(most_, used_));
+    std::vector<std::int64_t> found(most_.begin(), most_.end());
+    most_ = used_;
+    return found;
   }
 
   /// Where the values are of what lies at an address of the device.
@@ -154,8 +158,8 @@ class Arena {
   std::array<std::size_t, kDevices> end_{};
   std::array<std::map<std::size_t, std::vector<std::size_t>>, kDevices> free_;
   std::map<std::size_t, std::pair<std::size_t, c10::DeviceIndex>> sizes_;
-  std::size_t used_ = 0;
-  std::size_t most_ = 0;
+  std::array<std::size_t, kDevices> used_{};
+  std::array<std::size_t, kDevices> most_{};
 };
 
 thread_local c10::DeviceIndex current_device = 0;
@@ -423,7 +427,9 @@ class Fallback {
       replace((*stack_)[begin_ + i], schema_.arguments()[i]);
     }
     note(&Log::kernels, name_);
-    if (waits_for_size(name_) || (name_.starts_with("aten::index.") && masked_)) {
+    const bool unsized =
+        name_ == "aten::repeat_interleave.Tensor" && (*stack_)[begin_ + 1].isNone();  // its output_size
+    if (unsized || waits_for_size(name_) || (name_.starts_with("aten::index.") && masked_)) {
       note(&Log::waits, name_);
     }
     op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack_);
@@ -640,27 +646,44 @@ struct PackedAttention {
     }
   }
 
-  /// Calls with queries, keys, values of every sequence, [heads, L, d] in float, and where its rows are.
+  /// Calls for every group of sequences of equal lengths with the rows of queries and of keys, [n, L].
   template <typename Visit>
   void for_each(const Visit& visit) const {
     const at::Tensor begins = on_cpu(begins_q);
     const at::Tensor others = on_cpu(begins_k);
     const auto* const first_q = begins.const_data_ptr<std::int32_t>();
     const auto* const first_k = others.const_data_ptr<std::int32_t>();
-    const auto part = [](const at::Tensor& x, std::int64_t begin, std::int64_t end) {
-      return on_cpu(x).slice(0, begin, end).transpose(0, 1).to(at::kFloat);
-    };
+    std::map<std::pair<std::int64_t, std::int64_t>, std::pair<std::vector<std::int64_t>, std::vector<std::int64_t>>>
+        all;
     for (std::int64_t s = 0; s + 1 < begins.size(0); ++s) {
-      visit(part(q, first_q[s], first_q[s + 1]), part(k, first_k[s], first_k[s + 1]),
-            part(v, first_k[s], first_k[s + 1]), first_q[s], first_q[s + 1], first_k[s], first_k[s + 1]);
+      auto& [of_q, of_k] = all[{first_q[s + 1] - first_q[s], first_k[s + 1] - first_k[s]}];
+      of_q.push_back(first_q[s]);
+      of_k.push_back(first_k[s]);
     }
+    for (const auto& [lengths, firsts] : all) {
+      visit(at::tensor(firsts.first).unsqueeze(1) + at::arange(lengths.first),
+            at::tensor(firsts.second).unsqueeze(1) + at::arange(lengths.second));
+    }
+  }
+
+  /// Of rows [n, L]: [n, heads, L, d], in float.
+  static at::Tensor rows_of(const at::Tensor& x, const at::Tensor& rows) {
+    return on_cpu(x)
+        .index_select(0, rows.flatten())
+        .view({rows.size(0), rows.size(1), x.size(1), x.size(2)})
+        .transpose(1, 2)
+        .to(at::kFloat);
+  }
+
+  static void put_rows(const at::Tensor& x, const at::Tensor& rows, const at::Tensor& values) {
+    on_cpu(x).index_copy_(0, rows.flatten(), values.transpose(1, 2).flatten(0, 1).to(x.scalar_type()));
   }
 
   at::Tensor forward() const {
     const at::Tensor out = at::empty_like(q, at::MemoryFormat::Contiguous);
-    for_each([&](const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, auto begin, auto end, auto, auto) {
-      const at::Tensor mixed = at::matmul(at::matmul(a * scale, b.transpose(1, 2)).softmax(2), c);
-      on_cpu(out).slice(0, begin, end).copy_(mixed.transpose(0, 1));
+    for_each([&](const at::Tensor& of_q, const at::Tensor& of_k) {
+      const at::Tensor weights = at::matmul(rows_of(q, of_q) * scale, rows_of(k, of_k).transpose(2, 3)).softmax(3);
+      put_rows(out, of_q, at::matmul(weights, rows_of(v, of_k)));
     });
     return out;
   }
@@ -672,15 +695,16 @@ struct PackedAttention {
     std::array<at::Tensor, 3> all{at::empty_like(q, at::MemoryFormat::Contiguous),
                                   at::empty_like(k, at::MemoryFormat::Contiguous),
                                   at::empty_like(v, at::MemoryFormat::Contiguous)};
-    for_each([&](const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, auto begin, auto end, auto first,
-                 auto last) {
-      const at::Tensor of_out = on_cpu(gradient).slice(0, begin, end).transpose(0, 1).to(at::kFloat);
-      const at::Tensor weights = at::matmul(a * scale, b.transpose(1, 2)).softmax(2);
-      const at::Tensor of_weights = at::matmul(of_out, c.transpose(1, 2));
-      const at::Tensor of_scores = weights * (of_weights - (of_weights * weights).sum(2, true)) * scale;
-      on_cpu(all[0]).slice(0, begin, end).copy_(at::matmul(of_scores, b).transpose(0, 1));
-      on_cpu(all[1]).slice(0, first, last).copy_(at::matmul(of_scores.transpose(1, 2), a).transpose(0, 1));
-      on_cpu(all[2]).slice(0, first, last).copy_(at::matmul(weights.transpose(1, 2), of_out).transpose(0, 1));
+    for_each([&](const at::Tensor& of_q, const at::Tensor& of_k) {
+      const at::Tensor a = rows_of(q, of_q);
+      const at::Tensor b = rows_of(k, of_k);
+      const at::Tensor of_out = rows_of(gradient, of_q);
+      const at::Tensor weights = at::matmul(a * scale, b.transpose(2, 3)).softmax(3);
+      const at::Tensor of_weights = at::matmul(of_out, rows_of(v, of_k).transpose(2, 3));
+      const at::Tensor of_scores = weights * (of_weights - (of_weights * weights).sum(3, true)) * scale;
+      put_rows(all[0], of_q, at::matmul(of_scores, b));
+      put_rows(all[1], of_k, at::matmul(of_scores.transpose(2, 3), a));
+      put_rows(all[2], of_k, at::matmul(weights.transpose(2, 3), of_out));
     });
     return all;
   }
@@ -849,6 +873,10 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("_has_compatible_shallow_copy_type", [](const at::Tensor& self, const at::Tensor& from) {
     return self.layout() == at::kStrided && from.layout() == at::kStrided;
   });
+  // Kernels that CUDA has of its own where other devices are given several others.
+  for (const char* name : {"native_layer_norm", "silu_backward"}) {
+    m.impl(name, torch::CppFunction::makeFromBoxedFunction<&fallback>());
+  }
   m.impl("_flash_attention_forward", torch::CppFunction::makeFromBoxedFunction<&flash_forward>());
   m.impl("_flash_attention_backward", torch::CppFunction::makeFromBoxedFunction<&flash_backward>());
   m.impl("_efficient_attention_forward", torch::CppFunction::makeFromBoxedFunction<&efficient_forward>());
@@ -897,7 +925,9 @@ TORCH_LIBRARY(foreign, m) {
   m.def("kernels() -> Dict(str, int)", [counts] { return counts(&Log::kernels); });
   m.def("waits() -> Dict(str, int)", [counts] { return counts(&Log::waits); });
   m.def("unseeded() -> int", [] { return log().unseeded; });
-  m.def("most_bytes() -> int", [] { return Arena::get().most(); });
+  m.def("most_bytes() -> int[]", [] { return Arena::get().most(); });
+  m.def("default_generator(int device) -> Generator?",
+        [](std::int64_t device) { return default_generator(static_cast<c10::DeviceIndex>(device)); });
   m.def("current_device() -> int", []() -> std::int64_t { return current_device; });
   m.def("set_device(int device) -> ()",
         [](std::int64_t device) { Guard().setDevice({kForeign, static_cast<c10::DeviceIndex>(device)}); });

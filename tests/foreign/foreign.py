@@ -60,6 +60,7 @@ def load() -> None:
     torch.utils.rename_privateuse1_backend(NAME)
     torch.ops.load_library(str(build()))
     torch.ops.foreign.begin()
+    module.default_generators = tuple(torch.ops.foreign.default_generator(index) for index in range(2))
     torch._register_device_module(NAME, module)
     # A thread of autograd may still be freeing a graph, which holds what is Python's: it must not want the interpreter's
     # lock when there is no interpreter any more (PyTorch aborts then).
