@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "python")]
 
-import foreign
+import foreign  # noqa: E402
 
 foreign.load()
 os.environ["RINO_GPU"] = foreign.NAME  # what test_cuda.py is to be run on

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -62,6 +63,15 @@ Log& log() {
 void note(std::map<std::string, std::int64_t> Log::* counts, const std::string& name) {
   const std::scoped_lock lock(log().mutex);
   ++(log().*counts)[name];
+}
+
+/// After an error of a kernel all calls of CUDA fail, until the process ends.
+std::atomic<bool> failed = false;
+
+/// A kernel begins.
+void started(const std::string& name) {
+  TORCH_CHECK(!failed, "foreign error: an illegal memory access was encountered");
+  note(&Log::kernels, name);
 }
 
 /// CUDA's kernels of these wait to know how large the result is, or whether there is an error.
@@ -393,7 +403,7 @@ at::Tensor copy_from(const at::Tensor& self, const at::Tensor& to, bool non_bloc
       note(&Log::waits, where + ", which is read without waiting");  // nobody here should
     }
   }
-  note(&Log::kernels, "copy");
+  started("copy");
   (is_foreign(to) ? on_cpu(to) : to).copy_(from_foreign ? on_cpu(self) : self);
   return to;
 }
@@ -409,6 +419,36 @@ at::Scalar local_scalar(const at::Tensor& self) {
 }
 
 void record_stream(at::Tensor& /*self*/, c10::Stream /*stream*/) {}
+
+/// The generator of the CPU that draws for one of the device's.
+at::Generator drawing(const std::optional<at::Generator>& given, c10::Device device, const std::string& name) {
+  if (!given) {
+    const std::scoped_lock lock(log().mutex);
+    ++log().unseeded;
+  }
+  const at::Generator generator = given ? *given : default_generator(device.index());
+  auto* const ours = dynamic_cast<ForeignGenerator*>(generator.unsafeGetGeneratorImpl());
+  TORCH_CHECK(ours != nullptr && ours->device() == device, name,
+              ": the generator is of another device than the tensors");
+  return ours->drawing;
+}
+
+std::tuple<at::Tensor, at::Tensor> fused_dropout(const at::Tensor& self, double keep,
+                                                 std::optional<at::Generator> generator) {
+  started("aten::_fused_dropout");
+  const at::Tensor mask = at::empty_like(self, self.options().dtype(at::kByte), at::MemoryFormat::Contiguous);
+  const at::Tensor out = at::empty_like(self, at::MemoryFormat::Contiguous);
+  on_cpu(mask).bernoulli_(keep, drawing(generator, self.device(), "aten::_fused_dropout"));
+  on_cpu(out).copy_(on_cpu(self).to(at::kDouble) * on_cpu(mask) / keep);
+  return {out, mask};
+}
+
+at::Tensor masked_scale(const at::Tensor& self, const at::Tensor& mask, double scale) {
+  started("aten::_masked_scale");
+  at::Tensor out = at::empty_like(self, at::MemoryFormat::Contiguous);
+  on_cpu(out).copy_(on_cpu(self).to(at::kDouble) * on_cpu(mask) * scale);
+  return out;
+}
 
 // --- everything else ---
 
@@ -426,7 +466,7 @@ class Fallback {
     for (std::size_t i = 0; i < schema_.arguments().size(); ++i) {
       replace((*stack_)[begin_ + i], schema_.arguments()[i]);
     }
-    note(&Log::kernels, name_);
+    started(name_);
     const bool unsized =
         name_ == "aten::repeat_interleave.Tensor" && (*stack_)[begin_ + 1].isNone();  // its output_size
     if (unsized || waits_for_size(name_) || (name_.starts_with("aten::index.") && masked_)) {
@@ -507,15 +547,8 @@ class Fallback {
       value = list;
     } else if (value.isDevice() && value.toDevice().type() == kForeign) {
       value = c10::Device(at::kCPU);
-    } else if (value.isGenerator()) {
-      auto* const generator = dynamic_cast<ForeignGenerator*>(value.toGenerator().unsafeGetGeneratorImpl());
-      TORCH_CHECK(generator != nullptr && generator->device().index() == device_->index(), name_,
-                  ": the generator is of another device than the tensors");
-      value = generator->drawing;
-    } else if (value.isNone() && argument.name() == "generator") {
-      const std::scoped_lock lock(log().mutex);
-      ++log().unseeded;
-      value = static_cast<ForeignGenerator*>(default_generator(device_->index()).unsafeGetGeneratorImpl())->drawing;
+    } else if (value.isGenerator() || (value.isNone() && argument.name() == "generator")) {
+      value = drawing(value.isNone() ? std::nullopt : std::optional(value.toGenerator()), *device_, name_);
     }
   }
 
@@ -724,7 +757,7 @@ PackedAttention flash_call(const c10::OperatorHandle& op, const Arguments& argum
       arguments.tensor("value"),  arguments.tensor("cum_seq_q"), arguments.tensor("cum_seq_k"),
       arguments["max_q"].toInt(), arguments["max_k"].toInt(),    scale_of(arguments, arguments.tensor("query"))};
   call.refuse(/*flash=*/true);
-  note(&Log::kernels, call.name);
+  started(call.name);
   return call;
 }
 
@@ -764,7 +797,6 @@ PackedAttention efficient_call(const c10::OperatorHandle& op, const Arguments& a
                        arguments[longest + "_k"].toInt(),
                        scale_of(arguments, arguments.tensor("query"))};
   call.refuse(/*flash=*/false);
-  note(&Log::kernels, call.name);
   return call;
 }
 
@@ -772,7 +804,9 @@ void efficient_forward(const c10::OperatorHandle& op, Stack* stack) {
   const at::NoGradGuard no_grad;
   const Arguments arguments(op, *stack);
   const PackedAttention call = efficient_call(op, arguments, "cu_seqlens", "max_seqlen");
-  const std::int64_t padded = arguments["compute_log_sumexp"].toBool() ? (call.longest_q + 31) / 32 * 32 : 0;
+  const bool summed = arguments["compute_log_sumexp"].toBool();
+  started(summed ? call.name : call.name + ", not for a backward pass");
+  const std::int64_t padded = summed ? (call.longest_q + 31) / 32 * 32 : 0;
   const at::Tensor sums =
       at::zeros({call.begins_q.size(0) - 1, call.q.size(1), padded}, call.q.options().dtype(at::kFloat));
   const at::Tensor none = at::empty({}, at::TensorOptions(at::kLong));
@@ -783,6 +817,7 @@ void efficient_backward(const c10::OperatorHandle& op, Stack* stack) {
   const at::NoGradGuard no_grad;
   const Arguments arguments(op, *stack);
   const PackedAttention call = efficient_call(op, arguments, "cu_seqlens", "max_seqlen");
+  started(call.name);
   TORCH_CHECK(arguments.tensor("logsumexp").numel() > 0, call.name, ": the forward pass made no sums of exponentials");
   const auto gradients = call.backward(without_batch(arguments.tensor("grad_out_")));
   finish(op, stack, {gradients[0].unsqueeze(0), gradients[1].unsqueeze(0), gradients[2].unsqueeze(0), at::Tensor()});
@@ -869,6 +904,8 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("_copy_from_and_resize", &copy_from_and_resize);
   m.impl("_local_scalar_dense", &local_scalar);
   m.impl("record_stream", &record_stream);
+  m.impl("_fused_dropout", &fused_dropout);
+  m.impl("_masked_scale", &masked_scale);
   // A tensor may become one of another device, as `module.to(device)` has it.
   m.impl("_has_compatible_shallow_copy_type", [](const at::Tensor& self, const at::Tensor& from) {
     return self.layout() == at::kStrided && from.layout() == at::kStrided;
@@ -926,6 +963,7 @@ TORCH_LIBRARY(foreign, m) {
   m.def("waits() -> Dict(str, int)", [counts] { return counts(&Log::waits); });
   m.def("unseeded() -> int", [] { return log().unseeded; });
   m.def("most_bytes() -> int[]", [] { return Arena::get().most(); });
+  m.def("fail() -> ()", [] { failed = true; });
   m.def("default_generator(int device) -> Generator?",
         [](std::int64_t device) { return default_generator(static_cast<c10::DeviceIndex>(device)); });
   m.def("current_device() -> int", []() -> std::int64_t { return current_device; });

@@ -56,14 +56,16 @@ def load() -> None:
     module._is_in_bad_fork = lambda: False
     module.get_amp_supported_dtype = lambda: [torch.bfloat16]
     module.manual_seed_all = lambda seed: None
+    module.empty_cache = lambda: None
     module.get_device_name = lambda device=None: "a foreign device"
     torch.utils.rename_privateuse1_backend(NAME)
     torch.ops.load_library(str(build()))
     torch.ops.foreign.begin()
     module.default_generators = tuple(torch.ops.foreign.default_generator(index) for index in range(2))
     torch._register_device_module(NAME, module)
-    # A thread of autograd may still be freeing a graph, which holds what is Python's: it must not want the interpreter's
-    # lock when there is no interpreter any more (PyTorch aborts then).
+    torch.backends.mha.set_fastpath_enabled(False)  # which looks at CUDA's autocast and the CPU's alone
+    # A thread of autograd may still be freeing a graph, which holds what is Python's: wanting the interpreter's lock
+    # when there is no interpreter any more, it would abort.
     atexit.register(time.sleep, 0.05)
 
 

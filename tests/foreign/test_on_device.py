@@ -104,9 +104,9 @@ def test_host_code_that_touches_its_memory_ends():
 
 def test_it_refuses_what_a_gpu_refuses():
     here, other = torch.ones(3, device=DEVICE), torch.ones(3)
-    with pytest.raises(RuntimeError, match="all tensors (to be )?on the same device"):
+    with pytest.raises(RuntimeError, match=r"all tensors (to be )?on the same device"):
         here + other
-    with pytest.raises(RuntimeError, match="all tensors (to be )?on the same device"):
+    with pytest.raises(RuntimeError, match=r"all tensors (to be )?on the same device"):
         here[torch.tensor([0, 1])]
     with pytest.raises(RuntimeError, match="generator is of another device"):
         here.bernoulli_(0.5, generator=torch.Generator(f"{NAME}:0"))
@@ -156,6 +156,32 @@ def test_flash_attention_refuses_float32_and_wide_heads():
     with pytest.raises(RuntimeError, match="at most 256"):
         attend(True, width=264)
     assert attend(False, width=264).shape == (1, 5, 2, 264)
+
+
+AFTER_A_FAILURE = """
+import sys
+sys.path[:0] = {paths}
+import foreign; foreign.load()
+import torch, pyrino as rino
+from helpers import small_jets, tiny
+trainer = rino.Trainer(tiny(epochs=4, batch_size=6, average=0.9), small_jets(24), device="foreign:1")
+trainer.step()
+torch.ops.foreign.fail()
+try:
+    trainer.step()
+except RuntimeError as error:
+    print(error)
+del trainer
+print("alive")
+"""
+
+
+def test_a_device_that_has_failed_says_why_and_ends_nothing_else():
+    code = AFTER_A_FAILURE.format(paths=[str(HERE), str(HERE.parent / "python")])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "foreign error: an illegal memory access was encountered"
+    assert done.stdout.splitlines()[-1] == "alive"
 
 
 # --- steps ---
@@ -279,6 +305,21 @@ def test_embeddings_are_the_cpus(jets, preset):
         assert set(device.waits) == {"copy to the host"}
 
 
+def test_many_sequences_are_attended_to_in_runs_whose_memory_fits():
+    """Kernels take memory for 128 rows a sequence: 20,000 of them are three runs of at most 2^20 rows."""
+    few = rino.toy_jets(100, 3, multiplicity_mean=3, multiplicity_std=1)
+    many = np.arange(20_000) % 100
+    encoder = JetEncoder(tiny(), seed=1).eval()
+    expected = encoder.embed(few)
+    encoder.to(DEVICE)
+    with Watched() as device:
+        found = encoder.embed(few[many], batch_tokens=10**7)
+    np.testing.assert_allclose(found, expected[many], rtol=0, atol=1e-5)
+    attention = {name: count for name, count in device.kernels.items() if "attention" in name}
+    # Two layers; nothing is kept for a backward pass.
+    assert attention == {"aten::_efficient_attention_forward, not for a backward pass": 2 * 3}
+
+
 def short(**numbers: Any) -> Recipe:
     least = {"encoder.dropout": 0.0, "finetune.batch_size": 8, "finetune.epochs": 2, "probe_epochs": 2}
     return tiny(**{**least, "supervised.epochs": 2, "validation": 0.25, "head_lr": 1e-2, **numbers})
@@ -336,8 +377,12 @@ def test_other_tasks_are_the_cpus(jets):
 # --- two devices, two ranks ---
 
 
-def test_two_devices_train_as_one(jets, tmp_path):
-    recipe = recipe_of("nano", **{"training.epochs": 1})
+@pytest.mark.parametrize(
+    ("preset", "waits"),
+    [("nano", 1), ("rino-ibot", 2)],  # how many are masked on all ranks must be known before the loss
+)
+def test_two_devices_train_as_one(jets, tmp_path, preset, waits):
+    recipe = recipe_of(preset, **{"training.epochs": 1})
     expected = steps(recipe, jets, "cpu")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -357,7 +402,9 @@ def test_two_devices_train_as_one(jets, tmp_path):
         for process in processes:
             process.kill()
     for rank in range(2):
-        assert_same(json.loads((tmp_path / f"{rank}.json").read_text()), expected, rel=1e-5)
+        found = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert_same(found["steps"], expected, rel=1e-5)
+        assert found["waits"] == 2 * waits  # of two steps
 
 
 def test_the_library_is_built_once():
