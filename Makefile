@@ -13,7 +13,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 export GOMP_SPINCOUNT ?= 20000
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: all demo study test test-cpp test-python headers bench cuda-build portability lint format deps build clean
+.PHONY: all demo study test test-cpp test-python headers bench gpu cuda-build portability lint format deps build clean
 all: build
 
 # Debian's Catch2 and toml++ have no wheels; ccache is only for speed. Only what is missing is asked for, and without
@@ -96,6 +96,11 @@ headers: build/cpp/.built
 # All benchmarks in their short form, in ten minutes on two idle cores; results in build/bench.
 bench: build build/cpp/.built
 	$(VENV)/bin/python benchmarks/run.py
+
+# All that has to be seen on a GPU, in less than ten minutes: tests, steps, embedding, a profile, NCCL. Results and a page
+# in benchmarks/results/gpu.json and gpu.md. TORCH must be a build with CUDA. Tests try it on a device that needs no GPU.
+gpu: build
+	$(VENV)/bin/python benchmarks/gpu.py
 
 # A CUDA build of torch on a machine without a CUDA toolkit, in an environment of its own: builds, imports, trains on the
 # CPU. It fetches 5 GB and is no part of `make test`.

@@ -103,7 +103,7 @@ class Network(nn.Module):
 
     def forward(self, views: Sequence[View]) -> tuple[Tensor, Tensor]:
         """[V, B, D] and [V, B, K] of V views."""
-        if views[0].features.is_cuda:
+        if not views[0].features.is_cpu:
             groups = [list(group) for _, group in groupby(views, key=lambda view: view.features.shape[1])]
             views_together = [View(*map(torch.cat, zip(*group, strict=True))) for group in groups]
             embeddings = [self.encoder(view) for view in views_together]

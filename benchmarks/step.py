@@ -26,6 +26,7 @@ from common import Report, parser
 from safetensors.torch import load_file
 
 import pyrino as rino
+from pyrino._arguments import device_of
 from pyrino.bench import available_cores, interleaved, matrix_product, multiplicities, step_flops, torch_threads
 
 #: What the issue of this part aims at on two CPU cores: ratios to (padded to the file, padded to its own), share of the
@@ -38,9 +39,8 @@ AIM_BF16 = {"base": 35.0}
 #: Losses of the two implementations, first step and after two updates of the weights, agree to this share.
 TOLERANCES = (1e-5, 1e-4)
 
-#: Jets per second on a GPU, and the steps after which they are counted.
+#: Jets per second on a GPU.
 AIM_CUDA = {"base": 40_000.0}
-SUSTAINED = 30
 
 #: Jets that the losses are compared on.
 CHECKED = 16
@@ -58,11 +58,10 @@ def main() -> None:
     options.add_argument("--file", type=int, default=10_000, help="jets of the file whose longest decides the padding")
     options.add_argument("--device", default="cpu")
     options.add_argument("--budget", type=float, help="seconds after which a side is measured no more")
-    options.add_argument("--profile", action="store_true", help="say what bounds our step (always on CUDA)")
+    options.add_argument("--sustained", type=int, default=30, help="steps after which jets/s on a GPU are counted")
+    options.add_argument("--profile", action="store_true", help="say what bounds our step (always on a GPU)")
     args = options.parse_args()
-    device = torch.device(args.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        options.error("torch sees no CUDA device")
+    device = device_of(args.device)
     threads = args.threads if device.type == "cpu" else [torch.get_num_threads()]
     budget = args.budget or (8.0 if args.quick else 60.0)
 
@@ -83,8 +82,8 @@ def main() -> None:
         check(report, size, recipe.replace(batch_size=CHECKED), file[:CHECKED], longest, device)
         for count in threads:
             with torch_threads(count):
-                measure(report, size, recipe, file[:batch], longest, device, args.repetitions, budget)
-        if args.profile or device.type == "cuda":
+                measure(report, size, recipe, file[:batch], longest, device, args.repetitions, budget, args.sustained)
+        if args.profile or device.type != "cpu":
             with torch_threads(threads[-1]):
                 profile(report, size, rino.Trainer(recipe, file[:batch], device=device).step, device)
     report.finish(args.out)
@@ -110,7 +109,7 @@ def check(report: Report, size: str, recipe: rino.Recipe, jets: rino.Jets, longe
         theirs = [float(step(views)) for _ in range(3)]
         for number, tolerance in zip((0, 2), TOLERANCES, strict=True):
             difference = abs(ours[number] - theirs[number]) / abs(theirs[number])
-            tolerance *= 10 if device.type == "cuda" else 1
+            tolerance *= 10 if device.type != "cpu" else 1
             report.check(f"{size}: losses of step {number + 1}, ours and padded {name}", difference, tolerance)
 
 
@@ -123,13 +122,14 @@ def measure(
     device: torch.device,
     repetitions: int,
     budget: float,
+    sustained: int,
 ) -> None:
     """Time all sides by turns."""
-    threads, cuda = torch.get_num_threads(), device.type == "cuda"
-    where = size if cuda else f"{size}, {threads} thread{'s' if threads > 1 else ''}"
+    threads, gpu = torch.get_num_threads(), device.type != "cpu"
+    where = size if gpu else f"{size}, {threads} thread{'s' if threads > 1 else ''}"
     precisions = ("float32", "bf16") if "precision" in recipe.to_dict()["training"] else ("float32",)
     types = {"float32": torch.float32, "bf16": torch.bfloat16}
-    edge = 8192 if cuda else 1024
+    edge = 8192 if device.type == "cuda" else 1024
     sides: dict[str, Callable[[], Any]] = {}
     trainers: dict[str, rino.Trainer] = {}
     for precision in precisions:
@@ -143,8 +143,8 @@ def measure(
         for precision in precisions:
             step = PlainStep(recipe, weights, steps, device, bf16=precision == "bf16")
             sides[f"{name}, {precision}"] = lambda step=step, views=views: step(views)
-    if cuda:
-        sides = {name: work for name, work in sides.items() if fits(name, work)}
+    if gpu:
+        sides = {name: work for name, work in sides.items() if fits(name, work, device)}
     times = interleaved(sides, repetitions, budget, device)
 
     flops = step_flops(recipe, jets).total * len(jets)
@@ -155,7 +155,7 @@ def measure(
         report.row(label, timing, None if product else len(jets), GFLOP_per_s=rate)
 
     file_aim, own_aim, share_aim = AIMS.get(size, (None, None, None))
-    if cuda or threads != available_cores():  # the aims are those of a processor with all its cores
+    if gpu or threads != available_cores():  # the aims are those of a processor with all its cores
         file_aim = own_aim = share_aim = None
     aim_bf16 = AIM_BF16.get(size) if file_aim is not None else None
 
@@ -173,22 +173,22 @@ def measure(
         share = flops / times[f"ours, {precision}"].seconds / product_flops * times[f"torch.mm, {precision}"].seconds
         aim = share_aim if precision == "float32" else None
         report.figure(f"step {where}: share of the matrix-multiply rate, {precision}", share, aim, "%")
-    if cuda:
+    if gpu:
         for precision, trainer in trainers.items():
-            work = {"steps": lambda trainer=trainer: [trainer.step() for _ in range(SUSTAINED)]}
+            work = {"steps": lambda trainer=trainer: [trainer.step() for _ in range(sustained)]}
             timing = interleaved(work, 3, device=device)["steps"]
-            report.row(f"{where}: ours, {precision}, {SUSTAINED} steps with the loader", timing, SUSTAINED * len(jets))
-            rate = SUSTAINED * len(jets) / timing.seconds
+            report.row(f"{where}: ours, {precision}, {sustained} steps with the loader", timing, sustained * len(jets))
+            rate = sustained * len(jets) / timing.seconds
             report.figure(f"step {where}: ours, {precision}, with the loader", rate, AIM_CUDA.get(size), "jets/s")
 
 
-def fits(name: str, work: Callable[[], Any]) -> bool:
+def fits(name: str, work: Callable[[], Any], device: torch.device) -> bool:
     """Whether a side has room on the GPU."""
     try:
         work()
-    except torch.cuda.OutOfMemoryError:
+    except torch.OutOfMemoryError:
         print(f"{name}: no room on the GPU, left out; a smaller --batch lets it in")
-        torch.cuda.empty_cache()
+        torch.get_device_module(device).empty_cache()
         return False
     return True
 
@@ -224,7 +224,7 @@ def profile(report: Report, size: str, step: Callable[[], Any], device: torch.de
         for _ in range(steps):
             step()
         if cuda:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(device)
     events = recorded.key_averages()
     print(f"== {size}: profile of {steps} steps, {1e3 * wall:.1f} ms each without the profiler")
     print(events.table(sort_by="self_device_time_total" if cuda else "self_cpu_time_total", row_limit=15))

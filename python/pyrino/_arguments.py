@@ -15,7 +15,7 @@ import torch
 
 from pyrino.errors import RinoError
 
-__all__ = ["called", "checked", "device_of", "translated"]
+__all__ = ["called", "checked", "device_named", "device_of", "require_bf16", "translated"]
 
 #: The least that integers of these names can be: C++ has no other types for them.
 _LEAST = {"batch_size": 1, "rows": 0, "seed": 0, "step": 0, "threads": 1}
@@ -80,13 +80,76 @@ def device_of(device: Any) -> torch.device:
     RinoError
         For any other.
     """
+    found = device_named(device)
+    if found.type != "cuda":
+        return found
+    if not torch.cuda.is_available():
+        known, remedy = _why_no_gpu()
+        raise RinoError(f"device is {str(found)!r} but torch sees no CUDA device ({known}): {remedy}, or choose 'cpu'")
+    if (found.index or 0) >= torch.cuda.device_count():
+        raise RinoError(
+            f"device is {str(found)!r} but torch sees {torch.cuda.device_count()} CUDA devices: cuda:0 is the first"
+        )
+    return found
+
+
+def device_named(device: Any) -> torch.device:
+    """A device of a name that torch knows, whether there is one or not.
+
+    Raises
+    ------
+    RinoError
+        For any other.
+    """
     try:
-        found = torch.device(device)
+        return torch.device(device)
     except (TypeError, RuntimeError):
         raise RinoError(f"there is no device {device!r}: choose cpu, cuda or cuda:1") from None
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise RinoError(f"device is {str(found)!r} but torch sees no CUDA device: choose 'cpu'")
-    return found
+
+
+def require_bf16(device: torch.device) -> None:
+    """See that a device computes in bfloat16; CPUs do what they can.
+
+    Raises
+    ------
+    RinoError
+        For a GPU before compute capability 8.0, for which neither units nor kernels are there.
+    """
+    if device.type == "cuda" and (capability := torch.cuda.get_device_capability(device)) < (8, 0):
+        major, minor = capability
+        raise RinoError(
+            f"training.precision is 'bf16', but {torch.cuda.get_device_name(device)} has compute capability "
+            f"{major}.{minor} and bfloat16 needs 8.0: choose training.precision = 'float32'"
+        )
+
+
+def _why_no_gpu() -> tuple[str, str]:
+    """What there is of torch and driver where no GPU is seen, and what to do."""
+    driver, built = _driver(), torch.version.cuda
+    known = f"torch {torch.__version__} is built {f'for CUDA {built}' if built else 'without CUDA'}, " + (
+        f"NVIDIA's driver is {driver}" if driver else "no driver of NVIDIA's was found"
+    )
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not built:
+        return known, "install a torch with CUDA, https://pytorch.org/get-started/locally"
+    if not driver:
+        return known, "install the driver of the GPU"
+    if hidden is not None:
+        return f"{known}, CUDA_VISIBLE_DEVICES is {hidden!r}", "unset CUDA_VISIBLE_DEVICES"
+    return known, f"install a driver that knows CUDA {built}, or a torch for an older CUDA"
+
+
+def _driver() -> str:
+    """The version of NVIDIA's driver, "" where there is none."""
+    try:
+        with open("/proc/driver/nvidia/version", encoding="utf-8") as file:
+            version = re.search(r"\b\d+\.\d+(\.\d+)?\b", file.read())
+            return version.group() if version else "of an unknown version"
+    except OSError:
+        pass
+    ask = getattr(torch._C, "_cuda_getDriverVersion", None)  # as in WSL, which has no such file
+    cuda = int(ask()) if ask is not None else 0
+    return f"for CUDA {cuda // 1000}.{cuda % 1000 // 10}" if cuda else ""
 
 
 def called(function: Callable[..., Any], /, *arguments: Any, **more: Any) -> Any:

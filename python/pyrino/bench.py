@@ -103,7 +103,7 @@ def interleaved(
     budget
         A side that has been measured for this many seconds in all is measured no more: `Timing.repetitions` tells.
     device
-        Of the work; a CUDA device is waited for after each piece.
+        Of the work; a GPU is waited for after each piece.
 
     Returns
     -------
@@ -112,7 +112,10 @@ def interleaved(
     """
     if repetitions < 1:
         raise RinoError(f"repetitions is {repetitions}: give 1 or more, 9 is usual")
-    wait: Callable[[], object] = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
+    where = torch.device(device)
+    wait: Callable[[], object] = lambda: None  # noqa: E731
+    if where.type != "cpu":  # of this device, which need not be the current one
+        wait = functools.partial(torch.get_device_module(where).synchronize, where)
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for work in sides.values():
         work()
@@ -168,8 +171,8 @@ def describe_machine(device: torch.device | str = "cpu") -> dict[str, Any]:
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
-    if torch.device(device).type == "cuda":
-        described["gpu"] = torch.cuda.get_device_name(device)
+    if torch.device(device).type != "cpu":
+        described["gpu"] = torch.get_device_module(device).get_device_name(device)
     return described
 
 

@@ -186,7 +186,7 @@ TEST_CASE("attention by kernels for any lengths equals that in runs, with its gr
   const at::Tensor x = normal({total(lengths), width}, 8, type);
   Packing any;
   any.firsts = Packing::plan(lengths, x.options()).firsts;
-  any.plan_variable(lengths, at::kCPU, 5);
+  any.plan_variable(lengths, at::kCPU, 5, 512);
   REQUIRE(any.runs.size() == 3);
   const Result found = run(attention, x, any, firsts);
   const Result expected = run(attention, x, Packing::plan(lengths, x.options()), firsts);

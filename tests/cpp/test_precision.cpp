@@ -263,6 +263,12 @@ TEST_CASE("the plan for kernels of variable length counts rows and is cut where 
   CHECK(cut.runs[1].length == 4);
   CHECK(cut.runs[2].one_each.equal(at::tensor({0, 1}, at::kInt)));
 
+  // Each as long as the longest of its run and padded to 128 rows: the memory of the backward passes.
+  rino::Packing bounded;
+  bounded.plan_variable(std::vector<std::int64_t>{3, 1, 130, 4, 128, 9}, at::kCPU, 65535, 256);
+  CHECK(bounded.run_sequences == std::vector<std::int64_t>{2, 1, 2, 1});
+  CHECK(bounded.run_rows == std::vector<std::int64_t>{4, 130, 132, 9});
+
   const rino::Packing planned = rino::Packing::plan(lengths, at::TensorOptions());
   CHECK(std::none_of(planned.runs.begin(), planned.runs.end(), [](const auto& r) { return r.variable(); }));
 }

@@ -13,7 +13,18 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 #: Files that take longest, in order: begun first, or one worker has one of them left when the others are done.
-LONGEST = ("ranks", "dataset", "study", "notebook", "generate_layouts", "report", "cli", "generate", "broken_data")
+LONGEST = (
+    "ranks",
+    "foreign_device",
+    "dataset",
+    "study",
+    "notebook",
+    "generate_layouts",
+    "report",
+    "cli",
+    "generate",
+    "broken_data",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

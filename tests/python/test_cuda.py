@@ -1,8 +1,14 @@
-"""CUDA against the CPU: to be run by whoever has a GPU (``pytest tests/python/test_cuda.py``), skipped elsewhere."""
+"""CUDA against the CPU: to be run by whoever has a GPU (``make gpu``), skipped elsewhere.
+
+RINO_GPU names another device to run on: `test_foreign_device.py` does so, with one that needs no GPU.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -12,7 +18,10 @@ from helpers import small_jets, tiny
 import pyrino as rino
 from pyrino import JetEncoder, Jets, Recipe, Tokens, Trainer
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+GPU = os.environ.get("RINO_GPU", "cuda")
+pytestmark = pytest.mark.skipif(
+    not torch.get_device_module(GPU).is_available(), reason=f"torch sees no {GPU} device: needs a GPU"
+)
 
 # What a head's width makes of it: padded to 8 for the kernels, as it is, as it is.
 SIZES = {"narrow": (12, 3), "nano": (32, 4), "base": (64, 2)}
@@ -31,7 +40,7 @@ def recipe(request: pytest.FixtureRequest) -> Recipe:
 
 def pair(recipe: Recipe) -> tuple[JetEncoder, JetEncoder]:
     """The same encoder on both devices."""
-    return JetEncoder(recipe, seed=1), JetEncoder(recipe, seed=1).to("cuda")
+    return JetEncoder(recipe, seed=1), JetEncoder(recipe, seed=1).to(GPU)
 
 
 def assert_near(found: torch.Tensor, expected: torch.Tensor, share: float) -> None:
@@ -60,9 +69,9 @@ def gradients(encoder: JetEncoder, tokens: Tokens, constituents: bool, half: boo
 def test_forward_is_the_cpus(jets, recipe, half, share, constituents):
     cpu, cuda = pair(recipe)
     tokens = cpu.tokenize(jets, [1, 4, "all"])
-    with torch.no_grad(), torch.autocast("cuda", dtype=torch.bfloat16, enabled=half):
+    with torch.no_grad(), torch.autocast(GPU, dtype=torch.bfloat16, enabled=half):
         found, expected = cuda(tokens, constituents=constituents), cpu(tokens, constituents=constituents)
-    assert found.jets.device.type == "cuda"
+    assert found.jets.device.type == GPU
     assert_near(found.jets, expected.jets, share)
     if constituents:
         assert_near(found.constituents, expected.constituents, share)
@@ -106,9 +115,9 @@ def test_steps_are_the_cpus(jets, recipe, precision, tolerance, assignment):
     numbers = {"epochs": 3, "batch_size": 16, "lr": 1e-3, "seed": 3, "assignment": assignment, "koleo": 0.1}
     on = {
         device: [dict(step) for step in Trainer(recipe.replace(precision=p, **numbers), jets, device=device)]
-        for device, p in (("cpu", "float32"), ("cuda", precision))
+        for device, p in (("cpu", "float32"), (GPU, precision))
     }
-    for found, expected in zip(on["cuda"], on["cpu"], strict=True):
+    for found, expected in zip(on[GPU], on["cpu"], strict=True):
         for name in ("loss", "dino", "koleo", "teacher_entropy", "prototype_entropy", "lr", "momentum"):
             assert found[name] == pytest.approx(expected[name], rel=tolerance, abs=tolerance), name
         assert found["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=10 * tolerance)
@@ -116,40 +125,54 @@ def test_steps_are_the_cpus(jets, recipe, precision, tolerance, assignment):
 
 def test_a_run_with_dropout_in_bf16_trains(jets):
     recipe = tiny(epochs=30, batch_size=16, lr=3e-3, encoder__dropout=0.1, precision="bf16", koleo=0.1)
-    steps = [step["loss"] for step in Trainer(recipe, jets, device="cuda")]
+    steps = [step["loss"] for step in Trainer(recipe, jets, device=GPU)]
     assert np.isfinite(steps).all() and np.mean(steps[-8:]) < np.mean(steps[:8]) - 0.05
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_a_step_waits_for_the_device_once(jets, precision, capfd):
-    """CUDA's own count of what waits, written to stderr while the debug mode is on."""
-    trainer = Trainer(tiny(epochs=4, batch_size=16, precision=precision), jets, device="cuda")
-    trainer.step()
-    trainer.step()
+@contextmanager
+def waits(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[[], int]]:
+    """How often the host waits for the device in the block; CUDA writes it to stderr in its debug mode."""
+    if GPU != "cuda":
+        torch.ops.foreign.reset()
+        yield lambda: sum(torch.ops.foreign.waits().values())
+        return
     torch.cuda.synchronize()
     capfd.readouterr()
     torch.cuda.set_sync_debug_mode("warn")
     try:
-        trainer.step()
+        yield lambda: len(re.findall("called a synchronizing CUDA operation", capfd.readouterr().err))
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    waits = re.findall("called a synchronizing CUDA operation", capfd.readouterr().err)
-    assert len(waits) <= 1
 
 
-def test_a_loss_that_is_not_finite_changes_nothing(jets, tmp_path):
-    recipe = tiny(epochs=2, batch_size=16)
-    trainer = Trainer(recipe, jets, device="cuda")
+@pytest.mark.parametrize("preset", ["nano", "part-nano", "rino", "contrastive"])
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_step_waits_for_the_device_once(jets, preset, precision, capfd):
+    small = {"encoder.layers": 2, "training.batch_size": 16, "training.epochs": 4}
+    trainer = Trainer(Recipe.preset(preset, **{**small, "training.precision": precision}), jets, device=GPU)
     trainer.step()
-    before = trainer.encoder("student").state_dict()
+    trainer.step()
+    with waits(capfd) as count:
+        trainer.step()
+        assert count() <= 1
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value for name, value, _ in trainer._core.product("student").tensors()}
+
+
+def test_steps_that_are_not_finite_change_nothing_and_end_a_run(jets):
+    trainer = Trainer(tiny(epochs=2, batch_size=16), jets, device=GPU)
+    trainer.step()
+    student = weights(trainer)
     with torch.no_grad():
-        student = dict(trainer._core.student().tensors())
         kept = student["norm.weight"].clone()
         student["norm.weight"].fill_(float("nan"))
-    with pytest.raises(rino.RinoError, match=r"the loss of step 1 is -?nan"):
+    before = {name: value.clone() for name, value in student.items()}
+    assert [trainer.step()["skipped"] for _ in range(2)] == [1, 1]
+    with pytest.raises(rino.RinoError, match=r"the loss was -?nan .* the last of 3 in a row"):
         trainer.step()
+    assert all(torch.equal(value.nan_to_num(), before[name].nan_to_num()) for name, value in weights(trainer).items())
     with torch.no_grad():
         student["norm.weight"].copy_(kept)
-    after = trainer.encoder("student").state_dict()
-    assert all(torch.equal(after[name], value) for name, value in before.items())
     assert np.isfinite(trainer.step()["loss"])

@@ -31,4 +31,9 @@ inline bool wants_much_at_once(at::Device device) {
   return detail::is_gpu(device);
 }
 
+/// Whether LibTorch has a kernel there that draws a mask, scales and multiplies, all in one.
+inline bool drops_in_one_kernel(at::Device device) {
+  return detail::is_gpu(device);
+}
+
 }  // namespace rino

@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 /// LibTorch's functions without a promise of stability, called here and nowhere else. The calls below fit the
 /// signatures of LibTorch 2.7 to 2.13: arguments that differ between them (`block_table`, `num_splits` of the newer
@@ -30,12 +31,20 @@ inline at::Tensor flash_attention(const at::Tensor& q, const at::Tensor& k, cons
 inline at::Tensor efficient_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                       const at::Tensor& cumulative_q, const at::Tensor& cumulative_k,
                                       std::int64_t longest_q, std::int64_t longest_k, double scale) {
-  // One batch of everything; the sums of exponentials are what the backward pass needs.
+  // One batch of everything; the sums of exponentials are what a backward pass needs.
+  const bool differentiated =
+      at::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad());
   return std::get<0>(at::_efficient_attention_forward(q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0), std::nullopt,
                                                       cumulative_q, cumulative_k, longest_q, longest_k,
-                                                      /*dropout_p=*/0.0, /*custom_mask_type=*/0,
-                                                      /*compute_log_sumexp=*/true, scale))
+                                                      /*dropout_p=*/0.0, /*custom_mask_type=*/0, differentiated, scale))
       .squeeze(0);
+}
+
+/// Dropout in one kernel, on CUDA; the mask takes a byte a value. Differentiable.
+///
+/// @param keep  probability of a value to be kept.
+inline at::Tensor fused_dropout(const at::Tensor& x, double keep, const std::optional<at::Generator>& generator) {
+  return std::get<0>(at::_fused_dropout(x, keep, generator));
 }
 
 }  // namespace rino::compat

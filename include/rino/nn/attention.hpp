@@ -85,12 +85,12 @@ class AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
     std::vector<at::Tensor> queries;
     std::vector<at::Tensor> rows;
     if (askers.defined()) {
-      queries = at::linear(askers, qkv->weight.narrow(0, 0, width), qkv->bias.narrow(0, 0, width))
-                    .split_with_sizes(packing.run_sequences);
-      rows = at::linear(x, qkv->weight.narrow(0, width, 2 * width), qkv->bias.narrow(0, width, 2 * width))
-                 .split_with_sizes(packing.run_rows);
+      queries = split(at::linear(askers, qkv->weight.narrow(0, 0, width), qkv->bias.narrow(0, 0, width)),
+                      packing.run_sequences);
+      rows = split(at::linear(x, qkv->weight.narrow(0, width, 2 * width), qkv->bias.narrow(0, width, 2 * width)),
+                   packing.run_rows);
     } else {
-      rows = qkv(x).split_with_sizes(packing.run_rows);
+      rows = split(qkv(x), packing.run_rows);
     }
     std::vector<at::Tensor> attended;
     attended.reserve(rows.size());
@@ -101,6 +101,11 @@ class AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
                                           : attend_all(rows[r], run, mask));
     }
     return out(attended.size() == 1 ? attended.front() : at::cat(attended));
+  }
+
+  /// Rows of every run. Of one run they are all: the backward pass of a split copies.
+  static std::vector<at::Tensor> split(const at::Tensor& x, const std::vector<std::int64_t>& sizes) {
+    return sizes.size() == 1 ? std::vector{x} : x.split_with_sizes(sizes);
   }
 
   /// [rows, parts * width] -> `parts` tensors [rows, heads, d].
@@ -169,7 +174,7 @@ class AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
     const auto kernel = flash ? compat::flash_attention : compat::efficient_attention;
     const at::Tensor mixed =
         kernel(padded(q), padded(k), padded(v), cumulative_q, run.cumulative, longest_q, run.length, scale);
-    return mixed.narrow(2, 0, d).reshape({q.size(0), options.width});
+    return (missing == 0 ? mixed : mixed.narrow(2, 0, d)).reshape({q.size(0), options.width});
   }
 
   static constexpr std::int64_t kHeadMultiple = 8;  ///< of the width of a head, what those kernels ask for

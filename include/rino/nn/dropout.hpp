@@ -7,6 +7,8 @@
 #include <torch/nn/pimpl.h>
 #include <torch/types.h>
 
+#include <rino/core/device.hpp>
+#include <rino/core/torch_compat.hpp>
 #include <rino/nn/module.hpp>
 
 namespace rino {
@@ -38,6 +40,9 @@ class DropoutImpl : public Leaf<DropoutImpl> {
       return x;
     }
     const double keep = 1.0 - probability;
+    if (drops_in_one_kernel(x.device())) {
+      return compat::fused_dropout(x, keep, generator_);
+    }
     return x * at::empty_like(x).bernoulli_(keep, generator_).div_(keep);
   }
 

@@ -101,15 +101,30 @@ struct Packing {
     return packing;
   }
 
-  /// The plan for kernels that take sequences of any lengths: runs of at most `max_sequences`, the largest grid of
-  /// CUDA in that direction. The tensors go to `device`.
-  void plan_variable(std::span<const std::int64_t> lengths, at::Device device, std::size_t max_sequences = 65535) {
-    for (std::size_t begin = 0; begin < lengths.size(); begin += max_sequences) {
+  /// To so many rows the backward pass of FlashAttention pads a sequence.
+  static constexpr std::int64_t kPaddedRows = 128;
+  /// The most rows of a run that is padded so; each takes the width in float32 meanwhile (in memory-efficient attention
+  /// up to three times that, of sequences as long as the run's longest): a gigabyte at width 256.
+  static constexpr std::int64_t kMaxPaddedRows = std::int64_t{1} << 20;
+
+  /// The plan for kernels that take sequences of any lengths. Its tensors go to `device`.
+  ///
+  /// @param max_sequences    of a run: the largest grid of CUDA in that direction.
+  /// @param max_padded_rows  of a run with the lengths of all as the longest, in multiples of `kPaddedRows`.
+  void plan_variable(std::span<const std::int64_t> lengths, at::Device device, std::size_t max_sequences = 65535,
+                     std::int64_t max_padded_rows = kMaxPaddedRows) {
+    std::size_t next = 0;
+    while (next < lengths.size()) {
       PackedRun run;
       std::vector<std::int32_t> cumulative{0};
-      for (const std::int64_t length : lengths.subspan(begin, std::min(max_sequences, lengths.size() - begin))) {
-        run.rows += length;
-        run.length = std::max(run.length, length);
+      for (; next < lengths.size() && cumulative.size() <= max_sequences; ++next) {
+        const std::int64_t longest = std::max(run.length, lengths[next]);
+        const std::int64_t padded = (longest + kPaddedRows - 1) / kPaddedRows * kPaddedRows;
+        if (run.rows > 0 && static_cast<std::int64_t>(cumulative.size()) * padded > max_padded_rows) {
+          break;
+        }
+        run.rows += lengths[next];
+        run.length = longest;
         cumulative.push_back(static_cast<std::int32_t>(run.rows));
       }
       require(run.rows <= std::numeric_limits<std::int32_t>::max(), run.rows, " tokens are more than attention counts",

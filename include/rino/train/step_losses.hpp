@@ -11,6 +11,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <rino/core/error.hpp>
+#include <rino/core/placement.hpp>
 #include <rino/core/ranks.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/nn/precision.hpp>
@@ -38,7 +39,7 @@ inline Counts step_counts(const std::vector<Batch>& parts, const Ranks& ranks, a
     for (const auto& [name, count] : counts) {
       numbers.push_back(count);
     }
-    const at::Tensor sums = ranks.sum(at::tensor(numbers, at::kDouble).to(device)).cpu();
+    const at::Tensor sums = ranks.sum(to_device(at::tensor(numbers, at::kDouble), device)).cpu();
     const double* next = sums.const_data_ptr<double>();
     for (auto& [name, count] : counts) {
       count = *next++;
@@ -47,19 +48,29 @@ inline Counts step_counts(const std::vector<Batch>& parts, const Ranks& ranks, a
   return counts;
 }
 
-/// Loss and metrics become their means over all processes.
+/// Loss and metrics become their means over all processes. Waits for nothing: what is on the CPU, as a schedule's
+/// numbers are, goes to the device in one transfer from pinned memory.
 inline void average_over_ranks(StepLoss& result, const Ranks& ranks, at::Device device) {
-  std::vector<at::Tensor> numbers{result.loss};
-  for (const auto& [name, value] : result.metrics) {
-    numbers.push_back(value);
+  std::vector<at::Tensor*> there{&result.loss};
+  std::vector<at::Tensor*> here;
+  for (auto& [name, value] : result.metrics) {
+    (value.is_cpu() && !device.is_cpu() ? here : there).push_back(&value);
   }
-  for (at::Tensor& number : numbers) {
-    number = number.to(at::TensorOptions(device).dtype(at::kDouble));
+  const auto stacked = [](const std::vector<at::Tensor*>& numbers) {
+    std::vector<at::Tensor> values;
+    for (const at::Tensor* number : numbers) {
+      values.push_back(number->detach().to(at::kDouble));
+    }
+    return at::stack(values);
+  };
+  at::Tensor means = stacked(there);
+  if (!here.empty()) {
+    means = at::cat({means, to_device(stacked(here), means.device())});
+    there.insert(there.end(), here.begin(), here.end());
   }
-  const at::Tensor means = ranks.mean(at::stack(numbers));
-  result.loss = means[0];
-  for (std::size_t m = 0; m < result.metrics.size(); ++m) {
-    result.metrics[m].second = means[static_cast<std::int64_t>(m) + 1];
+  means = ranks.mean(means);
+  for (std::size_t n = 0; n < there.size(); ++n) {
+    *there[n] = means[static_cast<std::int64_t>(n)];
   }
 }
 

@@ -27,6 +27,7 @@
 #include <rino/io/safetensors.hpp>
 #include <rino/jets/jets.hpp>
 #include <rino/nn/flat_parameters.hpp>
+#include <rino/nn/module.hpp>
 #include <rino/nn/precision.hpp>
 #include <rino/tokens/batch.hpp>
 #include <rino/train/adamw.hpp>
@@ -130,7 +131,13 @@ class Trainer {
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
 
-  ~Trainer() { finish(); }
+  ~Trainer() {
+    try {
+      finish();
+    } catch (...) {  // NOLINT(bugprone-empty-catch)
+      // A device that has failed fails again; what it said first is on its way.
+    }
+  }
 
   /// Steps done so far, of steps().
   std::int64_t step_number() const { return clock_.number; }
@@ -348,19 +355,21 @@ class Trainer {
   }
 
   /// Gives the method's modules ordinary tensors back, once what another thread does here has ended; no step can
-  /// follow.
+  /// follow, also where it throws, as on a device that has failed.
   void finish() {
     const Turn turn(busy_, Turn::wait);
     loader_.reset();
-    if (trained_) {
-      trained_->release();
-      trained_.reset();
-      optimizer_.reset();
-      for (const auto& [name, tensor] : parameters_) {
-        tensor.set_requires_grad(true);
-      }
-      method_->release();
+    if (!trained_) {
+      return;
     }
+    FlatParameters trained = std::move(*trained_);
+    trained_.reset();
+    optimizer_.reset();
+    for (const auto& [name, tensor] : parameters_) {
+      tensor.set_requires_grad(true);
+    }
+    trained.release();
+    method_->release();
   }
 
  private:

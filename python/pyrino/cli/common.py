@@ -11,8 +11,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-
 from pyrino.errors import RinoError
 from pyrino.recipe import Recipe
 from pyrino.training.ranks import Ranks, Stopped, joined
@@ -22,7 +20,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["as_json", "change_recipe", "checked_device", "on_ranks", "plural", "show_progress"]
+__all__ = ["as_json", "change_recipe", "on_ranks", "plural", "show_progress"]
 
 
 def as_json(document: Any) -> str:
@@ -76,27 +74,6 @@ def _value(text: str) -> Any:
         with contextlib.suppress(tomllib.TOMLDecodeError):
             return tomllib.loads(f"value = {attempt}")["value"]
     return [part.strip() for part in text.strip("[]").split(",")] if "," in text else text
-
-
-def checked_device(name: str) -> torch.device:
-    """A device that is there.
-
-    Raises
-    ------
-    RinoError
-        If there is none of that name.
-    """
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise RinoError(f"there is no device {name!r}: choose cpu, cuda or cuda:1") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise RinoError(f"device is {name!r} but torch sees no CUDA device: choose cpu")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise RinoError(
-            f"device is {name!r} but torch sees {torch.cuda.device_count()} CUDA devices: cuda:0 is the first"
-        )
-    return device
 
 
 def on_ranks(device: str, work: Callable[[Ranks], None]) -> None:

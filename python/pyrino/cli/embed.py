@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from pyrino.cli.common import checked_device
+from pyrino._arguments import device_of
 from pyrino.cli.parser import add_command, add_device, default_of
 from pyrino.cli.writing import add_writing, described, write
 from pyrino.nn import Encoder
@@ -56,7 +56,7 @@ def add(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    encoder = Encoder.load(args.encoder).to(checked_device(args.device))
+    encoder = Encoder.load(args.encoder).to(device_of(args.device))
     tally = write(
         embed_files,
         encoder,

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from pyrino.cli.common import as_json, checked_device
+from pyrino._arguments import device_of
+from pyrino.cli.common import as_json
 from pyrino.cli.parser import add_command, add_device, add_overwrite, default_of
 from pyrino.cli.reading import add_reading, add_signal, read, read_labelled
 from pyrino.errors import RinoError
@@ -79,7 +80,7 @@ def add(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    tagger = Tagger.load(args.tagger).to(checked_device(args.device))
+    tagger = Tagger.load(args.tagger).to(device_of(args.device))
     fix = _fixed_by(args)
     beside = Path(args.tagger) if Path(args.tagger).is_dir() else Path(args.tagger).parent
     place = Path(args.working_point) if args.working_point else beside

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pyrino.cli.common import change_recipe, checked_device, on_ranks
+from pyrino._arguments import device_of
+from pyrino.cli.common import change_recipe, on_ranks
 from pyrino.cli.parser import add_command, add_device, add_overwrite, add_recipe_numbers, default_of
 from pyrino.cli.reading import (
     Classes,
@@ -93,7 +94,7 @@ def _run(args: argparse.Namespace) -> None:
 def _finetune(args: argparse.Namespace, ranks: Ranks) -> None:
     encoder = ranks.each(lambda: Encoder.load(args.encoder))
     recipe = ranks.each(lambda: change_recipe(encoder.recipe, args, sections=["finetune"]))
-    encoder.to(ranks.each(lambda: checked_device(str(ranks.device))))
+    encoder.to(ranks.each(lambda: device_of(str(ranks.device))))
     jets, signal, recipe, summary = ranks.each(lambda: _open(args, recipe, ranks))
     if ranks.first:
         where = f"device {encoder.device}" if ranks.alone else f"{ranks.size} processes, device {encoder.device.type}"

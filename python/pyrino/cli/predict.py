@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from pyrino.cli.common import checked_device
+from pyrino._arguments import device_of
 from pyrino.cli.parser import add_command, add_device, default_of
 from pyrino.cli.writing import add_writing, described, write
 from pyrino.evaluate.working_point import WORKING_POINT, WorkingPoint
@@ -62,7 +62,7 @@ def add(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    tagger = Tagger.load(args.tagger).to(checked_device(args.device))
+    tagger = Tagger.load(args.tagger).to(device_of(args.device))
     point = None
     if args.working_point is not None:
         beside = Path(args.tagger) if Path(args.tagger).is_dir() else Path(args.tagger).parent

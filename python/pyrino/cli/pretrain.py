@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from pyrino.cli.common import change_recipe, checked_device, on_ranks, plural
+from pyrino._arguments import device_of
+from pyrino.cli.common import change_recipe, on_ranks, plural
 from pyrino.cli.parser import add_command, add_device, add_overwrite, add_recipe_numbers, default_of
 from pyrino.cli.reading import add_reading, read, reading_of
 from pyrino.data import JetStream, open_dataset
@@ -113,7 +114,7 @@ def _recipe(args: argparse.Namespace) -> Recipe:
 
 def _pretrain(args: argparse.Namespace, ranks: Ranks) -> None:
     recipe = ranks.each(lambda: _recipe(args))
-    device = ranks.each(lambda: checked_device(str(ranks.device)))
+    device = ranks.each(lambda: device_of(str(ranks.device)))
     jets = ranks.each(lambda: _open(args, recipe, ranks))
     if ranks.first:
         total, how = (len(jets), "") if isinstance(jets, Jets) else (jets._total(), ", streamed")

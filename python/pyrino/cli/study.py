@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from pyrino.cli.common import checked_device, show_progress
+from pyrino._arguments import device_of
+from pyrino.cli.common import show_progress
 from pyrino.cli.parser import add_command, add_device
 from pyrino.training.pretrain import as_recipe
 
@@ -48,7 +49,7 @@ def _run(args: argparse.Namespace) -> None:
         args.preset,
         args.out,
         recipe=None if args.recipe is None else as_recipe(args.recipe),
-        device=str(checked_device(args.device)),
+        device=str(device_of(args.device)),
         workers=args.workers,
         progress=show_progress(),
     )

@@ -437,9 +437,9 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     Not by `torch.manual_seed`, which notes down a traceback for each kind of device that was never used.
     """
     generators = [torch.default_generator]
-    if device.type == "cuda":
-        index = torch.cuda.current_device() if device.index is None else device.index
-        generators.append(torch.cuda.default_generators[index])
+    if device.type != "cpu":
+        gpus = torch.get_device_module(device)
+        generators.append(gpus.default_generators[gpus.current_device() if device.index is None else device.index])
     states = [generator.get_state() for generator in generators]
     try:
         for generator in generators:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from pyrino._arguments import device_named, device_of
 from pyrino.errors import RinoError
 from pyrino.training.liveness import Line, connect
 from pyrino.training.signals import Signals, Stopped
@@ -265,10 +266,7 @@ def joined(device: str | torch.device = "cpu") -> Iterator[Ranks]:
     >>> with rino.ranks.joined("cuda") as ranks:  # torchrun --nproc-per-node 4 train.py
     ...     rino.pretrain("base", "JetClass/train_100M/*.root", "runs/base", device=ranks.device, group=ranks)
     """
-    try:
-        device = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise RinoError(f"there is no device {device!r}: choose cpu, cuda or cuda:1") from None
+    device = device_named(device)
     size = _number("WORLD_SIZE") if "RANK" in os.environ and "WORLD_SIZE" in os.environ else 1
     if size == 1:
         alone = Ranks()
@@ -343,6 +341,8 @@ def _attempt(store: Any, rank: int, size: int) -> str:
 def _own_gpu(device: torch.device) -> torch.device:
     """The GPU of this process."""
     found = torch.cuda.device_count()
+    if found == 0:
+        device_of(device)
     number = device.index if device.index is not None else _number("LOCAL_RANK")
     if number >= found:
         asked = f"device is {str(device)!r}" if device.index is not None else f"LOCAL_RANK is {number}"

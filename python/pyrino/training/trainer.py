@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import os
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from pyrino import _core
-from pyrino._arguments import checked, device_of
+from pyrino._arguments import checked, device_of, require_bf16
 from pyrino.data.stream import JetStream
 from pyrino.errors import RinoError, RinoWarning, level_of_caller, unpicklable
 from pyrino.jets import Jets
@@ -122,9 +123,11 @@ class Trainer:
         """Make the trainer of C++; `method` is None where the recipe says it."""
         self.recipe = recipe.copy()
         self._augmentation = augmentation
-        if device.type == "cuda" and device.index is None:
+        if device.type != "cpu" and device.index is None:
             # Threads of its own have another current device.
-            device = torch.device("cuda", torch.cuda.current_device())
+            device = torch.empty(0, device=device).device
+        if recipe.training.precision == "bf16":
+            require_bf16(device)
         ranks = ranks_of(group)
         source = jets if isinstance(jets, JetStream) else _core_of(jets)
         if isinstance(jets, JetStream) and not ranks.alone and jets.share not in (None, (ranks.rank, ranks.size)):
@@ -151,7 +154,7 @@ class Trainer:
         if taken < wanted and ranks.first:
             _LOG.warning("%s is %d, more than there are jets: a step takes %d", self._batch_size, wanted, taken)
         # Its threads may want the interpreter's lock: they must have ended before the interpreter does.
-        weakref.finalize(self, self._core.finish)
+        weakref.finalize(self, _end, self._core)
 
     #: The number of a recipe that says how many jets a step has.
     _batch_size: ClassVar[str] = "training.batch_size"
@@ -386,6 +389,12 @@ def columns_of(recipe: Recipe) -> list[str]:
 def _augment(augmentation: Augmentation) -> Callable[[_core.Jets, _core.Draws], _core.Jets]:
     """The augmentation as C++ calls it."""
     return lambda jets, draws: augmentation(Jets._wrap(jets), seed=draws.seed, first_jet=draws.first_jet)._core
+
+
+def _end(trainer: _core.Trainer) -> None:
+    """End what a trainer has going. A device that has failed fails here again, which helps nobody."""
+    with contextlib.suppress(RuntimeError):
+        trainer.finish()
 
 
 def _copy_of(encoder: Encoder) -> Encoder:
