@@ -560,7 +560,13 @@ def _same_plan(out: Path, plan: Study, recipes: dict[str, Recipe]) -> None:
         )
     )
     if file.is_file():
-        if json.loads(file.read_text()) != mine:
+        before = json.loads(file.read_text())
+        known = before.get("recipes", {plan.preset: before.get("recipe")})
+        try:  # as recipes: numbers that are younger than the file are what it meant without them
+            same = before["study"] == mine["study"] and {n: Recipe.from_dict(r) for n, r in known.items()} == recipes
+        except RinoError:
+            same = False
+        if not same:
             raise RinoError(f"{out} holds a study with another plan or recipe: remove it or choose another folder")
         return
     with whole_file(file) as partial:

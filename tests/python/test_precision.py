@@ -13,8 +13,8 @@ from helpers import small_jets, tiny
 import pyrino as rino
 from pyrino import Jets, Recipe, RinoError, RinoWarning, Trainer, pretrain
 
-#: Whether this processor has hardware for products of bfloat16 that our kernels know.
 PROCESSOR = Path("/proc/cpuinfo").read_text()
+#: Whether it has hardware for products of bfloat16 that our kernels know.
 FASTER = "amx_bf16" in PROCESSOR or ("avx512_bf16" in PROCESSOR and "AuthenticAMD" in PROCESSOR)
 
 

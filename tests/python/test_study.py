@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 
 import numpy as np
@@ -148,6 +149,18 @@ def test_a_folder_of_another_study_is_refused(finished):
     out, _ = finished
     with pytest.raises(rino.RinoError, match="another plan or recipe"):
         run_study(PLAN, out, recipe=tiny_recipe().replace(koleo=0.5), workers=1, progress=False)
+
+
+def test_a_study_from_before_a_number_was_there_is_taken_up(finished, tmp_path):
+    out, _ = finished
+    shutil.copytree(out, tmp_path / "older")
+    plan = json.loads((out / "study.json").read_text())
+    del plan["recipe"]["encoder"]["memory"]  # older files have no such number: it means the default
+    (tmp_path / "older" / "study.json").write_text(json.dumps(plan))
+    taggers = sorted((tmp_path / "older" / "taggers").rglob("tagger.safetensors"))
+    before = [file.stat().st_mtime_ns for file in taggers]
+    run_study(PLAN, tmp_path / "older", recipe=tiny_recipe(), workers=1, progress=False)
+    assert taggers and [file.stat().st_mtime_ns for file in taggers] == before
 
 
 def test_an_unknown_study_is_an_error_that_names_the_known():
