@@ -102,7 +102,7 @@ def command(name: str, args: argparse.Namespace, folder: str) -> list[str]:
     if name == "step":
         full = ["--sizes", "nano", "lite", "mini", "base", "--batch", "256", "--budget", "3"]
         least = ["--sizes", "nano", "--batch", "4", "--file", "8", "--budget", "0.1", "--repetitions", "1"]
-        numbers = [*least, "--sustained", "1"] if args.smoke else full
+        numbers = [*least, "--sustained", "1", "--profiled", "1"] if args.smoke else full
         return [*python, str(HERE / "step.py"), "--device", args.device, *numbers, "--out", folder]
     smoke = ["--smoke"] if args.smoke else []
     return [*python, str(HERE / "gpu.py"), "--part", name, "--device", args.device, *smoke, "--out", folder]

@@ -77,9 +77,8 @@ def test_make_gpu_runs_from_end_to_end(tmp_path):
         assert said in page
 
 
-@pytest.mark.parametrize("left", [0.0, 0.5])
-def test_a_part_of_make_gpu_that_fails_is_named_and_costs_no_other(tmp_path, left):
-    program = [str(ROOT / "benchmarks/gpu.py"), "--device", "foreign", "--python", "false", "--limit", str(left)]
+def test_a_part_of_make_gpu_that_fails_is_named_and_costs_no_other(tmp_path):
+    program = [str(ROOT / "benchmarks/gpu.py"), "--device", "foreign", "--python", "false"]
     done = subprocess.run([sys.executable, *program, "--out", str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 1 and "failed: tests, rino, step, embed, ranks" in done.stderr
     parts = json.loads((tmp_path / "gpu.json").read_text())["parts"]
