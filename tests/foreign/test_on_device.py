@@ -16,13 +16,17 @@ from typing import Any
 
 import foreign
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from foreign import NAME, Watched
 from helpers import small_jets, tiny
+from test_cli import write_jets
 
 import pyrino as rino
 from pyrino import JetEncoder, Jets, Recipe, Trainer
+from pyrino.cli import main
+from pyrino.data import JETCLASS_CLASSES
 
 HERE = Path(__file__).resolve().parent
 #: The last device: whatever is made on the current one, which is 0, is in the wrong place.
@@ -377,6 +381,32 @@ def test_other_tasks_are_the_cpus(jets):
         expected = rino.finetune(encoder, train, progress=False)
         found = rino.finetune(encoder.to(DEVICE), train, progress=False)
         np.testing.assert_allclose(found.predict(jets), expected.predict(jets), rtol=0, atol=1e-4)
+
+
+def test_the_command_line_computes_there(jets, tmp_path):
+    recipe = tiny(training__epochs=1, training__batch_size=12, finetune__probe_epochs=1, finetune__epochs=1)
+    recipe.replace(**{"encoder.dropout": 0.0}).save(tmp_path / "tiny.toml")
+    for label, name in ((0, "QCD"), (1, "Tbqq")):
+        write_jets(tmp_path / "data" / f"{name}.parquet", jets[jets.labels == label], JETCLASS_CLASSES.index(name))
+    found = {}
+    for device in ("cpu", DEVICE):
+        run, tagger = tmp_path / f"{device} run", tmp_path / f"{device} tagger"
+        data, on = str(tmp_path / "data"), ["--device", device]
+        assert main(["pretrain", str(tmp_path / "tiny.toml"), "--train", data, "--out", str(run), *on]) == 0
+        assert main(["finetune", str(run), "--train", data, "--out", str(tagger), *on]) == 0
+        for command, given in (("embed", run), ("predict", tagger)):
+            out = tmp_path / f"{device} {command}.parquet"
+            assert main([command, str(given), "--jets", data, "--out", str(out), *on]) == 0
+            found[command, device] = pq.read_table(out)
+    for command in ("embed", "predict"):
+        one, other = (found[command, device] for device in ("cpu", DEVICE))
+        assert one.schema == other.schema and len(one) == len(jets)
+        for name in one.column_names:
+            mine, theirs = (np.array(table[name].to_pylist()) for table in (one, other))
+            if mine.dtype.kind == "f":
+                np.testing.assert_allclose(theirs, mine, rtol=0, atol=1e-4, err_msg=name)
+            else:
+                assert (mine == theirs).all()
 
 
 # --- two devices, two ranks ---
