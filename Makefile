@@ -109,7 +109,7 @@ CUDA_VENV ?= build/cuda-venv
 cuda-build:
 	PYTHON="$(PYTHON)" tests/consumer/cuda_build.sh $(CUDA_VENV) "$(CUDA_TORCH)"
 
-SOURCES := $(shell find include python/src tests/cpp tests/clang tests/consumer examples benchmarks -name '*.hpp' -o -name '*.cpp' -o -name '*.inc')
+SOURCES := $(shell find include python/src tests/cpp tests/clang tests/consumer tests/foreign examples benchmarks -name '*.hpp' -o -name '*.cpp' -o -name '*.inc')
 # The second compiler: a clang of 16 or later, the headers of others from where pip put them.
 CLANG = $(shell for v in 16 17 18 19 20 21 22; do command -v clang++-$$v && break; done)
 SITE = $(shell $(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')

@@ -14,8 +14,17 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [
+    pytest.mark.skipif(
+        torch.cuda.is_available(), reason="PyTorch has one kind of GPU at a time: `make gpu` is for this one"
+    ),
+    pytest.mark.skipif(
+        tuple(map(int, torch.__version__.split(".")[:2])) < (2, 8), reason="needs at::HostAllocator of PyTorch 2.8"
+    ),
+]
 FILES = [ROOT / "tests/foreign/test_on_device.py", ROOT / "tests/python/test_cuda.py"]
 
 
