@@ -13,7 +13,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 export GOMP_SPINCOUNT ?= 20000
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: all demo study test test-cpp test-python headers bench gpu cuda-build lint format deps build clean
+.PHONY: all demo study test test-cpp test-python headers bench gpu cuda-build portability lint format deps build clean
 all: build
 
 # Debian's Catch2 and toml++ have no wheels; ccache is only for speed. Only what is missing is asked for, and without
@@ -109,7 +109,14 @@ CUDA_VENV ?= build/cuda-venv
 cuda-build:
 	PYTHON="$(PYTHON)" tests/consumer/cuda_build.sh $(CUDA_VENV) "$(CUDA_TORCH)"
 
-SOURCES := $(shell find include python/src tests/cpp tests/clang tests/consumer tests/foreign examples benchmarks -name '*.hpp' -o -name '*.cpp' -o -name '*.inc')
+# Jets, clustering, transforms and SIMD on other processors and by another compiler, an hour on two cores: what came out is
+# in docs/portability.md.
+portability: APT_NEEDED += clang-19 g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+portability: deps
+	tests/portability/run.sh build/portability $(VENV)/bin/python
+
+SOURCES := $(shell find include python/src tests/cpp tests/portability tests/clang tests/consumer tests/foreign \
+                         examples benchmarks -name '*.hpp' -o -name '*.cpp' -o -name '*.inc')
 # The second compiler: a clang of 16 or later, the headers of others from where pip put them.
 CLANG = $(shell for v in 16 17 18 19 20 21 22; do command -v clang++-$$v && break; done)
 SITE = $(shell $(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')

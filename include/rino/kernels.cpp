@@ -6,6 +6,8 @@
 
 template rino::fused::Kernels<float> rino::fused::kernels_of<float>(rino::simd::Target);
 template rino::fused::Kernels<double> rino::fused::kernels_of<double>(rino::simd::Target);
+template rino::fused::PairKernels<float> rino::fused::pair_kernels_of<float>(rino::simd::Target);
+template rino::fused::PairKernels<double> rino::fused::pair_kernels_of<double>(rino::simd::Target);
 template rino::fused::Kernels<float> rino::bf16::kernels<float>(rino::bf16::Unit);
 template rino::detail::kt::Kernel rino::detail::kt::kernel<false>(rino::simd::Target);
 template rino::detail::kt::Kernel rino::detail::kt::kernel<true>(rino::simd::Target);

@@ -289,8 +289,8 @@ class JetEncoder(Encoder):
         """What computes the forward and backward pass.
 
         "auto": fused kernels wherever they can (on a CPU; float32, float64, or bfloat16 by autocast where the processor
-        is fast in it), else the modules one by one. "fused": those kernels, or a `RinoError` that says why not. "reference":
-        the modules, which every device, type and derivative (the second, too) is served by.
+        is fast in it), else the modules one by one. "fused": those kernels, or a `RinoError` that says why not.
+        "reference": the modules, which every device, type and derivative (the second, too) is served by.
         """
         return self._kernels
 

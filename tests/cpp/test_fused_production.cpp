@@ -234,6 +234,40 @@ TEST_CASE("fused blocks of every kind give the values and gradients of their for
   }
 }
 
+TEST_CASE("what the fused kernels keep for their backward pass changes no bit", "[fused]") {
+  const rino::simd::Target target = GENERATE(from_range(rino::simd::supported_targets()));
+  const bool firsts = GENERATE(true, false);
+  const int kind = GENERATE(range(0, 8));
+  CAPTURE(rino::to_string(target), firsts, kind);
+  const Lengths lengths{1, 60, 2, 17, 33, 1, 5, 101};
+  rino::fused::EncoderCall call = call_of(shape_of(kind, 48, 4, 3, 64), firsts, target);
+  call.dropout = {0.3, 12345};
+  const std::vector<at::Tensor> parameters = random_parameters(call.shape, 3, at::kFloat);
+  const at::Tensor rows = normal({total(lengths), call.shape.width}, 5, at::kFloat).requires_grad_();
+  std::vector<at::Tensor> inputs = parameters;
+  inputs.push_back(rows);
+  std::vector<at::Tensor> expected;
+  // of no layer, of two of three, and of all
+  const rino::fused::Index layer =
+      total(lengths) * (rino::fused::pitch(3 * 48) + rino::fused::pitch(call.shape.hidden())) * 4;
+  for (const rino::fused::Index bytes : {rino::fused::Index{0}, 2 * layer + 100, 3 * layer}) {
+    call.kept_bytes = bytes;
+    const at::Tensor got = rino::fused::encode_rows(call, rows, lengths, parameters);
+    for (const bool again : {false, true}) {  // what is kept is still there for a second pass
+      std::vector<at::Tensor> found =
+          torch::autograd::grad({(got * normal(got.sizes(), 71, at::kFloat)).sum()}, inputs, {}, /*retain_graph=*/true);
+      found.push_back(got);
+      if (expected.empty()) {
+        expected = found;
+      }
+      CAPTURE(bytes, again);
+      for (std::size_t i = 0; i < found.size(); ++i) {
+        REQUIRE(found[i].equal(expected[i]));
+      }
+    }
+  }
+}
+
 TEST_CASE("fused blocks of the production encoder's width give the values and gradients of their formulas", "[fused]") {
   const bool firsts = GENERATE(true, false);
   const Shape shape = shape_of(7, 256, 16, 1, 1024);

@@ -94,6 +94,49 @@ TEST_CASE("what the backward pass of pairs keeps changes nothing, nor does the s
   }
 }
 
+TEMPLATE_TEST_CASE("layers on pairs by kernels have the values and gradients of torch's operations", "[pairs]", float,
+                   double) {
+  const rino::simd::Target target = GENERATE(from_range(rino::simd::supported_targets()));
+  const auto type = c10::CppTypeToScalarType<TestType>::value;
+  // numbers of pairs that fill no block, several of them and several threads' work; widths that fill no vector
+  const std::int64_t pairs = GENERATE(0, 1, 127, 300, 9001);
+  const std::int64_t width = GENERATE(5, 32);
+  CAPTURE(rino::to_string(target), pairs, width);
+  std::vector<at::Tensor> parameters;
+  std::uint64_t seed = 1;
+  std::int64_t in = 4;
+  for (const std::int64_t out : {width, width, width, std::int64_t{3}}) {
+    for (const at::Tensor& values :
+         {normal({out, in}, ++seed), normal({out}, ++seed), normal({out}, ++seed) + 1.0, normal({out}, ++seed)}) {
+      parameters.push_back(values.to(type));
+    }
+    in = out;
+  }
+  const at::Tensor features = normal({pairs, 4}, 99).to(type);
+  const at::Tensor d_out = normal({pairs, 3}, 98).to(type);
+  std::vector<at::Tensor> exact;
+  for (const at::Tensor& parameter : parameters) {
+    exact.push_back(parameter.to(at::kDouble).requires_grad_());
+  }
+  const at::Tensor expected = rino::detail::PairLayers::of(features.to(at::kDouble), exact, 1e-5);
+  const std::vector<at::Tensor> wanted = torch::autograd::grad({(expected * d_out.to(at::kDouble)).sum()}, exact);
+  const double tolerance = type == at::kDouble ? 1e-11 : 2e-4;
+  for (const int threads : {1, 3}) {
+    const rino::fused::PairPass<TestType> pass(features, parameters, 1e-5, threads, target);
+    CHECK(largest_difference(pass.forward().to(at::kDouble), expected) < tolerance);
+    const at::Tensor flat = pass.backward(d_out).to(at::kDouble);
+    CHECK(flat.equal(
+        rino::fused::PairPass<TestType>(features, parameters, 1e-5, 1, target).backward(d_out).to(at::kDouble)));
+    std::int64_t begin = 0;
+    for (const at::Tensor& gradient : wanted) {
+      const at::Tensor found = flat.narrow(0, begin, gradient.numel()).view(gradient.sizes());
+      CHECK(largest_difference(found, gradient) < tolerance * (1 + gradient.abs().max().item<double>()));
+      begin += gradient.numel();
+    }
+    CHECK(begin == flat.numel());
+  }
+}
+
 TEST_CASE("pairs stand in the order i <= j, j slowest, one sequence behind the other", "[pairs]") {
   Tokens tokens = random_tokens({2, 1, 3}, 2, 1);
   const rino::TokenPairs pairs(tokens);

@@ -14,7 +14,8 @@ import pyrino as rino
 from pyrino import Jets, Recipe, RinoError, RinoWarning, Trainer, pretrain
 
 #: Whether this processor has hardware for products of bfloat16 that our kernels know.
-FASTER = "amx_bf16" in Path("/proc/cpuinfo").read_text()
+PROCESSOR = Path("/proc/cpuinfo").read_text()
+FASTER = "amx_bf16" in PROCESSOR or ("avx512_bf16" in PROCESSOR and "AuthenticAMD" in PROCESSOR)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,9 @@ def test_a_processor_that_is_not_faster_with_it_computes_in_float32_and_says_so(
     if FASTER:
         Trainer(recipe_of("bf16"), jets)
         return
-    with pytest.warns(RinoWarning, match=r"training.precision is 'bf16'.* nor AMD's with AVX512-BF16.* the run is in float32") as said:
+    with pytest.warns(
+        RinoWarning, match=r"training.precision is 'bf16'.* nor AMD's with AVX512-BF16.* the run is in float32"
+    ) as said:
         trainer = Trainer(recipe_of("bf16"), jets)
     assert len(said) == 1
     trainer.step()

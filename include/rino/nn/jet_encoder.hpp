@@ -99,6 +99,7 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl>, public Encod
     require(options.positions == Positions::none || tokenizer.tokenizer().features().ends_with_angles(),
             "polar positions are found from the last two features, and those of jets.features are not delta_eta and "
             "delta_phi: put these there, or choose positions 'none'");
+    require(0 <= options.memory && options.memory < 1e9, "memory is ", options.memory, " GB: choose 0 or more");
     reset();
   }
 
@@ -134,6 +135,7 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl>, public Encod
     if (options.pairs != PairBias::none) {
       pairs = register_module("pairs", PairEmbedding(PairEmbeddingOptions{options.heads, options.pair_width,
                                                                           options.pairs, options.norm_eps}));
+      pairs->kept_bytes = options.kept_bytes();
     }
     TransformerBlockOptions block{width,        options.heads,    options.feedforward,      options.dropout,
                                   options.norm, options.norm_eps, options.feedforward_kind, options.layer_scale,
@@ -390,6 +392,7 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl>, public Encod
     call.learned = options.class_token == ClassToken::learned;
     call.firsts = firsts;
     call.workspace = workspace_;
+    call.kept_bytes = options.width >= kWorthKeeping ? options.kept_bytes() : 0;
     call.bf16 = wants_bf16(tokens) ? bf16::best_unit() : bf16::Unit::none;
     if (drops()) {
       Dropout& dropout = blocks->at<TransformerBlockImpl>(0).dropout;
@@ -539,6 +542,10 @@ class JetEncoderImpl : public torch::nn::Cloneable<JetEncoderImpl>, public Encod
     }
     return norm(asking);
   }
+
+  /// Width from which on reading what was kept is faster than computing it again. Measured: 1.1 to 1.2 times the step
+  /// at 64 to 256, nothing at 32.
+  static constexpr std::int64_t kWorthKeeping = 64;
 
   std::shared_ptr<fused::Workspace> workspace_ = std::make_shared<fused::Workspace>();
 };

@@ -84,6 +84,7 @@ struct JetEncoderOptions {
   std::int64_t class_layers = 0;
   PairBias pairs = PairBias::none;
   std::int64_t pair_width = 64;
+  double memory = 1.0;
 
   bool operator==(const JetEncoderOptions&) const = default;
 
@@ -92,6 +93,9 @@ struct JetEncoderOptions {
     inputs = tokenizer.features().size();
     jet_inputs = tokenizer.jet_features().size();
   }
+
+  /// `memory` in bytes.
+  std::int64_t kept_bytes() const { return static_cast<std::int64_t>(memory * 1e9); }
 
   /// Size of a jet's embedding.
   std::int64_t outputs() const { return pooling == Pooling::both ? 2 * width : width; }
@@ -153,6 +157,10 @@ struct JetEncoderOptions {
               "norms over the 'batch', as published, or over each pair's 'layer'",
               kParTSource},
         Field{"pair_width", &Self::pair_width, "", "of the layers that make the bias of pairs", kParTSource},
+        Field{"memory", &Self::memory, "GB",
+              "that a training pass on a CPU may take to keep what its backward pass finds again otherwise, more "
+              "slowly, to the same bits; one for pairs, one for blocks",
+              kOwnChoice},
     };
   }
 

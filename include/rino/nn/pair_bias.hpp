@@ -27,6 +27,7 @@
 #include <rino/core/ranks.hpp>
 #include <rino/nn/attention.hpp>
 #include <rino/nn/batch_norm.hpp>
+#include <rino/nn/fused/pairs.hpp>
 #include <rino/nn/linear.hpp>
 #include <rino/nn/norm.hpp>
 #include <rino/nn/packing.hpp>
@@ -340,7 +341,7 @@ class PairPassFunction : public torch::autograd::Function<PairPassFunction> {
   }
 };
 
-/// The same with LayerNorms, of one piece [pairs, 4]: nothing of it is kept, the backward pass computes it again.
+/// The same with LayerNorms: nothing is kept, the backward pass computes it again. On the CPU by kernels.
 class PairLayers : public torch::autograd::Function<PairLayers> {
  public:
   using Context = torch::autograd::AutogradContext;
@@ -359,23 +360,52 @@ class PairLayers : public torch::autograd::Function<PairLayers> {
     saved.push_back(features);
     context->save_for_backward(std::move(saved));
     context->saved_data["eps"] = eps;
-    return of(features, parameters, eps);
+    return is_fused(features, parameters) ? by_kernels(features, parameters, eps, {}) : of(features, parameters, eps);
   }
 
   static torch::autograd::variable_list backward(Context* context, const torch::autograd::variable_list& gradients) {
     torch::autograd::variable_list parameters = context->get_saved_variables();
     const at::Tensor features = parameters.back();
     parameters.pop_back();
+    const double eps = context->saved_data["eps"].toDouble();
+    torch::autograd::variable_list result;
     const bool again = at::GradMode::is_enabled();  // whether second derivatives are wanted
-    for (at::Tensor& parameter : parameters) {
-      parameter = again ? parameter : parameter.detach().requires_grad_();
+    if (!again && is_fused(features, parameters) && gradients[0].scalar_type() == features.scalar_type()) {
+      const at::Tensor flat = by_kernels(features, parameters, eps, gradients[0].contiguous());
+      std::int64_t begin = 0;
+      for (const at::Tensor& parameter : parameters) {
+        result.push_back(flat.narrow(0, begin, parameter.numel()).view(parameter.sizes()));
+        begin += parameter.numel();
+      }
+    } else {
+      for (at::Tensor& parameter : parameters) {
+        parameter = again ? parameter : parameter.detach().requires_grad_();
+      }
+      const at::AutoGradMode grad(true);
+      const Autocast off(Precision::float32, features.device().type());
+      result = torch::autograd::grad({of(features, parameters, eps)}, parameters, {gradients[0]}, {}, again);
     }
-    const at::AutoGradMode grad(true);
-    const Autocast off(Precision::float32, features.device().type());
-    const at::Tensor out = of(features, parameters, context->saved_data["eps"].toDouble());
-    torch::autograd::variable_list result = torch::autograd::grad({out}, parameters, {gradients[0]}, {}, again);
     result.resize(result.size() + 2);
     return result;
+  }
+
+  /// Whether the kernels of the CPU take them.
+  static bool is_fused(const at::Tensor& features, at::TensorList parameters) {
+    const at::ScalarType type = features.scalar_type();
+    return (type == at::kFloat || type == at::kDouble) && features.device().is_cpu() && features.is_contiguous() &&
+           std::all_of(parameters.begin(), parameters.end(), [&](const at::Tensor& parameter) {
+             return parameter.device().is_cpu() && parameter.scalar_type() == type && parameter.is_contiguous();
+           });
+  }
+
+ private:
+  /// What the layers make, or with the gradient of that the gradients of all parameters.
+  static at::Tensor by_kernels(const at::Tensor& features, at::TensorList parameters, double eps,
+                               const at::Tensor& gradient) {
+    const at::NoGradGuard no_grad;
+    const auto run = [&](const auto& pass) { return gradient.defined() ? pass.backward(gradient) : pass.forward(); };
+    return features.scalar_type() == at::kDouble ? run(fused::PairPass<double>(features, parameters, eps))
+                                                 : run(fused::PairPass<float>(features, parameters, eps));
   }
 };
 
@@ -457,7 +487,7 @@ class PairEmbeddingImpl : public torch::nn::Cloneable<PairEmbeddingImpl> {
       bounds.push_back(pairs.size());
     }
     const Autocast off(Precision::float32, tokens.features.device().type());
-    const at::Tensor bias = batch() ? by_batch(at::cat(features), std::move(bounds)) : by_layer(features);
+    const at::Tensor bias = batch() ? by_batch(at::cat(features), std::move(bounds)) : by_layer(std::move(features));
     return hidden.empty() ? bias : bias.masked_fill(at::cat(hidden).unsqueeze(1), 0);
   }
 
@@ -505,8 +535,11 @@ class PairEmbeddingImpl : public torch::nn::Cloneable<PairEmbeddingImpl> {
                   : pass->forward(all, is_training(), /*keep=*/false);
   }
 
-  at::Tensor by_layer(const std::vector<at::Tensor>& features) {
+  at::Tensor by_layer(std::vector<at::Tensor> features) {
     const std::vector<at::Tensor> parameters = parameters_in_order();
+    if (!features.empty() && detail::PairLayers::is_fused(features.front(), parameters)) {
+      features = {at::cat(features)};  // kernels have pieces of their own
+    }
     std::vector<at::Tensor> parts{at::empty({0, options.heads}, parameters.front().options().requires_grad(false))};
     for (const at::Tensor& piece : features) {
       parts.push_back(detail::PairLayers::apply(at::TensorList(parameters), piece, options.norm_eps));

@@ -117,6 +117,7 @@ class Recipe {
         {"encoder", "class_layers", std::int64_t{0}},
         {"encoder", "pairs", "none"},
         {"encoder", "pair_width", JetEncoderOptions{}.pair_width},
+        {"encoder", "memory", JetEncoderOptions{}.memory},
         {"training", "weight", ""},
         {"finetune", "eps", 1e-8},
         {"finetune", "warmup_shape", "linear"},

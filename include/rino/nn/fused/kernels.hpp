@@ -22,6 +22,7 @@ using fused::Gradients;
 using fused::Index;
 using fused::ParameterMap;
 using fused::Parameters;
+using fused::pitch;
 using fused::Problem;
 using fused::Shape;
 using enum fused::BlockTensor;
@@ -36,6 +37,8 @@ namespace rino::fused {
 /// but one, `rino/kernels.cpp` (CMake's target rino::kernels does both).
 template <typename T>
 Kernels<T> kernels_of(simd::Target target);
+template <typename T>
+PairKernels<T> pair_kernels_of(simd::Target target);
 
 }  // namespace rino::fused
 
@@ -54,6 +57,8 @@ Kernels<T> kernels_of(simd::Target target);
 #include <rino/simd/each_target.inc>
 #define RINO_SIMD_KERNELS <rino/nn/fused/encoder.inc>
 #include <rino/simd/each_target.inc>
+#define RINO_SIMD_KERNELS <rino/nn/fused/pairs.inc>
+#include <rino/simd/each_target.inc>
 
 namespace rino::fused {
 
@@ -68,6 +73,19 @@ Kernels<T> kernels_of([[maybe_unused]] simd::Target target) {
   }
 #endif
   return simd::baseline::kernels<T>();
+}
+
+template <typename T>
+PairKernels<T> pair_kernels_of([[maybe_unused]] simd::Target target) {
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+  if (target == simd::Target::avx512) {
+    return simd::avx512::pair_kernels<T>();
+  }
+  if (target == simd::Target::avx2) {
+    return simd::avx2::pair_kernels<T>();
+  }
+#endif
+  return simd::baseline::pair_kernels<T>();
 }
 
 }  // namespace rino::fused

@@ -33,6 +33,7 @@ struct EncoderCall {
   simd::Target target = simd::best_target();
   int threads = kernel_threads();      ///< they do not change a result
   bf16::Unit bf16 = bf16::Unit::none;  ///< of the linear layers' products in bfloat16; only for float
+  Index kept_bytes = 0;  ///< that a forward pass keeps at most of what the backward pass can compute again
   std::shared_ptr<Workspace> workspace = std::make_shared<Workspace>();
 };
 
@@ -110,6 +111,7 @@ class Pass {
       saved_ = buffer(3 * slab + 2 * stats + last);
       T* const p = saved_.data();
       problem_.saved = {p, p + slab, p + 2 * slab, p + 3 * slab, p + 3 * slab + stats, p + 3 * slab + 2 * stats};
+      keep_more();
     }
   }
 
@@ -199,6 +201,19 @@ class Pass {
     });
   }
 
+  /// Memory for what the backward pass would compute again, of as many layers as the call may keep.
+  void keep_more() {
+    const Index qkv = pitch(3 * call_.shape.width);
+    const Index layer = schedule_.rows() * (qkv + pitch(call_.shape.hidden()));
+    const Index layers = std::min(call_.shape.layers, call_.kept_bytes / (layer * static_cast<Index>(sizeof(T))));
+    if (layers > 0) {
+      kept_ = buffer(layers * layer);
+      problem_.saved.kept_from = call_.shape.layers - layers;
+      problem_.saved.qkv = kept_.data();
+      problem_.saved.hidden = kept_.data() + layers * schedule_.rows() * qkv;
+    }
+  }
+
   void point_to_parameters() {
     std::size_t next = 0;
     const auto pointer = [&] { return parameters_[next++].template const_data_ptr<T>(); };
@@ -268,6 +283,7 @@ class Pass {
   Schedule schedule_;
   Buffer<T> packed_;
   Buffer<T> saved_;  ///< what problem_.saved points to
+  Buffer<T> kept_;   ///< and this, where there is room
   std::vector<BlockParameters<T>> blocks_;
   Problem<T> problem_;
 };

@@ -52,6 +52,11 @@ enum BlockTensor : int {
   kBlockTensors,
 };
 
+/// Distance between rows of n values: no power of two, which would let few sets of a cache do all the work.
+constexpr Index pitch(Index n) {
+  return n % 64 == 0 ? n + 16 : n;
+}
+
 /// Where every parameter lies: one flat buffer for all gradients. Tensors that the shape has not are of size 0.
 class ParameterMap {
  public:
@@ -177,6 +182,10 @@ struct Saved {
   T* maximum = nullptr;   ///< [layers, heads, rows] of a query's scores
   T* inverse = nullptr;   ///< [layers, heads, rows] 1 / sum of the exponentials
   T* last = nullptr;      ///< [rows or sequences, W] input of the last norm
+  Index kept_from =
+      0;             ///< of this layer and those behind it there is more, for the backward pass not to compute again:
+  T* qkv = nullptr;  ///< [layers - kept_from, rows, pitch(3W)] queries, keys and values
+  T* hidden = nullptr;  ///< [layers - kept_from, rows, pitch(hidden)] what linear1 makes
 };
 
 /// What comes out: jets, with constituents unless `firsts`; or all rows, where they are not null.
@@ -214,6 +223,39 @@ struct Problem {
 struct Chunk {
   Index first = 0;  ///< sequence
   Index last = 0;   ///< one behind
+};
+
+/// A linear layer, a LayerNorm behind it, then GELU.
+template <typename T>
+struct PairLayer {
+  Index in = 0;
+  Index out = 0;
+  const T* weight = nullptr;  ///< [out, in]
+  const T* bias = nullptr;    ///< [out], as those below
+  const T* norm_weight = nullptr;
+  const T* norm_bias = nullptr;
+};
+
+/// Such layers one behind the other, for rows that are many and narrow.
+template <typename T>
+struct PairLayers {
+  static constexpr Index kMost = 8;
+
+  PairLayer<T> layers[kMost];
+  Index count = 0;
+  double eps = 1e-5;  ///< of the norms
+
+  const PairLayer<T>& at(Index k) const { return layers[k]; }
+};
+
+/// What an instruction set offers for them; features are [pairs, in], what comes out [pairs, out]. Gradients are those
+/// of weight and bias of every layer and of its norm, one behind the other; they are added to.
+template <typename T>
+struct PairKernels {
+  Index (*scratch_size)(const PairLayers<T>&);
+  void (*forward)(const PairLayers<T>&, const T* features, Index first, Index last, T* out, T* scratch);
+  void (*backward)(const PairLayers<T>&, const T* features, const T* d_out, Index first, Index last, T* gradients,
+                   T* scratch);
 };
 
 /// What an instruction set offers. All memory is the caller's.
