@@ -187,7 +187,9 @@ def fits(name: str, work: Callable[[], Any], device: torch.device) -> bool:
     """Whether a side has room on the GPU."""
     try:
         work()
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:  # of C++ it is not torch's own class
+        if "out of memory" not in str(error):
+            raise
         print(f"{name}: no room on the GPU, left out; a smaller --batch lets it in")
         torch.get_device_module(device).empty_cache()
         return False
