@@ -115,7 +115,8 @@ portability: APT_NEEDED += clang-19 g++-aarch64-linux-gnu libc6-dev-arm64-cross 
 portability: deps
 	tests/portability/run.sh build/portability $(VENV)/bin/python
 
-SOURCES := $(shell find include python/src tests/cpp tests/portability tests/clang tests/consumer examples benchmarks -name '*.hpp' -o -name '*.cpp' -o -name '*.inc')
+SOURCES := $(shell find include python/src tests/cpp tests/portability tests/clang tests/consumer tests/foreign \
+                         examples benchmarks -name '*.hpp' -o -name '*.cpp' -o -name '*.inc')
 # The second compiler: a clang of 16 or later, the headers of others from where pip put them.
 CLANG = $(shell for v in 16 17 18 19 20 21 22; do command -v clang++-$$v && break; done)
 SITE = $(shell $(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import Report, as_text, show, show_aim
-from step import profile
+from step import fits, profile
 
 import pyrino as rino
 from pyrino._arguments import device_of
@@ -102,7 +102,7 @@ def command(name: str, args: argparse.Namespace, folder: str) -> list[str]:
     if name == "step":
         full = ["--sizes", "nano", "lite", "mini", "base", "--batch", "256", "--budget", "3"]
         least = ["--sizes", "nano", "--batch", "4", "--file", "8", "--budget", "0.1", "--repetitions", "1"]
-        numbers = [*least, "--sustained", "1"] if args.smoke else full
+        numbers = [*least, "--sustained", "1", "--profiled", "1"] if args.smoke else full
         return [*python, str(HERE / "step.py"), "--device", args.device, *numbers, "--out", folder]
     smoke = ["--smoke"] if args.smoke else []
     return [*python, str(HERE / "gpu.py"), "--part", name, "--device", args.device, *smoke, "--out", folder]
@@ -174,19 +174,13 @@ def rino_part(device: torch.device, smoke: bool) -> Report:
     numbers |= {"training.epochs": 10_000, "loader_threads": max(1, available_cores() - 1)}
     for precision in ("float32", "bf16"):
         while True:
-            recipe = rino.Recipe.preset(
-                "rino", **numbers, **{"training.precision": precision, "training.batch_size": batch}
-            )
-            trainer = rino.Trainer(recipe, jets, device=device)
-            try:
-                for _ in range(3):
-                    trainer.step()
+            sizes = {"training.precision": precision, "training.batch_size": batch}
+            trainer = rino.Trainer(rino.Recipe.preset("rino", **numbers, **sizes), jets, device=device)
+            getattr(gpus, "reset_peak_memory_stats", lambda _: None)(device)
+            if fits(f"rino, {precision}, {batch} jets", lambda t=trainer: [t.step() for _ in range(3)], device):
                 break
-            except torch.OutOfMemoryError:
-                del trainer
-                gpus.empty_cache()
-                batch //= 2
-                print(f"rino, {precision}: no room, steps of {batch} jets now", flush=True)
+            del trainer
+            batch //= 2
         most = getattr(gpus, "max_memory_allocated", lambda _: 0)(device)
         work = {"steps": lambda trainer=trainer: [trainer.step() for _ in range(count)]}
         timing = interleaved(work, 1 if smoke else 3, device=device)["steps"]

@@ -59,6 +59,7 @@ def main() -> None:
     options.add_argument("--device", default="cpu")
     options.add_argument("--budget", type=float, help="seconds after which a side is measured no more")
     options.add_argument("--sustained", type=int, default=30, help="steps after which jets/s on a GPU are counted")
+    options.add_argument("--profiled", type=int, default=5, help="steps that the profile is of")
     options.add_argument("--profile", action="store_true", help="say what bounds our step (always on a GPU)")
     args = options.parse_args()
     device = device_of(args.device)
@@ -85,7 +86,7 @@ def main() -> None:
                 measure(report, size, recipe, file[:batch], longest, device, args.repetitions, budget, args.sustained)
         if args.profile or device.type != "cpu":
             with torch_threads(threads[-1]):
-                profile(report, size, rino.Trainer(recipe, file[:batch], device=device).step, device)
+                profile(report, size, rino.Trainer(recipe, file[:batch], device=device).step, device, args.profiled)
     report.finish(args.out)
 
 
@@ -186,7 +187,9 @@ def fits(name: str, work: Callable[[], Any], device: torch.device) -> bool:
     """Whether a side has room on the GPU."""
     try:
         work()
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:  # of C++ it is not torch's own class
+        if "out of memory" not in str(error):
+            raise
         print(f"{name}: no room on the GPU, left out; a smaller --batch lets it in")
         torch.get_device_module(device).empty_cache()
         return False

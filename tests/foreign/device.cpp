@@ -1,4 +1,4 @@
-/// A device for tests, as PyTorch's PrivateUse1 ("privateuseone"): two of them, whose memory host code cannot touch.
+/// A device for tests, PyTorch's PrivateUse1 by the name "foreign": two of them, whose memory host code cannot touch.
 ///
 /// Every address of a tensor there is `kShift` behind the memory that holds its values, in a range of addresses that
 /// nobody may read or write: whoever takes it for memory of the host ends with SIGSEGV. Kernels are the CPU's, by way
@@ -20,7 +20,6 @@
 #include <mutex>
 #include <optional>
 #include <set>
-#include <sstream>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -76,19 +75,11 @@ void started(const std::string& name) {
 
 /// CUDA's kernels of these wait to know how large the result is, or whether there is an error.
 bool waits_for_size(const std::string& name) {
-  static const std::set<std::string> names{"aten::nonzero",
-                                           "aten::masked_select",
-                                           "aten::_unique2",
-                                           "aten::unique_dim",
-                                           "aten::unique_consecutive",
-                                           "aten::bincount",
-                                           "aten::equal",
-                                           "aten::linalg_eigh",
-                                           "aten::linalg_svd",
-                                           "aten::_linalg_eigh.eigenvalues",
-                                           "aten::_linalg_svd.U",
-                                           "aten::linalg_cholesky_ex.L",
-                                           "aten::is_set_to"};
+  static const std::set<std::string> names{"aten::nonzero",        "aten::masked_select", "aten::_unique2",
+                                           "aten::unique_dim",     "aten::equal",         "aten::bincount",
+                                           "aten::linalg_eigh",    "aten::_linalg_eigh",  "aten::_linalg_svd",
+                                           "aten::linalg_svd",     "aten::_linalg_solve", "aten::unique_consecutive",
+                                           "aten::linalg_cholesky"};
   return names.contains(name);
 }
 
@@ -467,9 +458,10 @@ class Fallback {
       replace((*stack_)[begin_ + i], schema_.arguments()[i]);
     }
     started(name_);
+    // Before aten::index.Tensor_out all devices count what is true, by aten::nonzero.
     const bool unsized =
         name_ == "aten::repeat_interleave.Tensor" && (*stack_)[begin_ + 1].isNone();  // its output_size
-    if (unsized || waits_for_size(name_) || (name_.starts_with("aten::index.") && masked_)) {
+    if (unsized || (masked_ && name_ != "aten::index.Tensor_out") || waits_for_size(schema_.name())) {
       note(&Log::waits, name_);
     }
     op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack_);
@@ -517,7 +509,6 @@ class Fallback {
                   device_.value_or(kForeign));
       return tensor;
     }
-    masked_ = masked_ || tensor.scalar_type() == at::kBool || tensor.scalar_type() == at::kByte;
     for (const auto& [theirs, ours] : pairs_) {
       if (theirs.is_same(tensor)) {
         return ours;
@@ -542,6 +533,7 @@ class Fallback {
     } else if (value.isOptionalTensorList()) {
       c10::List<std::optional<at::Tensor>> list;
       for (const auto& tensor : value.toOptionalTensorVector()) {
+        masked_ = masked_ || (tensor && (tensor->scalar_type() == at::kBool || tensor->scalar_type() == at::kByte));
         list.push_back(tensor ? std::optional(replaced(*tensor)) : std::nullopt);
       }
       value = list;
@@ -586,7 +578,7 @@ class Fallback {
   Stack* stack_;
   std::size_t begin_;
   std::optional<c10::Device> device_;
-  bool masked_ = false;
+  bool masked_ = false;  ///< it takes or puts values where a mask is true
   std::vector<std::pair<at::Tensor, at::Tensor>> pairs_;
 };
 

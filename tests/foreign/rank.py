@@ -1,4 +1,4 @@
-"""One of two ranks, each on a device of its own: `rank.py RECIPE REPORT` writes what its steps said and their waits."""
+"""One of two ranks, each on a device of its own: `rank.py FOLDER NAME ...` trains the recipes NAME.toml."""
 
 from __future__ import annotations
 
@@ -74,20 +74,19 @@ def register() -> None:
 
 
 def main() -> None:
-    recipe, report = sys.argv[1:]
+    folder, *names = sys.argv[1:]
     rank = int(os.environ["RANK"])
     register()
     dist.init_process_group("through_the_host")
-    torch.ops.foreign.reset()
-    trainer = rino.Trainer(
-        rino.Recipe.load(recipe), small_jets(24), device=f"{foreign.NAME}:{rank}", group=dist.group.WORLD
-    )
-    torch.ops.foreign.reset()
-    dist.group.WORLD.own_waits = 0
-    steps = [trainer.step() for _ in range(2)]
-    waited = waits() - dist.group.WORLD.own_waits
-    assert torch.ops.foreign.most_bytes()[1 - rank] == 0
-    Path(report).write_text(json.dumps({"steps": steps, "waits": waited}))
+    for name in names:
+        recipe = rino.Recipe.load(Path(folder) / f"{name}.toml")
+        trainer = rino.Trainer(recipe, small_jets(24), device=f"{foreign.NAME}:{rank}", group=dist.group.WORLD)
+        torch.ops.foreign.reset()
+        dist.group.WORLD.own_waits = 0
+        steps = [trainer.step() for _ in range(2)]
+        waited = waits() - dist.group.WORLD.own_waits
+        assert torch.ops.foreign.most_bytes()[1 - rank] == 0
+        (Path(folder) / f"{name}.{rank}.json").write_text(json.dumps({"steps": steps, "waits": waited}))
     dist.destroy_process_group()
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -138,7 +139,9 @@ def waits(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[[], int]]:
         return
     torch.cuda.synchronize()
     capfd.readouterr()
-    torch.cuda.set_sync_debug_mode("warn")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this mode is a prototype
+        torch.cuda.set_sync_debug_mode("warn")
     try:
         yield lambda: len(re.findall("called a synchronizing CUDA operation", capfd.readouterr().err))
     finally:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from helpers import small_jets, tiny
 
 from pyrino import RinoError, Trainer, _arguments
 from pyrino._arguments import device_of, require_bf16
 from pyrino.bench import interleaved
-from pyrino.ranks import joined
+from pyrino.ranks import Ranks, joined
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -98,3 +101,48 @@ def test_times_wait_for_the_device_that_works_not_for_the_current_one(monkeypatc
     assert waited == [torch.device("cuda", 1)] * 5
     interleaved({"one": lambda: None}, repetitions=1)
     assert len(waited) == 5
+
+
+class TwoRanks:
+    """A process group of NCCL alone, of which this is one."""
+
+    def rank(self) -> int:
+        return 0
+
+    def size(self) -> int:
+        return 2
+
+
+def test_ranks_talk_by_way_of_the_device_that_they_compute_on(monkeypatch):
+    """Not of the current one, which is cuda:0 on all of them."""
+    passed, current = [], ["cuda:0"]
+
+    @contextlib.contextmanager
+    def device(wanted: torch.device) -> Iterator[None]:
+        current.append(str(wanted))
+        yield
+        current.pop()
+
+    def tensor(numbers: list[int], *, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        passed.append(str(device))
+        return torch.asarray(numbers, dtype=dtype)
+
+    def gather(found: list[object], value: object, group: object) -> None:
+        passed.append(current[-1])
+        found[:] = [value] * 2
+
+    monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(torch, "tensor", tensor)
+    monkeypatch.setattr(dist, "get_backend_config", lambda _: "cuda:nccl")
+    monkeypatch.setattr(dist, "all_reduce", lambda *_, **__: None)
+    monkeypatch.setattr(dist, "all_gather_object", gather)
+    ranks = Ranks(TwoRanks())
+    ranks.device = torch.device("cuda", 1)
+    assert ranks.largest(3, 4) == [3, 4] and ranks.gathered("here") == ["here", "here"]
+    assert passed == ["cuda:1", "cuda:1"]
+
+
+def test_a_trainer_says_where_its_ranks_compute():
+    ranks = Ranks()
+    Trainer(tiny(), small_jets(8), group=ranks)
+    assert ranks.device == torch.device("cpu")

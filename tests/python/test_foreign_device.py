@@ -14,8 +14,17 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [
+    pytest.mark.skipif(
+        torch.cuda.is_available(), reason="PyTorch has one kind of GPU at a time: `make gpu` is for this one"
+    ),
+    pytest.mark.skipif(
+        tuple(map(int, torch.__version__.split(".")[:2])) < (2, 8), reason="needs at::HostAllocator of PyTorch 2.8"
+    ),
+]
 FILES = [ROOT / "tests/foreign/test_on_device.py", ROOT / "tests/python/test_cuda.py"]
 
 
@@ -77,9 +86,8 @@ def test_make_gpu_runs_from_end_to_end(tmp_path):
         assert said in page
 
 
-@pytest.mark.parametrize("left", [0.0, 0.5])
-def test_a_part_of_make_gpu_that_fails_is_named_and_costs_no_other(tmp_path, left):
-    program = [str(ROOT / "benchmarks/gpu.py"), "--device", "foreign", "--python", "false", "--limit", str(left)]
+def test_a_part_of_make_gpu_that_fails_is_named_and_costs_no_other(tmp_path):
+    program = [str(ROOT / "benchmarks/gpu.py"), "--device", "foreign", "--python", "false"]
     done = subprocess.run([sys.executable, *program, "--out", str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 1 and "failed: tests, rino, step, embed, ranks" in done.stderr
     parts = json.loads((tmp_path / "gpu.json").read_text())["parts"]

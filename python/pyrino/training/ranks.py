@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -53,7 +54,7 @@ class Ranks:
     group
         As given.
     device : torch.device or None
-        Where `joined` has this process compute.
+        Where this process computes, as `joined` or the last `Trainer` has it.
     remedy : str
         What the message about a lost rank ends with.
     say : callable
@@ -120,7 +121,7 @@ class Ranks:
         import torch.distributed as dist
 
         on_cpu = "cpu:" in dist.get_backend_config(self.group)
-        tensor = torch.tensor(numbers, dtype=torch.int64, device="cpu" if on_cpu else "cuda")
+        tensor = torch.tensor(numbers, dtype=torch.int64, device="cpu" if on_cpu else self.device or "cuda")
         dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.group)
         return tensor.tolist()
 
@@ -131,7 +132,10 @@ class Ranks:
         import torch.distributed as dist
 
         found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, value, group=self.group)
+        # By way of the current device, where the group has NCCL alone: all ranks' is cuda:0 until somebody sets it.
+        gpu = self.device is not None and self.device.type == "cuda"
+        with torch.cuda.device(self.device) if gpu else contextlib.nullcontext():
+            dist.all_gather_object(found, value, group=self.group)
         return found
 
     def _agree(self, value: Any) -> list[Any]:

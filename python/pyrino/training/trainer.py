@@ -129,6 +129,7 @@ class Trainer:
         if recipe.training.precision == "bf16":
             require_bf16(device)
         ranks = ranks_of(group)
+        ranks.device = device
         source = jets if isinstance(jets, JetStream) else _core_of(jets)
         if isinstance(jets, JetStream) and not ranks.alone and jets.share not in (None, (ranks.rank, ranks.size)):
             raise RinoError(
@@ -360,10 +361,7 @@ class Trainer:
         """
         if ranks.alone:
             return
-        import torch.distributed as dist
-
-        everyone: list[Any] = [None] * ranks.size
-        dist.all_gather_object(everyone, self.recipe, group=ranks.group)
+        everyone = ranks.gathered(self.recipe)
         for rank, theirs in enumerate(everyone):
             if different := self._first_difference(everyone[0], theirs):
                 name, value, other = different
