@@ -170,7 +170,7 @@ def rino_part(device: torch.device, smoke: bool) -> Report:
     report = Report("rino", jets, device)
     gpus = torch.get_device_module(device)
     batch, count = (4, 1) if smoke else (512, 20)
-    numbers = {"encoder.layers": 1, "head.prototypes": 16} if smoke else {}
+    numbers = {"encoder.layers": 1, "head.prototypes": 16, "head.hidden_width": 64} if smoke else {}
     numbers |= {"training.epochs": 10_000, "loader_threads": max(1, available_cores() - 1)}
     for precision in ("float32", "bf16"):
         while True:

@@ -125,7 +125,7 @@ def test_steps_are_the_cpus(jets, recipe, precision, tolerance, assignment):
 
 
 def test_a_run_with_dropout_in_bf16_trains(jets):
-    recipe = tiny(epochs=30, batch_size=16, lr=3e-3, encoder__dropout=0.1, precision="bf16", koleo=0.1)
+    recipe = tiny(epochs=20, batch_size=16, lr=3e-3, encoder__dropout=0.1, precision="bf16", koleo=0.1)
     steps = [step["loss"] for step in Trainer(recipe, jets, device=GPU)]
     assert np.isfinite(steps).all() and np.mean(steps[-8:]) < np.mean(steps[:8]) - 0.05
 
@@ -152,6 +152,10 @@ def waits(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[[], int]]:
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_a_step_waits_for_the_device_once(jets, preset, precision, capfd):
     small = {"encoder.layers": 2, "training.batch_size": 16, "training.epochs": 4}
+    if preset != "contrastive":
+        small |= {"head.prototypes": 32}
+    if preset == "rino":
+        small |= {"head.hidden_width": 64}
     trainer = Trainer(Recipe.preset(preset, **{**small, "training.precision": precision}), jets, device=GPU)
     trainer.step()
     trainer.step()
