@@ -205,7 +205,8 @@ class Pass {
   void keep_more() {
     const Index qkv = pitch(3 * call_.shape.width);
     const Index layer = schedule_.rows() * (qkv + pitch(call_.shape.hidden()));
-    const Index layers = std::min(call_.shape.layers, call_.kept_bytes / (layer * static_cast<Index>(sizeof(T))));
+    const Index bytes = std::max<Index>(layer * static_cast<Index>(sizeof(T)), 1);  // there may be no rows
+    const Index layers = std::min(call_.shape.layers, call_.kept_bytes / bytes);
     if (layers > 0) {
       kept_ = buffer(layers * layer);
       problem_.saved.kept_from = call_.shape.layers - layers;
