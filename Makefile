@@ -109,8 +109,7 @@ CUDA_VENV ?= build/cuda-venv
 cuda-build:
 	PYTHON="$(PYTHON)" tests/consumer/cuda_build.sh $(CUDA_VENV) "$(CUDA_TORCH)"
 
-# Jets, clustering, transforms and SIMD on other processors and by another compiler, an hour on two cores: what came out is
-# in docs/portability.md.
+# Jets, clustering, transforms and SIMD on other processors and by another compiler, an hour on two cores (estimated).
 portability: APT_NEEDED += clang-19 g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 portability: deps
 	tests/portability/run.sh build/portability $(VENV)/bin/python

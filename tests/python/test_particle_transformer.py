@@ -466,6 +466,8 @@ def test_what_does_not_fit_is_an_error() -> None:
         ({"block": "normformer", "feedforward_kind": "swiglu"}, "block is 'normformer', feedforward_kind 'swiglu'"),
         ({"block": "normformer", "layer_scale": 0.1}, "layer_scale 0.1"),
         ({"pairs": "batch", "pair_width": 0}, "pair_width is 0"),
+        ({"memory": -0.5}, "memory is -0.5 GB: choose 0 or more"),
+        ({"memory": float("nan")}, "memory is nan GB: choose 0 or more"),
     ):
         with pytest.raises(RinoError, match=message):
             JetEncoder(small("deep embedding", **change), seed=0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -109,3 +112,20 @@ def test_losses_are_float32_under_autocast():
         from_half = rino.losses.koleo_loss(scores[0].bfloat16())
     assert found == expected
     assert from_half.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("amx", "RINO_BF16 is 'amx': choose one of 'none', 'avx512-bf16', 'amx-bf16'"), ("none", "float32")],
+)
+def test_the_unit_for_bfloat16_can_be_named(name, said):
+    code = (
+        "import pyrino as rino\n"
+        "recipe = rino.Recipe.preset('nano', **{'training.precision': 'bf16', 'training.batch_size': 8})\n"
+        "try:\n    print(rino.Trainer(recipe, rino.toy_jets(16, seed=1))._core.precision)\n"
+        "except rino.RinoError as error:\n    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "RINO_BF16": name}, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.strip() == said, done.stderr
